@@ -1,0 +1,83 @@
+"""The gateway: an LLM behind HTTP that answers every request, or says at once when to come back."""
+
+import re
+import uuid
+from pathlib import Path
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from service.admission import Admission
+from service.chat import chat_blueprint
+from service.embeddings import embeddings_blueprint
+from service.errors import BodyTooLarge, ClientGone
+from service.gateway import Gateway
+from service.generate import generate_blueprint
+from service.handlers import answer_error, answer_errors_in_json
+from service.keys import Keys
+from service.metrics import Metrics
+from service.model_watch import ModelWatch
+from service.ollama import Ollama
+from service.page import page_blueprint
+from service.record import Record
+from service.settings import Settings
+
+CLIENT_GONE = 499  # nginx's status for a client that left: only the log and the metrics see it
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the public WSGI app; its Gateway is `app.extensions["sluice"]`, for whoever serves it."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
+    gateway = create_gateway(settings)
+    keys = Keys(Path(settings.api_keys_file)) if settings.api_keys_file else None
+    app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
+    app.register_blueprint(generate_blueprint(gateway, keys))
+    app.register_blueprint(chat_blueprint(gateway, keys))
+    app.register_blueprint(embeddings_blueprint(gateway, keys))
+    answer_errors_in_json(app)
+    _answer_edge_cases(app)
+    _keep_records(app, gateway.metrics)
+    app.extensions["sluice"] = gateway
+    return app
+
+
+def create_gateway(settings: Settings) -> Gateway:
+    """Return the parts that a request passes; no thread is started and nothing is connected."""
+    ollama = Ollama(settings)
+    admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
+    watch = ModelWatch(ollama)
+    return Gateway(settings, admission, ollama, watch, Metrics(admission, watch))
+
+
+def _answer_edge_cases(app: Flask) -> None:
+    @app.errorhandler(ClientGone)
+    def client_gone(_error: ClientGone) -> Response:
+        return Response(status=CLIENT_GONE)
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def body_too_large(_error: RequestEntityTooLarge) -> Response:
+        limit = app.config["MAX_CONTENT_LENGTH"]
+        return answer_error(BodyTooLarge(f"body: is too large; at most {limit} bytes are allowed"))
+
+
+def _keep_records(app: Flask, metrics: Metrics) -> None:
+    """Give every request an id, and write its log line once its last byte is out."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        g.record = Record(request_id, request.method, request.path)
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        record: Record = g.record
+        record.status = response.status_code
+        response.headers["X-Request-Id"] = record.request_id
+        route = request.url_rule.rule if request.url_rule else "none"
+        metrics.responses.labels(route, record.status).inc()
+        response.call_on_close(record.write)
+        return response

@@ -1,0 +1,179 @@
+"""Who may generate now, who waits, and who is told to come back: a bounded queue before a number of slots.
+
+Knows neither HTTP nor Ollama. Everything but `Ticket.wait` runs on the clock it is given, so a simulation can use it.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, StrEnum, auto
+
+# While both classes wait, one slot in this many goes to batch, so that it never starves.
+BATCH_SHARE = 4
+# Weight of the newest service time in the moving average: about the last ten requests count.
+RECENT = 0.2
+
+
+class Priority(StrEnum):
+    """The two classes of requests: interactive ones go first."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Refusal(StrEnum):
+    """Why a request didn't get a slot."""
+
+    QUEUE_FULL = "queue_full"
+    WAIT_TOO_LONG = "wait_too_long"
+    QUEUE_TIMEOUT = "queue_timeout"
+
+
+class Refused(Exception):
+    """No slot, and `retry_after` seconds until one is expected."""
+
+    def __init__(self, reason: Refusal, retry_after: float) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class _State(Enum):
+    WAITING = auto()
+    HOLDING = auto()
+    RELEASED = auto()
+
+
+class Ticket:
+    """A request's place: first in the queue, then in a slot, until it is released."""
+
+    def __init__(self, admission: "Admission", priority: Priority, entered: float) -> None:
+        self.priority, self.entered, self.granted_at = priority, entered, entered
+        self._admission, self._state, self._granted = admission, _State.WAITING, threading.Event()
+
+    @property
+    def granted(self) -> bool:
+        """Whether this ticket holds a slot."""
+        return self._state is _State.HOLDING
+
+    @property
+    def queued_for(self) -> float:
+        """Return the seconds between entering and getting the slot."""
+        return self.granted_at - self.entered
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the slot and say whether it is there.
+
+        Raises Refused once the ticket has waited for as long as the queue allows; it is released then.
+        """
+        if self._granted.wait(timeout):
+            return True
+        return self._admission._still_waiting(self)
+
+    def release(self, *, completed: bool = False) -> None:
+        """Give the place back; the second call does nothing.
+
+        `completed` says that the work ran to its end, so that its duration tells how long the next will take.
+        """
+        self._admission._release(self, completed)
+
+
+class Admission:
+    """Slots, and a queue that is bounded by count and by time.
+
+    slots: requests that run at once. max_queue: requests that may wait. max_wait: seconds a request may wait.
+    """
+
+    def __init__(
+        self, *, slots: int, max_queue: int, max_wait: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.slots, self.max_queue, self.max_wait = slots, max_queue, max_wait
+        self._clock, self._lock = clock, threading.Lock()
+        self._waiting: dict[Priority, deque[Ticket]] = {priority: deque() for priority in Priority}
+        self._busy = 0
+        self._grants_without_batch = 0
+        self._service_time: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many slots are taken."""
+        return self._busy
+
+    def queued(self, priority: Priority | None = None) -> int:
+        """Return how many requests wait, of one class or of all."""
+        return sum(len(queue) for key, queue in self._waiting.items() if priority in (None, key))
+
+    @property
+    def service_time(self) -> float | None:
+        """Return the recent seconds of a request in its slot, or None before the first has completed."""
+        return self._service_time
+
+    def enter(self, priority: Priority = Priority.INTERACTIVE) -> Ticket:
+        """Take a slot or a place in the queue; never blocks.
+
+        Raises Refused where the queue is full, or where the expected wait is longer than `max_wait`.
+        """
+        with self._lock:
+            ticket = Ticket(self, priority, self._clock())
+            if self._busy < self.slots:
+                self._grant(ticket)
+                return ticket
+            wait = self._expected_wait(priority)
+            if self.queued() >= self.max_queue:
+                raise Refused(Refusal.QUEUE_FULL, self.max_wait if wait is None else wait)
+            if wait is not None and wait > self.max_wait:
+                raise Refused(Refusal.WAIT_TOO_LONG, wait)
+            self._waiting[priority].append(ticket)
+            return ticket
+
+    def _expected_wait(self, priority: Priority) -> float | None:
+        """Return the seconds until a newcomer of this class gets its slot, by the recent service time."""
+        if self._service_time is None:
+            return None
+        interactive, batch = self.queued(Priority.INTERACTIVE), self.queued(Priority.BATCH)
+        if priority is Priority.INTERACTIVE:
+            ahead = interactive + min(batch, (interactive + 1) // (BATCH_SHARE - 1))
+        else:
+            ahead = batch + min(interactive, (batch + 1) * (BATCH_SHARE - 1))
+        return (ahead + 1) * self._service_time / self.slots
+
+    def _grant(self, ticket: Ticket) -> None:
+        self._busy += 1
+        ticket._state, ticket.granted_at = _State.HOLDING, self._clock()
+        ticket._granted.set()
+
+    def _grant_next(self) -> None:
+        interactive, batch = self._waiting[Priority.INTERACTIVE], self._waiting[Priority.BATCH]
+        turn_of_batch = not interactive or self._grants_without_batch >= BATCH_SHARE - 1
+        queue = batch if batch and turn_of_batch else interactive
+        self._grants_without_batch = self._grants_without_batch + 1 if batch and queue is interactive else 0
+        if queue:
+            self._grant(queue.popleft())
+
+    def _still_waiting(self, ticket: Ticket) -> bool:
+        """Say whether a ticket has its slot by now; refuse it when its time in the queue is over."""
+        with self._lock:
+            if ticket.granted:
+                return True
+            if self._clock() - ticket.entered < self.max_wait:
+                return False
+            self._waiting[ticket.priority].remove(ticket)
+            ticket._state = _State.RELEASED
+            raise Refused(Refusal.QUEUE_TIMEOUT, self._expected_wait(ticket.priority) or self.max_wait)
+
+    def _release(self, ticket: Ticket, completed: bool) -> None:
+        with self._lock:
+            state, ticket._state = ticket._state, _State.RELEASED
+            if state is _State.WAITING:
+                self._waiting[ticket.priority].remove(ticket)
+            if state is not _State.HOLDING:
+                return
+            self._busy -= 1
+            if completed:
+                took = self._clock() - ticket.granted_at
+                self._service_time = took if self._service_time is None else self._average(self._service_time, took)
+            self._grant_next()
+
+    @staticmethod
+    def _average(before: float, newest: float) -> float:
+        return before + RECENT * (newest - before)

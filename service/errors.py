@@ -1,0 +1,102 @@
+"""What can go wrong, as the caller sees it. Text of an error of the server's own stays in the log."""
+
+import math
+from typing import Any
+
+
+class ClientGone(Exception):
+    """The client closed its connection: not an error, and there is nobody left to answer."""
+
+
+class ServiceError(Exception):
+    """An answer other than success: an HTTP status, a stable code, a sentence and perhaps a hint.
+
+    `retry_after` is in seconds and goes into the Retry-After header, rounded up and at least 1.
+    """
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.retry_after = message, hint, retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that go with this error."""
+        return {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body `{"error": {"code", "message", "hint"}}`."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
+
+class InvalidRequest(ServiceError):
+    """The request can't be understood, or asks for what this server doesn't do."""
+
+    status, code = 400, "invalid_request"
+
+
+class Unauthorized(ServiceError):
+    """No API key, or one that isn't known."""
+
+    status, code = 401, "unauthorized"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the challenge that a 401 must carry."""
+        return {"WWW-Authenticate": 'Bearer realm="sluice"'}
+
+
+class ModelNotServed(ServiceError):
+    """The request names a model that this server doesn't serve."""
+
+    status, code = 404, "model_not_found"
+
+
+class BodyTooLarge(ServiceError):
+    """The request body is over its limit."""
+
+    status, code = 413, "body_too_large"
+
+
+class PromptTooLong(ServiceError):
+    """The text is over the limit in characters, or over the model's context in tokens."""
+
+    status, code = 413, "prompt_too_long"
+
+
+class ImageTooLarge(ServiceError):
+    """An image has more pixels than allowed."""
+
+    status, code = 413, "image_too_large"
+
+
+class QuotaExceeded(ServiceError):
+    """A client is over its own quota: others are still served."""
+
+    status, code = 429, "quota_exceeded"
+
+
+class Saturated(ServiceError):
+    """Every slot is busy, and the queue is full or too slow for this request."""
+
+    status, code = 503, "saturated"
+
+
+class EngineUnavailable(ServiceError):
+    """Ollama can't be reached, or can't hold the model at present."""
+
+    status, code = 503, "engine_unavailable"
+
+
+class EngineFailed(ServiceError):
+    """Ollama broke off, or answered what it shouldn't."""
+
+    status, code = 502, "engine_failed"
+
+
+class GenerationTimeout(ServiceError):
+    """The answer took longer than GENERATION_TIMEOUT."""
+
+    status, code = 504, "generation_timeout"

@@ -1,0 +1,205 @@
+"""A request's way through the service: quota, slot, Ollama, and back, with everything released exactly once."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from service.admission import Admission, Priority, Refused, Ticket
+from service.client import Client
+from service.errors import ClientGone, QuotaExceeded, Saturated, ServiceError
+from service.keys import Key
+from service.metrics import QUOTA, Metrics
+from service.model_watch import ModelWatch
+from service.ollama import Ollama, Reply, broke_off
+from service.record import Record
+from service.settings import Settings
+
+LOOK = 0.25  # seconds between two looks at a queued request's client
+REFUSALS = {
+    "queue_full": "every slot is busy and the queue is full",
+    "wait_too_long": "every slot is busy and the wait would be too long",
+    "queue_timeout": "no slot became free in time",
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the connection, the key where keys are needed, the priority, and the request's log record."""
+
+    client: Client
+    record: Record
+    priority: Priority = Priority.INTERACTIVE
+    key: Key | None = None
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts that a request passes, shared by all requests."""
+
+    settings: Settings
+    admission: Admission
+    ollama: Ollama
+    watch: ModelWatch
+    metrics: Metrics
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
+        """Run a chat through the model and return its answer once the first piece is there.
+
+        chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. Raises a
+        ServiceError or ClientGone; then nothing stays taken.
+        """
+        options = {"num_predict": self.settings.max_tokens, **options}
+        # Without truncate and shift a prompt that doesn't fit is an error, instead of an answer to half of it.
+        fixed = {"stream": True, "think": False, "truncate": False, "shift": False}
+        answer = Answer(self, caller)
+        try:
+            answer.start("/api/chat", self.ollama.payload(options, **fixed, **chat))
+        except BaseException as error:
+            answer.close(error)
+            raise
+        return answer
+
+    def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
+        answer = Answer(self, caller)
+        try:
+            reply = answer.open("/api/embed", self.ollama.payload(**inputs, truncate=False))
+            result = reply.json()
+            caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
+            answer.completed = True
+        except BaseException as error:
+            answer.close(error)
+            raise
+        answer.close()
+        return result
+
+
+@dataclass
+class Answer:
+    """The answer to one request, from its place in the queue to the last token. close() may be called twice."""
+
+    gateway: Gateway
+    caller: Caller
+    completed: bool = False
+    closed: bool = False
+    _cleanup: ExitStack = field(default_factory=ExitStack)
+    _last_token: float = 0.0
+
+    def open(self, path: str, payload: dict[str, Any]) -> Reply:
+        """Pass quota and queue, then ask Ollama; returns its reply with the status already checked."""
+        ticket = self._admit()
+        self._cleanup.callback(lambda: ticket.release(completed=self.completed))
+        self._await_slot(ticket)
+        timeout = self.gateway.settings.generation_timeout
+        reply = self.gateway.ollama.request(path, payload, timeout=timeout, client=self.caller.client)
+        self._cleanup.callback(reply.close)  # runs before the slot is released
+        return reply
+
+    def _admit(self) -> Ticket:
+        admission, metrics, caller = self.gateway.admission, self.gateway.metrics, self.caller
+        try:
+            if caller.key is not None:
+                self._cleanup.callback(caller.key.acquire(admission.service_time or 1.0))
+            return admission.enter(caller.priority)
+        except QuotaExceeded:
+            metrics.refused.labels(QUOTA).inc()
+            raise
+        except Refused as refused:
+            raise self._saturated(refused) from None
+
+    def _saturated(self, refused: Refused) -> Saturated:
+        self.gateway.metrics.refused.labels(refused.reason).inc()
+        return Saturated(REFUSALS[refused.reason], hint="see Retry-After", retry_after=refused.retry_after)
+
+    def _await_slot(self, ticket: Ticket) -> None:
+        try:
+            while not ticket.wait(LOOK):
+                if self.caller.client.gone():
+                    raise ClientGone
+        except Refused as refused:
+            raise self._saturated(refused) from None
+        self.caller.record.queued_ms = round(ticket.queued_for * 1000, 3)
+        self.gateway.metrics.admitted.inc()
+        self.gateway.metrics.queue_wait.observe(ticket.queued_for)
+
+    def start(self, path: str, payload: dict[str, Any]) -> None:
+        """Open the stream and read its first piece, so that a fault before it is still a real status."""
+        self._pieces = self.open(path, payload).lines()
+        self._first = self._next()
+        self._last_token = time.monotonic()
+        record = self.caller.record
+        record.first_token_ms = record.elapsed_ms()
+        self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
+
+    def _next(self) -> dict[str, Any]:
+        for piece in self._pieces:
+            return piece
+        raise broke_off(EOFError("the stream ended without done"))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield Ollama's messages `{"content": str, "tool_calls"?: [...]}`; afterwards the record has the usage."""
+        piece = self._first
+        while not piece["done"]:
+            yield piece["message"]
+            piece = self._next()
+            self._observe_token()
+        self._finish(piece)
+        yield piece["message"]
+
+    def _observe_token(self) -> None:
+        now = time.monotonic()
+        self.gateway.metrics.inter_token.observe(now - self._last_token)
+        self._last_token = now
+
+    def _finish(self, piece: dict[str, Any]) -> None:
+        record, metrics = self.caller.record, self.gateway.metrics
+        record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
+        # Ollama leaves prompt_eval_count out when it is 0.
+        record.prompt_tokens, record.completion_tokens = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
+        metrics.prompt_tokens.inc(record.prompt_tokens)
+        metrics.completion_tokens.inc(record.completion_tokens)
+        self.completed = True
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Return the tokens used, once the answer is complete."""
+        record = self.caller.record
+        return {"prompt_tokens": record.prompt_tokens or 0, "completion_tokens": record.completion_tokens or 0}
+
+    @property
+    def timings(self) -> dict[str, float | None]:
+        """Return the milliseconds since arrival: in the queue, to the first token, until now."""
+        record = self.caller.record
+        return {
+            "queued_ms": record.queued_ms,
+            "first_token_ms": record.first_token_ms,
+            "total_ms": record.elapsed_ms(),
+        }
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Cut Ollama's work short where it still runs, and give the slot and the quota back.
+
+        An answer that is closed early and without an error was closed because its client left.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        record = self.caller.record
+        if isinstance(error, ServiceError):
+            record.error = error.code
+        elif error is not None and not isinstance(error, ClientGone):
+            record.error = "internal_error"
+        elif not self.completed:
+            self.gateway.metrics.cancelled.inc()
+            record.error = "client_gone"
+        self._cleanup.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.close(error)

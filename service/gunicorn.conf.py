@@ -1,0 +1,33 @@
+"""How gunicorn serves the gateway: `gunicorn -c service/gunicorn.conf.py service.wsgi:app`."""
+
+import os
+import sys
+
+from service.settings import SettingError, Settings
+
+try:
+    settings = Settings.from_environ(os.environ)
+except SettingError as error:
+    sys.exit(f"sluice: {error}")
+
+bind = f"{settings.host}:{settings.port}"
+workers = 1  # admission counts slots in one process's memory
+worker_class = "service.worker.Worker"
+threads = settings.worker_threads
+worker_connections = threads + 1000  # the rest is for kept-alive connections that send nothing at present
+keepalive = 75  # seconds; longer than a load balancer in front keeps an idle connection
+backlog = 2048
+timeout = 30  # seconds without a heartbeat of the worker's main thread, which never runs a request
+# A drain may take the wait before it, a full wait in the queue and a full generation.
+graceful_timeout = int(settings.prestop + settings.queue_timeout + settings.generation_timeout) + 5
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108 - a heartbeat must not wait for a disk
+proc_name = "sluice"
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "service.record.JsonFormatter"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "root": {"level": "INFO", "handlers": ["stdout"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False}},
+}

@@ -1,0 +1,55 @@
+"""What the private port tells Prometheus. Names are stable: dashboards and the autoscaler read them."""
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.admission import Admission, Priority, Refusal
+from service.model_watch import ModelWatch
+
+# From a cached prompt on a GPU to the longest wait that the default settings allow.
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+QUOTA = "quota"
+
+
+class Metrics:
+    """The service's instruments, in a registry of their own."""
+
+    def __init__(self, admission: Admission, watch: ModelWatch) -> None:
+        self.registry = registry = CollectorRegistry()
+        gauge = Gauge("sluice_slots", "Requests that can generate at the same time", registry=registry)
+        gauge.set(admission.slots)
+        gauge = Gauge("sluice_requests_in_flight", "Requests that hold a slot", registry=registry)
+        gauge.set_function(lambda: admission.in_flight)
+        queued = Gauge("sluice_requests_queued", "Requests that wait for a slot", ["priority"], registry=registry)
+        for priority in Priority:
+            queued.labels(priority).set_function(partial(admission.queued, priority))
+        gauge = Gauge("sluice_model_loaded", "1 while Ollama has the model in memory", registry=registry)
+        gauge.set_function(lambda: watch.loaded)
+        gauge = Gauge("sluice_model_load_seconds", "Seconds the last load of the model took", registry=registry)
+        gauge.set_function(lambda: watch.load_seconds)
+        self.responses = Counter(
+            "sluice_responses", "Answers by route and status", ["route", "status"], registry=registry
+        )
+        self.admitted = Counter("sluice_requests_admitted", "Requests that got a slot", registry=registry)
+        self.refused = Counter(
+            "sluice_requests_refused", "Requests turned away, by reason", ["reason"], registry=registry
+        )
+        for reason in (*Refusal, QUOTA):
+            self.refused.labels(reason)
+        self.cancelled = Counter("sluice_requests_cancelled", "Requests whose client left", registry=registry)
+        self.prompt_tokens = Counter("sluice_prompt_tokens", "Tokens read from prompts", registry=registry)
+        self.completion_tokens = Counter("sluice_completion_tokens", "Tokens generated", registry=registry)
+        self.queue_wait = Histogram(
+            "sluice_queue_wait_seconds", "From arrival to slot", buckets=SECONDS, registry=registry
+        )
+        self.first_token = Histogram(
+            "sluice_time_to_first_token_seconds", "From arrival to first token", buckets=SECONDS, registry=registry
+        )
+        self.inter_token = Histogram(
+            "sluice_inter_token_latency_seconds",
+            "Between one token and the next",
+            buckets=TOKEN_SECONDS,
+            registry=registry,
+        )

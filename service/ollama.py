@@ -1,0 +1,161 @@
+"""Ollama over HTTP: calls that end when the client leaves or the deadline passes, whatever Ollama does."""
+
+import contextlib
+import json
+import logging
+import select
+import socket
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+from service.client import Client
+from service.errors import (
+    ClientGone,
+    EngineFailed,
+    EngineUnavailable,
+    GenerationTimeout,
+    InvalidRequest,
+    PromptTooLong,
+    ServiceError,
+)
+from service.settings import Settings
+
+log = logging.getLogger("sluice")
+
+CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
+RETRY_AFTER = 5.0  # seconds; about what a restart of Ollama and the load of a small model take
+NOBODY = Client(None)
+
+
+class _WatchedSocket(socket.socket):
+    """A socket to Ollama whose reads also end when the client leaves or the deadline passes."""
+
+    def watch(self, client: Client, deadline: float) -> None:
+        self._client, self._deadline, self._poll = client, deadline, select.poll()
+        self._poll.register(self, select.POLLIN)
+        client.watch(self._poll)
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        events = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)
+        if self._client.reported(events):
+            raise ClientGone
+        if not events:
+            raise GenerationTimeout("the model did not finish in time", hint="ask for fewer tokens with max_tokens")
+        return super().recv_into(*args, **kwargs)
+
+
+class Reply:
+    """An answer of Ollama's that is being read; close() cancels the work behind it."""
+
+    def __init__(self, connection: HTTPConnection, response: HTTPResponse) -> None:
+        self._connection, self._response = connection, response
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a streamed answer as they come.
+
+        Raises EngineFailed when Ollama breaks off or reports an error, and what a watched read raises.
+        """
+        try:
+            while line := self._response.readline():
+                message = json.loads(line)
+                if "error" in message:
+                    raise engine_error(500, message["error"])
+                yield message
+        except (HTTPException, OSError, ValueError) as error:
+            raise broke_off(error) from error
+
+    def json(self) -> dict[str, Any]:
+        """Return an answer that is one JSON object; raises as lines() does."""
+        try:
+            return dict(json.loads(self._response.read()))
+        except (HTTPException, OSError, ValueError) as error:
+            raise broke_off(error) from error
+
+    def close(self) -> None:
+        """Close the connection: Ollama stops generating for it."""
+        self._response.close()
+        self._connection.close()
+
+
+class Ollama:
+    """Ollama's API and the model served from it. Every call has a connection of its own, so it can be cut alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        parts = urlsplit(settings.ollama_host)
+        self._host, self._port = parts.hostname or "", parts.port or 11434
+        self.model = settings.model
+        # What the model is loaded with: a request with other values would have it loaded again.
+        self._options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
+
+    def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+        """Return a request body about the model, which stays loaded after it."""
+        return {"model": self.model, "keep_alive": -1, "options": {**self._options, **(options or {})}, **fields}
+
+    def request(self, path: str, payload: Any = None, *, timeout: float, client: Client = NOBODY) -> Reply:
+        """Send `payload` (None: a GET) and return the reply once its status is known to be 200.
+
+        timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
+        """
+        deadline = time.monotonic() + timeout
+        connection = self._connect(client, deadline)
+        try:
+            body = None if payload is None else json.dumps(payload).encode()
+            connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise engine_error(response.status, _error_text(response.read()))
+            return Reply(connection, response)
+        except (HTTPException, OSError) as error:
+            connection.close()
+            raise broke_off(error) from error
+        except (ServiceError, ClientGone):
+            connection.close()
+            raise
+
+    def _connect(self, client: Client, deadline: float) -> HTTPConnection:
+        try:
+            plain = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT)
+        except OSError as error:
+            log.warning("Ollama can't be reached: %s", error)
+            raise EngineUnavailable("the model server can't be reached", retry_after=RETRY_AFTER) from error
+        sock = _WatchedSocket(fileno=plain.detach())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(max(0.1, deadline - time.monotonic()))
+        sock.watch(client, deadline)
+        connection = HTTPConnection(self._host, self._port)
+        connection.sock = sock
+        return connection
+
+
+def _error_text(body: bytes) -> str:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(body)["error"])
+    return body.decode(errors="replace")
+
+
+def broke_off(error: Exception) -> EngineFailed:
+    """Return the error for an exchange with Ollama that ended early, and log what ended it."""
+    log.warning("Ollama broke off: %r", error)
+    return EngineFailed("the model server broke off", hint="the request can be sent again", retry_after=RETRY_AFTER)
+
+
+def engine_error(status: int, text: str) -> ServiceError:
+    """Translate an error of Ollama's; its text reaches the caller only where the caller can act on it."""
+    if "exceeds the context length" in text or "input length" in text:
+        return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
+    if status in (400, 501):  # 501: a model that can't do what was asked, such as embeddings
+        return InvalidRequest(text)
+    log.error("Ollama answered %d: %s", status, text)
+    if status == 404:
+        return EngineUnavailable("the model is not in the model server's store", retry_after=RETRY_AFTER)
+    if status == 503 or "memory" in text:
+        return EngineUnavailable("the model server has no room for this now", retry_after=RETRY_AFTER)
+    return EngineFailed("the model server failed", hint="the request can be sent again", retry_after=RETRY_AFTER)
+
+
+def with_tag(model: str) -> str:
+    """Return a model's name with its tag, which is `latest` where none is given."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"

@@ -1,0 +1,56 @@
+"""One request, as its log line tells it: never the prompt, the answer or a key."""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+log = logging.getLogger("sluice.request")
+
+
+@dataclass
+class Record:
+    """What is known of a request so far; times are in milliseconds since its arrival."""
+
+    request_id: str
+    method: str
+    path: str
+    status: int = 0
+    error: str | None = None
+    key: str | None = None
+    priority: str | None = None
+    queued_ms: float | None = None
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+    arrived: float = field(default_factory=time.monotonic, repr=False)
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since the request arrived."""
+        return round((time.monotonic() - self.arrived) * 1000, 3)
+
+    def write(self) -> None:
+        """Write the log line."""
+        self.total_ms = self.elapsed_ms()
+        known = {key: value for key, value in asdict(self).items() if value is not None and key != "arrived"}
+        log.info("request", extra={"fields": known})
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats every log record as one JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line: time, level, message, the fields of a request, the traceback of a fault."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

@@ -1,0 +1,83 @@
+"""What the routes share: who calls, and how an answer is written as a stream."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from flask import Response, g, request
+
+from service.admission import Priority
+from service.client import Client
+from service.errors import ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
+from service.gateway import Answer, Caller, Gateway
+from service.keys import Key, Keys
+from service.ollama import with_tag
+from service.record import Record
+
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+
+
+def caller(keys: Keys | None) -> Caller:
+    """Return who sends the current request; raises Unauthorized, or InvalidRequest for an unknown priority."""
+    record: Record = g.record
+    key = authenticate(keys)
+    text = request.headers.get("X-Priority", Priority.INTERACTIVE).lower()
+    if text not in list(Priority):
+        raise InvalidRequest(f"X-Priority: must be {' or '.join(Priority)}")
+    record.priority, record.key = text, key.name if key else None
+    return Caller(Client(request.environ.get("gunicorn.socket")), record, Priority(text), key)
+
+
+def authenticate(keys: Keys | None) -> Key | None:
+    """Return the key of the current request, or None where no keys are needed; raises Unauthorized."""
+    if keys is None:
+        return None
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("this server needs an API key", hint="send it as `Authorization: Bearer KEY`")
+    return keys.authenticate(token.strip())
+
+
+def check_model(name: str | None, gateway: Gateway) -> None:
+    """Refuse a model other than the one that is served; raises ModelNotServed."""
+    served = gateway.settings.model
+    if name is not None and with_tag(name) != with_tag(served):
+        raise ModelNotServed(f"model: this server serves {served} only")
+
+
+def ndjson(item: dict[str, Any]) -> str:
+    """Write one object of a stream as a line."""
+    return json.dumps(item) + "\n"
+
+
+def sse(item: dict[str, Any]) -> str:
+    """Write one object of a stream as a server-sent event."""
+    return f"data: {json.dumps(item)}\n\n"
+
+
+def stream(
+    answer: Answer, items: Iterable[dict[str, Any]], write: Callable[[dict[str, Any]], str], end: str = ""
+) -> Response:
+    """Return a response that writes `items` as they come, and an error object where they break off.
+
+    end: what follows the last item of a complete answer. The answer is closed with the response, also when the
+    response was never started.
+    """
+
+    def body() -> Iterator[str]:
+        try:
+            for item in items:
+                yield write(item)
+            if end:
+                yield end
+        except ServiceError as error:
+            answer.close(error)
+            yield write(error.body())
+        except ClientGone as gone:
+            answer.close(gone)
+
+    response = Response(body(), content_type=SSE if write is sse else NDJSON)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(answer.close)
+    return response

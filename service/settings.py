@@ -1,0 +1,121 @@
+"""Every knob of the service, read once from the environment and never again."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+
+class SettingError(ValueError):
+    """A setting has a value that it can't have; the message names the variable and what is allowed."""
+
+
+def available_cpus() -> int:
+    """Return how many CPUs this process may really use, at least 1.
+
+    The affinity mask and the cgroup's CPU quota both count: Ollama sees only the first, and more threads
+    than CPUs make it 10 to 45 times slower.
+    """
+    cpus = float(len(os.sched_getaffinity(0)))
+    cgroup = Path("/sys/fs/cgroup")
+    try:
+        if (cgroup / "cpu.max").exists():  # cgroup v2: "QUOTA PERIOD", or "max PERIOD"
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
+        if quota not in ("max", "-1"):
+            cpus = min(cpus, int(quota) / int(period))
+    except (OSError, ValueError):
+        pass  # not Linux's usual cgroup files: the mask alone decides
+    return max(1, int(cpus))
+
+
+def knob(default: Any, doc: str, low: float | None = None, high: float | None = None) -> Any:
+    """Declare a setting: its default, its meaning for the table in docs/settings.md, and its range."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The service's configuration. An environment variable is a field's name in upper case."""
+
+    host: str = knob("127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`.")
+    port: int = knob(5000, "Public port: the page and the API.", 1, 65535)
+    private_host: str = knob("127.0.0.1", "Address the private port binds to; the image sets `0.0.0.0`.")
+    private_port: int = knob(9090, "Private port: `/healthz`, `/readyz`, `/metrics`.", 1, 65535)
+    ollama_host: str = knob("http://127.0.0.1:11434", "Ollama's address, as Ollama's own client reads it.")
+    model: str = knob("moondream", "The model that is served, by its name in Ollama.")
+    slots: int = knob(4, "Requests that generate at the same time; Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
+    threads: int = knob(0, "CPU threads of Ollama; 0 takes the CPUs this process may use.", 0, 1024)
+    context_length: int = knob(2048, "Tokens of context a slot has: prompt and answer together.", 128, 1_048_576)
+    max_queue: int = knob(64, "Requests that may wait for a slot; one more is refused at once.", 0, 4096)
+    queue_timeout: float = knob(30.0, "Seconds a request may wait for a slot.", 0.1, 3600)
+    generation_timeout: float = knob(120.0, "Seconds from slot to last token.", 1, 3600)
+    max_tokens: int = knob(512, "Longest answer in tokens, and the default of `max_tokens`.", 1, 1_048_576)
+    max_prompt_chars: int = knob(16384, "Longest text of a request, in characters.", 1, 8_388_608)
+    max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
+    max_image_pixels: int = knob(16_000_000, "Largest image, in pixels.", 1, 1_000_000_000)
+    max_images: int = knob(4, "Images in one request.", 0, 64)
+    api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
+    prestop: float = knob(0.0, "Seconds in which requests are still accepted after SIGTERM.", 0, 600)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            if low is not None and not low <= value <= high:
+                raise SettingError(f"{f.name.upper()}={value} is out of range: {low} to {high} is allowed")
+        if self.max_tokens >= self.context_length:
+            raise SettingError(
+                f"MAX_TOKENS={self.max_tokens} leaves no room for a prompt in CONTEXT_LENGTH={self.context_length}: "
+                "lower the first or raise the second"
+            )
+        if self.port == self.private_port:
+            raise SettingError(f"PORT and PRIVATE_PORT are both {self.port}: metrics must not be public")
+        if not self.model.strip():
+            raise SettingError("MODEL is empty: name a model, such as moondream")
+        object.__setattr__(self, "ollama_host", ollama_url(self.ollama_host))
+        object.__setattr__(self, "threads", self.threads or available_cpus())
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings from `environ`; an empty variable counts as unset.
+
+        Raises SettingError with the variable's name and what is allowed.
+        """
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            text = environ.get(f.name.upper(), "").strip()
+            if not text:
+                continue
+            try:
+                values[f.name] = f.type(text)  # type: ignore[operator]
+            except ValueError:
+                wanted = "a whole number" if f.type is int else "a number"
+                raise SettingError(f"{f.name.upper()}={text!r} is not {wanted}") from None
+        return cls(**values)
+
+    @property
+    def worker_threads(self) -> int:
+        """Threads of the gateway: with fewer than 4 for each place, refusals wait behind those they refuse."""
+        return 4 * (self.slots + self.max_queue)
+
+
+def ollama_url(text: str) -> str:
+    """Return `http://HOST:PORT` for an address as OLLAMA_HOST holds it: the scheme, host and port may each be left out.
+
+    0.0.0.0 is an address to listen on, so a client goes to 127.0.0.1 instead. Raises SettingError.
+    """
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        host, port = parts.hostname or "127.0.0.1", parts.port or 11434
+    except ValueError as error:
+        raise SettingError(f"OLLAMA_HOST={text!r} is not an address such as http://127.0.0.1:11434: {error}") from None
+    if parts.scheme != "http" or parts.path.strip("/"):
+        raise SettingError(
+            f"OLLAMA_HOST={text!r} must be http://HOST:PORT: Ollama itself serves neither TLS nor a path"
+        )
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,67 @@
+"""gunicorn's threaded worker, with a drain before it stops and errors in JSON also where no app was reached."""
+
+import json
+import socket
+import struct
+import threading
+import uuid
+from http import HTTPStatus
+from types import FrameType
+from typing import Any, cast
+
+from flask import Flask
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+from gunicorn.util import write_nonblock
+from gunicorn.workers.gthread import ThreadWorker
+
+from service.gateway import Gateway
+
+STATUSES: dict[type[Exception], HTTPStatus] = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    ParseException: HTTPStatus.BAD_REQUEST,
+}
+STALLED = 20  # seconds a client may keep a thread waiting for its next byte, or for room for ours
+
+
+class Worker(ThreadWorker):
+    """One process, many threads: see service/gunicorn.conf.py."""
+
+    def init_process(self) -> None:
+        """Bound how long a stalled client holds a thread; accepted sockets inherit it from the listener."""
+        for listener in self.sockets:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED, 0))
+        super().init_process()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM: not ready at once, accept for PRESTOP seconds more, then finish what is running."""
+        gateway: Gateway = cast(Flask, self.wsgi).extensions["sluice"]
+        if gateway.draining.is_set():
+            return
+        gateway.draining.set()
+        timer = threading.Timer(gateway.settings.prestop, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what never reached the app, or what it failed on, in the form of every other error."""
+        status = next((STATUSES[kind] for kind in STATUSES if isinstance(exc, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.exception("a request failed")
+        code = status.phrase.lower().replace(" ", "_")
+        body = json.dumps({"error": {"code": code, "message": status.description or status.phrase, "hint": None}})
+        head = f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        head += f"X-Request-Id: {uuid.uuid4().hex}\r\nContent-Length: {len(body)}\r\n\r\n"
+        try:
+            write_nonblock(client, (head + body).encode())
+        except OSError:
+            self.log.debug("the client left before its error")

@@ -1,0 +1,14 @@
+"""What gunicorn serves: the public app, with the private port and the model's watch started beside it."""
+
+import os
+
+from service import create_app
+from service.gateway import Gateway
+from service.private import create_private_app, serve_private
+from service.settings import Settings
+
+settings = Settings.from_environ(os.environ)
+app = create_app(settings)
+gateway: Gateway = app.extensions["sluice"]
+gateway.watch.start()
+serve_private(create_private_app(gateway), settings.private_host, settings.private_port)

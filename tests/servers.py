@@ -1,0 +1,114 @@
+"""The gateway under gunicorn, as users run it, in a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.stand_in import MODEL, eventually
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on at the moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@dataclass
+class Reply:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body's JSON."""
+        return json.loads(self.body)
+
+
+def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+    """Send a GET, or a POST of `body` (JSON, or bytes as they are), and return the whole answer."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return Reply(response.status, dict(response.headers), response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Reply(error.code, dict(error.headers), error.read())
+
+
+@dataclass
+class Served:
+    """A running gateway."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    private_port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Return the public address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def private(self) -> str:
+        """Return the private address."""
+        return f"http://127.0.0.1:{self.private_port}"
+
+    def ready(self) -> bool:
+        """Say whether /readyz answers 200."""
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return fetch(f"{self.private}/readyz").status == 200
+        except OSError:
+            return False
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, by its name with its labels as /metrics writes them."""
+        lines = fetch(f"{self.private}/metrics").body.decode().splitlines()
+        return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def connect(self, path: str, body: Any) -> socket.socket:
+        """Send a request and return its socket without reading the answer."""
+        data = json.dumps(body).encode()
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        return sock
+
+
+@contextmanager
+def serve(ollama: str, log: Path, **settings: Any) -> Iterator[Served]:
+    """Run the gateway in front of `ollama` until the block ends; wait until it is ready."""
+    ports = {"port": free_port(), "private_port": free_port()}
+    values = {"model": MODEL, "ollama_host": ollama, **ports, **settings}
+    environ = os.environ | {name.upper(): str(value) for name, value in values.items()}
+    command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT)
+    served = Served(process, **ports, log=log)
+    try:
+        eventually(served.ready, 60)
+        yield served
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+        process.wait(30)

@@ -1,0 +1,178 @@
+"""A stand-in for Ollama that speaks its HTTP API, with answers, delays and faults to order.
+
+`python -m tests.stand_in PORT` serves it in a process of its own, for the benchmark.
+"""
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+MODEL = "stand-in"
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    """Return the condition's value as soon as it is true; fail if it isn't within `seconds`."""
+    until = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < until, "the awaited condition never came"
+        pause.wait(0.005)
+    return value
+
+
+@dataclass
+class StandIn:
+    """The server and its script. Faults and the gate come before the piece with their index."""
+
+    tokens: list[str] = field(default_factory=lambda: ["Hello", ", ", "world"])
+    first_delay: float = 0.0
+    token_delay: float = 0.0
+    hold_at: int | None = None
+    die_at: int | None = None
+    end_at: int | None = None
+    error_at: int | None = None
+    error: tuple[int, str] | None = None
+    message: dict[str, Any] = field(default_factory=dict)
+    capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools"])
+    loaded: bool = True
+    requests: list[tuple[str, Any]] = field(default_factory=list)
+    cancelled: int = 0
+    running: int = 0
+    keep_requests: bool = True
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._gate = asyncio.Event()
+
+    def start(self, port: int = 0) -> "StandIn":
+        """Serve from a thread until stop(); port 0 takes a free one."""
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(port, started), daemon=True)
+        self._thread.start()
+        started.wait()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and cut every connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def release(self) -> None:
+        """Let the answers go on that are held at the gate, and all later ones."""
+        self._loop.call_soon_threadsafe(self._gate.set)
+
+    def chats(self) -> list[Any]:
+        """Return the bodies of the chats asked for."""
+        return [body for path, body in self.requests if path == "/api/chat"]
+
+    def _serve(self, port: int, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._listen(port))
+        started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.close()
+
+    async def _listen(self, port: int) -> None:
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/api/chat", self._chat)
+        app.router.add_post("/api/embed", self._embed)
+        app.router.add_post("/api/show", self._show)
+        app.router.add_get("/api/ps", self._ps)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024)
+        await site.start()
+        self.port: int = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def _body(self, request: web.Request) -> Any:
+        body = await request.json()
+        if self.keep_requests:
+            self.requests.append((request.path, body))
+        return body
+
+    async def _show(self, request: web.Request) -> web.Response:
+        await self._body(request)
+        return web.json_response({"capabilities": self.capabilities})
+
+    async def _ps(self, _request: web.Request) -> web.Response:
+        return web.json_response({"models": [{"name": f"{MODEL}:latest"}] if self.loaded else []})
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        body = await self._body(request)
+        if self.error:
+            return web.json_response({"error": self.error[1]}, status=self.error[0])
+        self.loaded = True
+        return web.json_response({"embeddings": [[0.6, 0.8] for _ in body["input"]], "prompt_eval_count": 3})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request)
+        if self.error:
+            return web.json_response({"error": self.error[1]}, status=self.error[0])
+        self.running += 1
+        try:
+            return await self._generate(request, body)
+        except (asyncio.CancelledError, ConnectionError):
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def _generate(self, request: web.Request, body: Any) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        tokens = self.tokens[: body["options"]["num_predict"]]
+        for index in range(len(tokens) + 1):
+            delay = self.token_delay if index else self.first_delay
+            if delay:
+                await asyncio.sleep(delay)
+            if index == self.hold_at:
+                await self._gate.wait()
+            if index in (self.die_at, self.end_at):
+                return await self._break_off(request, response, clean=index == self.end_at)
+            if not response.prepared:
+                await response.prepare(request)
+            if index == self.error_at:
+                await response.write(b'{"error": "the runner crashed at 0xdead"}\n')
+                return response
+            piece = self._piece(tokens[index]) if index < len(tokens) else self._last(len(tokens), body)
+            await response.write(json.dumps(piece).encode() + b"\n")
+        return response
+
+    async def _break_off(self, request: web.Request, response: web.StreamResponse, clean: bool) -> web.StreamResponse:
+        if clean:
+            if not response.prepared:
+                await response.prepare(request)
+        elif request.transport is not None:
+            request.transport.abort()
+        return response
+
+    def _piece(self, token: str) -> dict[str, Any]:
+        return {"model": MODEL, "message": {"role": "assistant", "content": token, **self.message}, "done": False}
+
+    def _last(self, count: int, body: Any) -> dict[str, Any]:
+        reason = "length" if count == body["options"]["num_predict"] else "stop"
+        figures = {"prompt_eval_count": 7, "eval_count": count}
+        return {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason, **figures}
+
+
+def main() -> None:
+    """Serve until interrupted: stand_in PORT [TOKENS [FIRST_DELAY TOKEN_DELAY]]; delays in seconds."""
+    port, tokens, first, each = (*sys.argv[1:], *["", "20", "0", "0"][len(sys.argv[1:]) :])
+    stand_in = StandIn(["word "] * int(tokens), float(first), float(each), keep_requests=False).start(int(port))
+    print(stand_in.url, flush=True)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from service.settings import SettingError, Settings, ollama_url
+
+TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
+
+
+def test_the_defaults_are_valid_and_empty_variables_count_as_unset() -> None:
+    assert Settings.from_environ({"SLOTS": "", "PORT": " "}) == Settings()
+
+
+def test_a_variable_is_read_in_its_type() -> None:
+    settings = Settings.from_environ({"SLOTS": "8", "QUEUE_TIMEOUT": "2.5", "MODEL": "llava"})
+    assert (settings.slots, settings.queue_timeout, settings.model) == (8, 2.5, "llava")
+
+
+def test_threads_are_the_cpus_unless_given() -> None:
+    assert Settings().threads >= 1
+    assert Settings(threads=3).threads == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("SLOTS", "many", "SLOTS='many' is not a whole number"),
+        ("QUEUE_TIMEOUT", "soon", "QUEUE_TIMEOUT='soon' is not a number"),
+        ("QUEUE_TIMEOUT", "nan", "QUEUE_TIMEOUT=nan is out of range"),
+        ("SLOTS", "0", "SLOTS=0 is out of range: 1 to 256 is allowed"),
+        ("PORT", "70000", "PORT=70000 is out of range"),
+        ("PORT", "9090", "PORT and PRIVATE_PORT are both 9090"),
+        ("MAX_TOKENS", "2048", "MAX_TOKENS=2048 leaves no room for a prompt in CONTEXT_LENGTH=2048"),
+        ("OLLAMA_HOST", "https://ollama", "OLLAMA_HOST='https://ollama' must be http://HOST:PORT"),
+        ("OLLAMA_HOST", "a:b", "OLLAMA_HOST='a:b' is not an address"),
+    ],
+)
+def test_a_bad_value_names_its_variable(variable: str, value: str, complaint: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(complaint)):
+        Settings.from_environ({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":1234", "http://127.0.0.1:1234"),
+        ("gpu-box", "http://gpu-box:11434"),
+        ("http://gpu-box:80/", "http://gpu-box:80"),
+        ("[::1]:5", "http://[::1]:5"),
+    ],
+)
+def test_ollamas_address_is_read_as_ollama_reads_it(text: str, url: str) -> None:
+    assert ollama_url(text) == url
+
+
+def test_the_table_in_the_docs_is_the_code() -> None:
+    rows = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| `")]
+    documented = [(row[0].strip("|` "), row[1].strip("` "), row[2].strip("| ")) for row in rows]
+    defaults = [(f.name.upper(), str(f.default), f.metadata["doc"]) for f in fields(Settings)]
+    assert documented == [(name, default, doc) for name, default, doc in defaults]
