@@ -5,15 +5,14 @@ import uuid
 from pathlib import Path
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Admission
 from service.chat import chat_blueprint
 from service.embeddings import embeddings_blueprint
-from service.errors import BodyTooLarge, ClientGone
+from service.errors import ClientGone
 from service.gateway import Gateway
 from service.generate import generate_blueprint
-from service.handlers import answer_error, answer_errors_in_json
+from service.handlers import answer_errors_in_json
 from service.keys import Keys
 from service.metrics import Metrics
 from service.model_watch import ModelWatch
@@ -38,7 +37,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(chat_blueprint(gateway, keys))
     app.register_blueprint(embeddings_blueprint(gateway, keys))
     answer_errors_in_json(app)
-    _answer_edge_cases(app)
+    app.register_error_handler(ClientGone, lambda _gone: Response(status=CLIENT_GONE))
     _keep_records(app, gateway.metrics)
     app.extensions["sluice"] = gateway
     return app
@@ -50,17 +49,6 @@ def create_gateway(settings: Settings) -> Gateway:
     admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
     watch = ModelWatch(ollama)
     return Gateway(settings, admission, ollama, watch, Metrics(admission, watch))
-
-
-def _answer_edge_cases(app: Flask) -> None:
-    @app.errorhandler(ClientGone)
-    def client_gone(_error: ClientGone) -> Response:
-        return Response(status=CLIENT_GONE)
-
-    @app.errorhandler(RequestEntityTooLarge)
-    def body_too_large(_error: RequestEntityTooLarge) -> Response:
-        limit = app.config["MAX_CONTENT_LENGTH"]
-        return answer_error(BodyTooLarge(f"body: is too large; at most {limit} bytes are allowed"))
 
 
 def _keep_records(app: Flask, metrics: Metrics) -> None:

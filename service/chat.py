@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from service.chat_body import ChatBody
 from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import parse
-from service.routing import caller, sse, stream
+from service.routing import caller, read_body, sse, stream
 
 
 def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
@@ -21,7 +21,7 @@ def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/v1/chat/completions")
     def chat() -> Response:
         who = caller(keys)
-        body = parse(ChatBody, request.get_data(cache=False))
+        body = parse(ChatBody, read_body())
         answer = gateway.generate(who, *body.for_ollama(gateway))
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage

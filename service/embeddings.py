@@ -4,13 +4,13 @@ import base64
 import struct
 from typing import Annotated, Any, Literal
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 from pydantic import Discriminator, Field, Tag
 
 from service.gateway import Gateway
 from service.keys import Keys
 from service.parsing import Body, Text, check_length, given, parse
-from service.routing import authenticate, caller, check_model
+from service.routing import authenticate, caller, check_model, read_body
 
 Input = Annotated[
     Annotated[Text, Tag("text")] | Annotated[list[Text], Field(min_length=1, max_length=256), Tag("texts")],
@@ -41,7 +41,7 @@ def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/v1/embeddings")
     def embeddings() -> Response:
         who = caller(keys)
-        body = parse(EmbeddingsBody, request.get_data(cache=False))
+        body = parse(EmbeddingsBody, read_body())
         result = gateway.embed(who, body.for_ollama(gateway))
         encode = as_base64 if body.encoding_format == "base64" else list
         data = [

@@ -20,7 +20,7 @@ from service.parsing import (
     given,
     parse,
 )
-from service.routing import SSE, caller, check_model, ndjson, sse, stream
+from service.routing import SSE, caller, check_model, ndjson, read_body, sse, stream
 
 
 class GenerateBody(Body):
@@ -57,7 +57,7 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/generate")
     def generate() -> Response:
         who = caller(keys)
-        body = parse(GenerateBody, request.get_data(cache=False))
+        body = parse(GenerateBody, read_body())
         answer = gateway.generate(who, *body.for_ollama(gateway))
         if body.stream:
             return stream(answer, pieces(answer), sse if SSE in request.accept_mimetypes.values() else ndjson)

@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Priority
 from service.client import Client
-from service.errors import ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
+from service.errors import BodyTooLarge, ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
 from service.gateway import Answer, Caller, Gateway
 from service.keys import Key, Keys
 from service.ollama import with_tag
@@ -36,6 +38,22 @@ def authenticate(keys: Keys | None) -> Key | None:
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("this server needs an API key", hint="send it as `Authorization: Bearer KEY`")
     return keys.authenticate(token.strip())
+
+
+def read_body() -> bytes:
+    """Return the body of the current request; raises BodyTooLarge, or InvalidRequest for broken chunks."""
+    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
+    try:
+        data = request.get_data(cache=False)
+        # Without a Content-Length werkzeug cuts the body at the limit and says nothing.
+        too_large = request.content_length is None and len(data) >= limit
+    except RequestEntityTooLarge:
+        too_large = True
+    except ParseException as error:
+        raise InvalidRequest(f"body: its chunks are broken: {error}") from None
+    if too_large:
+        raise BodyTooLarge(f"body: is too large; at most {limit} bytes are allowed")
+    return data
 
 
 def check_model(name: str | None, gateway: Gateway) -> None:

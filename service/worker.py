@@ -1,10 +1,13 @@
 """gunicorn's threaded worker, with a drain before it stops and errors in JSON also where no app was reached."""
 
 import json
+import selectors
 import socket
 import struct
 import threading
+import time
 import uuid
+from functools import partial
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, cast
@@ -18,7 +21,7 @@ from gunicorn.http.errors import (
     UnsupportedTransferCoding,
 )
 from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from service.gateway import Gateway
 
@@ -51,6 +54,30 @@ class Worker(ThreadWorker):
         timer = threading.Timer(gateway.settings.prestop, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give a connection a thread once it has sent something; gunicorn itself lets a silent one hold it for 5 s."""
+        if conn.initialized or conn.data_ready or not self.alive:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """When stopping, take what has already connected, then close: nobody waits in a backlog that is never read."""
+        super().set_accept_enabled(enabled)
+        if self.alive:
+            return
+        for conn in self.pending_conns:  # connections that never sent anything don't hold the stop up
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        for listener in self.sockets:
+            accepted = -1
+            while accepted != self.nr_conns and listener.fileno() >= 0:
+                accepted = self.nr_conns
+                self.accept(listener)
+            listener.close()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what never reached the app, or what it failed on, in the form of every other error."""

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Served:
     port: int
     private_port: int
     log: Path
+    sockets: list[socket.socket] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -88,9 +89,10 @@ class Served:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def connect(self, path: str, body: Any) -> socket.socket:
-        """Send a request and return its socket without reading the answer."""
+        """Send a request and return its socket without reading the answer; the block's end closes it."""
         data = json.dumps(body).encode()
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        self.sockets.append(sock)
         sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
         return sock
 
@@ -109,6 +111,8 @@ def serve(ollama: str, log: Path, **settings: Any) -> Iterator[Served]:
         eventually(served.ready, 60)
         yield served
     finally:
+        for sock in served.sockets:
+            sock.close()
         if process.poll() is None:
             process.send_signal(signal.SIGQUIT)
         process.wait(30)

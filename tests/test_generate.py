@@ -102,7 +102,9 @@ def test_a_stream_is_lines_and_ends_with_done(client: FlaskClient) -> None:
 
 
 def test_a_stream_is_events_for_who_accepts_them(client: FlaskClient) -> None:
-    reply = client.post("/generate", json={"prompt": "Hi", "stream": True}, headers={"Accept": "text/event-stream"}, buffered=True)
+    reply = client.post(
+        "/generate", json={"prompt": "Hi", "stream": True}, headers={"Accept": "text/event-stream"}, buffered=True
+    )
     assert reply.content_type == "text/event-stream"
     events = reply.text.split("\n\n")
     assert events.pop() == ""

@@ -1,0 +1,196 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.servers import Served
+from tests.stand_in import MODEL, StandIn
+from tests.test_generate import error_of, png
+
+HI = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+CALL = {"function": {"name": "add", "arguments": {"a": 1}}}
+
+
+def post(client: FlaskClient, **body: Any) -> Any:
+    return client.post("/v1/chat/completions", json={"model": MODEL, "messages": HI, **body}, buffered=True)
+
+
+def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "What "}, {"type": "text", "text": "is it?"}]},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png(3, 3)}"}}],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "2"},
+    ]
+    sampling = {"temperature": 0.5, "top_p": 0.9, "frequency_penalty": 1, "presence_penalty": -1, "seed": 3}
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
+    reply = post(
+        client,
+        messages=messages,
+        **sampling,
+        stop="x",
+        max_completion_tokens=9,
+        n=1,
+        response_format=form,
+        tools=[TOOL],
+        tool_choice="auto",
+    )
+    assert reply.status_code == 200
+    [chat] = stand_in.chats()
+    assert chat["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is it?"},
+        {"role": "user", "content": "", "images": [png(3, 3)]},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": CALL["function"]}]},
+        {"role": "tool", "content": "2", "tool_call_id": "c1"},
+    ]
+    assert chat["options"] == {"num_ctx": 2048, "num_thread": 2, "num_predict": 9, **sampling, "stop": ["x"]}
+    assert chat["format"] == schema
+    assert chat["tools"] == [TOOL]
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({"messages": []}, "messages: "),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages: must not all be empty"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role: "),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content: "),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text: Field required",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]: "),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b.png"}}]}
+                ]
+            },
+            "messages[0].content[0].image_url.url: must be a data URL",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[]"}}],
+                    },
+                    *HI,
+                ]
+            },
+            "messages[0].tool_calls[0].function.arguments: must be a JSON object",
+        ),
+        ({"logit_bias": {}}, "logit_bias: is not supported"),
+        ({"logprobs": True}, "logprobs: is not supported"),
+        ({"n": 2}, "n: Input should be 1"),
+        ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice: "),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: is required"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation: is not supported"),
+        ({"max_completion_tokens": 4096}, "max_completion_tokens: 4096 is too many; at most 512"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    client: FlaskClient, stand_in: StandIn, body: Any, complaint: str
+) -> None:
+    reply = post(client, **body)
+    assert reply.status_code == 400
+    assert complaint in error_of(reply)["message"]
+    assert not stand_in.chats()
+
+
+def test_tools_are_refused_where_the_model_has_none(app: Flask, client: FlaskClient) -> None:
+    app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
+    reply = post(client, tools=[TOOL])
+    assert (reply.status_code, error_of(reply)["message"]) == (400, f"tools: {MODEL} has none")
+
+
+def test_json_mode_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:
+    post(client, response_format={"type": "json_object"})
+    post(client, response_format={"type": "text"})
+    assert [chat.get("format") for chat in stand_in.chats()] == ["json", None]
+
+
+@pytest.fixture
+def official(make_server: Any) -> Iterator[tuple[openai.OpenAI, Served]]:
+    served: Served = make_server()
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        yield client, served
+
+
+def test_the_official_client_works_unchanged(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
+    client, _ = official
+    whole = client.chat.completions.create(model=MODEL, messages=HI)  # type: ignore[call-overload]
+    assert whole.choices[0].message.content == "Hello, world"
+    assert (whole.choices[0].finish_reason, whole.usage.total_tokens) == ("stop", 10)
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HI, stream=True, stream_options={"include_usage": True}
+    )  # type: ignore[call-overload]
+    *chunks, last = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello, world"
+    assert (chunks[-1].choices[0].finish_reason, last.choices, last.usage.total_tokens) == ("stop", [], 10)
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.embeddings.create(model=MODEL, input=["a", "b"]).data[1].embedding == pytest.approx([0.6, 0.8])
+
+
+def test_the_official_client_sees_tool_calls(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
+    client, _ = official
+    stand_in.tokens, stand_in.message = [""], {"tool_calls": [CALL]}
+    whole = client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL])  # type: ignore[call-overload]
+    [choice] = whole.choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert (
+        choice.message.tool_calls[0].function.name,
+        json.loads(choice.message.tool_calls[0].function.arguments),
+    ) == ("add", {"a": 1})
+    stream = list(client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL], stream=True))  # type: ignore[call-overload]
+    assert stream[1].choices[0].delta.tool_calls[0].function.name == "add"
+    assert stream[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_the_official_client_sees_errors_by_their_status(
+    official: tuple[openai.OpenAI, Served], stand_in: StandIn
+) -> None:
+    client, _ = official
+    with pytest.raises(openai.NotFoundError, match="serves stand-in only"):
+        client.chat.completions.create(model="gpt-5", messages=HI)  # type: ignore[call-overload]
+    stand_in.error_at = 1
+    with pytest.raises(openai.APIError, match="the model server failed"):
+        list(client.chat.completions.create(model=MODEL, messages=HI, stream=True))  # type: ignore[call-overload]
+
+
+def test_embeddings_in_both_encodings(client: FlaskClient, stand_in: StandIn) -> None:
+    reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "a", "dimensions": 2})
+    assert reply.json["data"] == [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+    assert reply.json["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    path, body = stand_in.requests[-1]
+    assert (path, body["input"], body["dimensions"], body["truncate"]) == ("/api/embed", ["a"], 2, False)
+    reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "a", "encoding_format": "base64"})
+    assert reply.json["data"][0]["embedding"] == "mpkZP83MTD8="
+
+
+@pytest.mark.parametrize("given", [5, [], [""], [[1, 2]], "", ["x"] * 257])
+def test_bad_embedding_input_names_the_field(client: FlaskClient, given: Any) -> None:
+    reply = client.post("/v1/embeddings", json={"model": MODEL, "input": given})
+    assert reply.status_code == 400
+    assert "input" in error_of(reply)["message"]
+
+
+def test_a_model_without_embeddings_says_so(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.error = (501, "this model does not support embeddings")
+    reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "x"})
+    assert (reply.status_code, error_of(reply)["message"]) == (400, "this model does not support embeddings")
