@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,8 +50,18 @@ class _WatchedSocket(socket.socket):
 class Reply:
     """An answer of Ollama's that is being read; close() cancels the work behind it."""
 
-    def __init__(self, connection: HTTPConnection, response: HTTPResponse) -> None:
-        self._connection, self._response = connection, response
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._response = sock, HTTPResponse(sock)
+
+    def begin(self, request: bytes) -> None:
+        """Send the request and read the answer's head; raises a ServiceError unless it is a 200."""
+        try:
+            self._sock.sendall(request)
+            self._response.begin()
+            if self._response.status != 200:
+                raise engine_error(self._response.status, _error_text(self._response.read()))
+        except (HTTPException, OSError) as error:
+            raise broke_off(error) from error
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a streamed answer as they come.
@@ -77,7 +87,7 @@ class Reply:
     def close(self) -> None:
         """Close the connection: Ollama stops generating for it."""
         self._response.close()
-        self._connection.close()
+        self._sock.close()
 
 
 class Ollama:
@@ -99,35 +109,31 @@ class Ollama:
 
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
         """
-        deadline = time.monotonic() + timeout
-        connection = self._connect(client, deadline)
+        reply = Reply(self._connect(client, time.monotonic() + timeout))
         try:
-            body = None if payload is None else json.dumps(payload).encode()
-            connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            if response.status != 200:
-                raise engine_error(response.status, _error_text(response.read()))
-            return Reply(connection, response)
-        except (HTTPException, OSError) as error:
-            connection.close()
-            raise broke_off(error) from error
+            reply.begin(self._message(path, payload))
         except (ServiceError, ClientGone):
-            connection.close()
+            reply.close()
             raise
+        return reply
 
-    def _connect(self, client: Client, deadline: float) -> HTTPConnection:
+    def _connect(self, client: Client, deadline: float) -> socket.socket:
         try:
             plain = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT)
         except OSError as error:
             log.warning("Ollama can't be reached: %s", error)
             raise EngineUnavailable("the model server can't be reached", retry_after=RETRY_AFTER) from error
         sock = _WatchedSocket(fileno=plain.detach())
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(max(0.1, deadline - time.monotonic()))
         sock.watch(client, deadline)
-        connection = HTTPConnection(self._host, self._port)
-        connection.sock = sock
-        return connection
+        return sock
+
+    def _message(self, path: str, payload: Any) -> bytes:
+        """Return the request as one piece, which goes out, and arrives, at once."""
+        body = b"" if payload is None else json.dumps(payload).encode()
+        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        return head.encode() + body
 
 
 def _error_text(body: bytes) -> str:

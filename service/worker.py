@@ -21,7 +21,7 @@ from gunicorn.http.errors import (
     UnsupportedTransferCoding,
 )
 from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.gateway import Gateway
 
@@ -32,6 +32,7 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     ParseException: HTTPStatus.BAD_REQUEST,
 }
+LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
 STALLED = 20  # seconds a client may keep a thread waiting for its next byte, or for room for ours
 
 
@@ -71,7 +72,7 @@ class Worker(ThreadWorker):
         if self.alive:
             return
         for conn in self.pending_conns:  # connections that never sent anything don't hold the stop up
-            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+            conn.timeout = min(conn.timeout or 0, time.monotonic() + LINGER)
         for listener in self.sockets:
             accepted = -1
             while accepted != self.nr_conns and listener.fileno() >= 0:

@@ -106,7 +106,7 @@ def serve(ollama: str, log: Path, **settings: Any) -> Iterator[Served]:
     command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT)
-    served = Served(process, **ports, log=log)
+    served = Served(process, ports["port"], ports["private_port"], log)
     try:
         eventually(served.ready, 60)
         yield served

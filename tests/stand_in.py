@@ -122,15 +122,22 @@ class StandIn:
         self.running += 1
         try:
             return await self._generate(request, body)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        except ConnectionError:  # the client left between two writes
+            self.cancelled += 1
+            return web.Response()
         finally:
             self.running -= 1
 
     async def _generate(self, request: web.Request, body: Any) -> web.StreamResponse:
+        if body.get("stream") is False:
+            await asyncio.sleep(self.first_delay + self.token_delay * len(self.tokens))
+            message = {"role": "assistant", "content": "".join(self.tokens)}
+            return web.json_response({**self._last(len(self.tokens), body), "model": MODEL, "message": message})
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        tokens = self.tokens[: body["options"]["num_predict"]]
+        tokens = self.tokens[: body.get("options", {}).get("num_predict")]
         for index in range(len(tokens) + 1):
             delay = self.token_delay if index else self.first_delay
             if delay:
@@ -160,7 +167,7 @@ class StandIn:
         return {"model": MODEL, "message": {"role": "assistant", "content": token, **self.message}, "done": False}
 
     def _last(self, count: int, body: Any) -> dict[str, Any]:
-        reason = "length" if count == body["options"]["num_predict"] else "stop"
+        reason = "length" if count == body.get("options", {}).get("num_predict") else "stop"
         figures = {"prompt_eval_count": 7, "eval_count": count}
         return {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason, **figures}
 

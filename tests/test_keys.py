@@ -110,7 +110,12 @@ def test_concurrent_requests_come_back_when_they_end(tmp_path: Path) -> None:
 def test_every_route_of_the_api_needs_the_key(make_app: Callable[..., Flask], tmp_path: Path) -> None:
     path = write(tmp_path / "keys", entry("alice", "secret", requests_per_minute=1))
     client = make_app(api_keys_file=str(path)).test_client()
-    for method, route in [("POST", "/generate"), ("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("GET", "/v1/models")]:
+    for method, route in [
+        ("POST", "/generate"),
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/embeddings"),
+        ("GET", "/v1/models"),
+    ]:
         reply = client.open(route, method=method, json={} if method == "POST" else None)
         assert (reply.status_code, reply.json["error"]["code"]) == (401, "unauthorized")
         assert reply.headers["WWW-Authenticate"].startswith("Bearer")

@@ -1,0 +1,49 @@
+"""Run every measure and write docs/benchmarks.md; with names as arguments, run these and print the rows."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.measures import MEASURES, Row
+from service.settings import available_cpus
+
+REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+```
+make bench
+```
+
+One run on {cpus} CPUs ({machine}), {date}. The stand-in is `tests/stand_in.py`, an Ollama without a model; the real
+model is the 270M Gemma from PyPI. Load generator, gateway and model shared the CPUs, so compare within a row, not
+with other machines. Requests to both sides of a row were sent in turn or one after the other in the same run.
+
+| What | Measured | Target | Met |
+|---|---|---|---|
+"""
+
+
+def main() -> None:
+    """Run the measures; a missed target ends with status 1, after everything was measured."""
+    chosen = [measure for measure in MEASURES if len(sys.argv) == 1 or measure.__name__ in sys.argv[1:]]
+    rows: list[Row] = []
+    for measure in chosen:
+        print(f"{measure.__name__} …", file=sys.stderr, flush=True)
+        for row in measure():
+            rows.append(row)
+            print(line(row), flush=True)
+    if len(sys.argv) == 1:
+        date = datetime.now(UTC).date().isoformat()
+        head = HEAD.format(cpus=available_cpus(), machine=platform.machine(), date=date)
+        REPORT.write_text(head + "".join(f"{line(row)}\n" for row in rows))
+    sys.exit(not all(row.met for row in rows))
+
+
+def line(row: Row) -> str:
+    """Return a row of the table."""
+    return f"| {row.what} | {row.result} | {row.target} | {'yes' if row.met else '**no**'} |"
+
+
+if __name__ == "__main__":
+    main()

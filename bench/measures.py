@@ -1,0 +1,277 @@
+"""What is measured, one function a row or two of the table."""
+
+import asyncio
+import itertools
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from bench import load, systems
+from service.find_ollama import find_ollama
+from service.settings import Settings
+from service.small_model import SMALL_MODEL
+from tests.real import models_dir, real_ollama
+from tests.servers import Served, fetch, free_port, serve
+from tests.stand_in import MODEL, StandIn, eventually
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what was measured, the result, the target, and whether it was met."""
+
+    what: str
+    result: str
+    target: str
+    met: bool
+
+
+@contextmanager
+def gateway(ollama: str, model: str = MODEL, **settings: object) -> Iterator[Served]:
+    """Run the gateway, warmed up by a few requests."""
+    with serve(ollama, systems.scratch() / "gateway.log", model=model, **settings) as served:
+        for _ in range(20):
+            fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
+        yield served
+
+
+def added_latency() -> Iterator[Row]:
+    """Ask the stand-in directly and through the gateway in turn, 50 requests a second each."""
+    with systems.stand_in(tokens=20) as ollama, gateway(ollama, slots=16) as served:
+        targets = [load.chat(ollama, MODEL), load.generate(served.url)]
+        direct, ours = ([r.took * 1000 for r in results] for results in asyncio.run(load.open_loop(targets, 100, 30)))
+    added = [load.percentile(ours, share) - load.percentile(direct, share) for share in (0.5, 0.99)]
+    result = f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms"
+    what = "gateway's added latency over the stand-in asked directly, 50 requests/s"
+    yield Row(what, result, "p50 ≤ 2 ms, p99 ≤ 8 ms", added[0] <= 2 and added[1] <= 8)
+
+
+def throughput() -> Iterator[Row]:
+    """Let 32 clients send one request after the other to each system."""
+    rates: dict[str, float] = {}
+    with systems.stand_in(tokens=20) as ollama:
+        with gateway(ollama, slots=64) as served:
+            rates["gateway"] = asyncio.run(load.closed_loop(load.generate(served.url), 32, 15))
+        with systems.naive(ollama) as url:
+            rates["naive"] = asyncio.run(load.closed_loop(load.generate(url), 32, 15))
+        with systems.litellm(ollama) as url:
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "Say something."}]}
+            target = (f"{url}/v1/chat/completions", body)
+            asyncio.run(load.closed_loop(target, 32, 5))
+            rates["litellm"] = asyncio.run(load.closed_loop(target, 32, 15))
+    ratio = rates["gateway"] / rates["litellm"]
+    others = f"LiteLLM {rates['litellm']:.0f}/s ({ratio:.1f} ×), naive Flask {rates['naive']:.0f}/s"
+    result = f"{rates['gateway']:.0f}/s; {others}"
+    yield Row("requests/s, 32 clients, stand-in of no delay", result, "≥ 3 × LiteLLM", ratio >= 3)
+
+
+def streaming() -> Iterator[Row]:
+    """Compare streams of 200 tokens, read directly and through the gateway in turn."""
+    with systems.stand_in(tokens=200) as ollama, gateway(ollama) as served:
+        targets = {"direct": load.chat(ollama, MODEL, stream=True), "ours": load.generate(served.url, stream=True)}
+        firsts: dict[str, list[float]] = {"direct": [], "ours": []}
+        tokens: dict[str, list[float]] = {"direct": [], "ours": []}
+
+        async def run() -> None:
+            async with load.session() as client:
+                for name, _ in itertools.product(targets, range(20)):
+                    await load.stream_times(client, targets[name])
+                for _, name in itertools.product(range(200), targets):
+                    times = await load.stream_times(client, targets[name])
+                    firsts[name].append(times[0])
+                    tokens[name].append((times[-1] - times[0]) / (len(times) - 1))
+
+        asyncio.run(run())
+    first = (statistics.median(firsts["ours"]) - statistics.median(firsts["direct"])) * 1000
+    token = (statistics.median(tokens["ours"]) - statistics.median(tokens["direct"])) * 1e6
+    yield Row("stream: added time to first token", f"{first:.1f} ms", "≤ 3 ms", first <= 3)
+    yield Row("stream: added time a token, tokens as fast as they go", f"{token:.0f} µs", "≤ 100 µs", token <= 100)
+
+
+def real_model() -> Iterator[Row]:
+    """Generate with the real model directly and through the gateway in turn."""
+    with real_ollama(Settings(slots=1)) as ollama, gateway(ollama.url, ollama.model, slots=1) as served:
+        options = {"num_predict": 96, "temperature": 0, "num_ctx": 2048, "num_thread": Settings().threads}
+        direct = load.chat(ollama.url, ollama.model, stream=True, keep_alive=-1, options=options)
+        ours = load.generate(served.url, stream=True, max_tokens=96, temperature=0)
+        rates: dict[int, list[float]] = {0: [], 1: []}
+        for _, (which, target) in itertools.product(range(12), enumerate((direct, ours))):
+            rates[which].append(asyncio.run(load.tokens_per_second([target]))[0])
+    ratio = statistics.median(b / a for a, b in zip(rates[0], rates[1], strict=True)) * 100
+    result = f"{statistics.median(rates[1]):.1f} of {statistics.median(rates[0]):.1f} tokens/s: {ratio:.1f} %"
+    yield Row("real model through the gateway, beside Ollama asked directly", result, "≥ 97 %", ratio >= 97)
+
+
+def parallel() -> Iterator[Row]:
+    """Send 8 requests at once to Ollama with its defaults, and with the settings `make serve` gives it."""
+    figures = {}
+    port = free_port()
+    program = str(find_ollama(dict(os.environ)))
+    environ = {"OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_MODELS": str(models_dir())}
+    with systems.running([program, "serve"], systems.scratch() / "ollama.log", **environ):
+        eventually(lambda: systems.answers(f"http://127.0.0.1:{port}/api/version"), 60)
+        figures["defaults"] = eight_at_once(f"http://127.0.0.1:{port}", {})
+    for slots in (4, 8):
+        settings = Settings(slots=slots)
+        with real_ollama(settings) as ollama:
+            options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
+            figures[f"{slots} slots"] = eight_at_once(ollama.url, options)
+    base, four, best = (figures[name] for name in ("defaults", "4 slots", "8 slots"))
+    result = f"{best[0]:.0f} with 8 slots, {four[0]:.0f} with 4, {base[0]:.0f} by default: {best[0] / base[0]:.1f} ×"
+    yield Row(
+        "tokens/s of 8 requests at once, our Ollama settings beside its defaults",
+        result,
+        "≥ 2 ×",
+        best[0] >= 2 * base[0],
+    )
+    cost = f"{best[1]:.1f} tokens/s each, {base[1]:.1f} by default; first token p50 {best[2]:.1f} s, {base[2]:.1f} s"
+    yield Row("what the 8 slots cost each of them", cost, "–", True)
+
+
+def eight_at_once(url: str, options: dict[str, int]) -> tuple[float, float, float]:
+    """Return the medians of tokens/s together, tokens/s of one while it runs, and seconds to first token."""
+
+    def request(topic: str) -> load.Target:
+        messages = [{"role": "user", "content": f"Tell me about {topic}."}]
+        sampling = {"num_predict": 64, "temperature": 0, "stop": []} | options
+        return f"{url}/api/chat", {"model": SMALL_MODEL, "messages": messages, "stream": True, "options": sampling}
+
+    topics = ("rivers", "bread", "the moon", "trains", "music", "bees", "glass", "winter")
+    runs = [asyncio.run(load.tokens_per_second([request(topic) for topic in topics])) for _ in range(6)][1:]
+    together = statistics.median(run[0] for run in runs)
+    return (
+        together,
+        statistics.median(x for run in runs for x in run[1]),
+        statistics.median(x for run in runs for x in run[2]),
+    )
+
+
+def overload() -> Iterator[Row]:
+    """Offer 1 × and 10 × of what the slots can serve, for a minute each."""
+    slots, seconds = 4, 60
+    with (
+        systems.stand_in(tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
+        gateway(ollama, slots=slots) as served,
+    ):
+        service = statistics.median(timed(lambda: fetch(f"{served.url}/generate", {"prompt": "x"})) for _ in range(10))
+        capacity = slots / service
+        [once] = asyncio.run(load.open_loop([load.generate(served.url)], capacity, seconds))
+        [ten] = asyncio.run(load.open_loop([load.generate(served.url)], 10 * capacity, seconds))
+    statuses = {r.status for r in ten}
+    refused = [r for r in ten if r.status != 200]
+    honest = statuses <= {200, 429, 503} and all(r.retry_after for r in refused)
+    p99 = load.percentile([r.took * 1000 for r in refused], 0.99)
+    good = [goodput(results) for results in (once, ten)]
+    counts = f"{len(ten)} requests, statuses {sorted(statuses)}, refusals p99 {p99:.0f} ms"
+    what = f"open loop at 10 × capacity ({10 * capacity:.0f} requests/s) for {seconds} s"
+    yield Row(what, counts, "200, 429 or 503 with Retry-After; refusals p99 < 50 ms", honest and p99 < 50)
+    result = f"{good[1]:.2f}/s of {good[0]:.2f}/s: {good[1] / good[0] * 100:.0f} %"
+    yield Row("goodput at 10 × beside 1 ×", result, "≥ 95 %", good[1] >= 0.95 * good[0])
+
+
+def goodput(results: list[load.Result]) -> float:
+    """Return the 200s a second, until the last of them was answered."""
+    good = [r.sent + r.took for r in results if r.status == 200]
+    return len(good) / max(good)
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Return the seconds an action takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def leaving() -> Iterator[Row]:
+    """Let clients leave in each phase; measure until Ollama's connection is closed and the slot is free."""
+    for phase, hold in (("while the prompt is read", 0), ("mid-answer", 2)):
+        engine = StandIn(hold_at=hold).start()
+        with serve(engine.url, systems.scratch() / "gateway.log") as served:
+            took = [leave(served, engine) * 1000 for _ in range(30)]
+        engine.stop()
+        result = f"p50 {statistics.median(took):.0f} ms, max {max(took):.0f} ms"
+        yield Row(f"client leaves {phase} → upstream closed, slot free", result, "≤ 1 s", max(took) <= 1000)
+
+
+def leave(served: Served, engine: StandIn) -> float:
+    """Return the seconds from a client's leaving to a closed upstream and a free slot."""
+    before = engine.cancelled
+    sock = served.connect("/generate", {"prompt": "x", "stream": True})
+    eventually(lambda: engine.running == 1)
+    if engine.hold_at:
+        sock.recv(1024)
+    started = time.perf_counter()
+    sock.close()
+    eventually(lambda: engine.cancelled == before + 1)
+    eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+    return time.perf_counter() - started
+
+
+def leaving_real() -> Iterator[Row]:
+    """Let a client leave while the real model reads a long prompt; see when the next request gets its first token."""
+    prompt = "word " * 1500
+    with real_ollama(Settings(slots=1)) as ollama, gateway(ollama.url, ollama.model, slots=1) as served:
+
+        def first_token(text: str) -> float:
+            reply = fetch(f"{served.url}/generate", {"prompt": text, "max_tokens": 1})
+            return float(reply.json()["timings"]["first_token_ms"])
+
+        whole = first_token(f"0 {prompt}")
+        idle = statistics.median(first_token(f"Idle {i}") for i in range(5))
+        waits = []
+        for index in range(5):
+            sock = served.connect("/generate", {"prompt": f"{index + 1} {prompt}"})
+            eventually(lambda: served.metric("sluice_requests_in_flight") == 1)
+            threading.Event().wait(0.3)
+            sock.close()
+            eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+            waits.append(first_token(f"Next {index}") - idle)
+    late = max(waits)
+    result = f"{late:.0f} ms later than when idle (the whole prompt takes {whole:.0f} ms)"
+    yield Row(
+        "real model: first token of the next request after a client left mid-prompt", result, "≤ 1 s", late <= 1000
+    )
+
+
+def memory() -> Iterator[Row]:
+    """Serve 10,000 requests and 1,000 cancels and compare the worker's resident memory before and after."""
+    engine = StandIn(keep_requests=False).start()
+    with serve(engine.url, systems.scratch() / "gateway.log", slots=16, max_queue=256) as served:
+        worker = psutil.Process(served.process.pid).children()[0]
+        requests_and_cancels(served, 2000, 200)
+        sizes = [worker.memory_info().rss]
+        for _ in range(5):
+            requests_and_cancels(served, 2000, 200)
+            sizes.append(worker.memory_info().rss)
+    engine.stop()
+    growth = (sizes[-1] - sizes[0]) / 2**20
+    result = f"{sizes[0] / 2**20:.1f} MiB before, {sizes[-1] / 2**20:.1f} MiB after"
+    yield Row(
+        "memory of the gateway over 10,000 requests and 1,000 cancels, after 2,000 to warm up",
+        result,
+        "flat (± 2 MiB)",
+        abs(growth) <= 2,
+    )
+
+
+def requests_and_cancels(served: Served, requests: int, cancels: int) -> None:
+    """Send requests from 16 threads, and in between clients that leave at once."""
+
+    def ask(index: int) -> None:
+        if index % (requests // cancels) == 0:
+            served.connect("/generate", {"prompt": "x", "stream": True}).close()
+        assert fetch(f"{served.url}/generate", {"prompt": "x"}).status == 200
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(requests)))
+
+
+MEASURES = (added_latency, throughput, streaming, real_model, parallel, overload, leaving, leaving_real, memory)

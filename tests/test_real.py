@@ -1,0 +1,115 @@
+"""The real Ollama with the real small model, asked as a user asks."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from service.settings import Settings
+from tests.real import RealOllama, real_ollama
+from tests.servers import Served, fetch, serve
+from tests.stand_in import eventually
+
+SLOTS = 2
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[RealOllama]:
+    with real_ollama(Settings(slots=SLOTS)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(ollama: RealOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log: Path = tmp_path_factory.mktemp("real") / "log"
+    with serve(ollama.url, log, model=ollama.model, slots=SLOTS) as gateway:
+        yield gateway
+
+
+def generate(served: Served, **body: Any) -> Any:
+    return fetch(f"{served.url}/generate", {"prompt": "What is the capital of France?", **body})
+
+
+def test_the_model_answers(served: Served, ollama: RealOllama) -> None:
+    reply = generate(served, temperature=0)
+    assert reply.status == 200
+    assert "Paris" in reply.json()["response"]
+    assert reply.json()["model"] == ollama.model
+    assert reply.json()["usage"]["prompt_tokens"] > 5
+
+
+def test_a_stream_is_the_same_answer_in_pieces(served: Served) -> None:
+    whole = generate(served, temperature=0, seed=1, max_tokens=24).json()
+    lines = [
+        json.loads(line)
+        for line in generate(served, temperature=0, seed=1, max_tokens=24, stream=True).body.splitlines()
+    ]
+    assert "".join(line["response"] for line in lines) == whole["response"]
+    assert lines[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+
+
+def test_the_cap_ends_an_answer(served: Served) -> None:
+    reply = generate(served, prompt="Count from one to a thousand.", max_tokens=5).json()
+    assert (reply["finish_reason"], reply["usage"]["completion_tokens"]) == ("length", 5)
+
+
+def test_more_tokens_than_the_context_are_refused_not_cut(served: Served) -> None:
+    reply = generate(served, prompt="one two three " * 1000)
+    assert (reply.status, reply.json()["error"]["code"]) == (413, "prompt_too_long")
+
+
+def test_images_are_refused_by_a_model_that_cannot_see(served: Served) -> None:
+    reply = generate(served, images=["aGVsbG8="])
+    assert (reply.status, "can't see images" in reply.json()["error"]["message"]) == (400, True)
+
+
+def test_the_official_client_talks_to_the_real_model(served: Served, ollama: RealOllama) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+        form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        whole = client.chat.completions.create(
+            model=ollama.model,
+            messages=[{"role": "user", "content": "The capital of France as JSON"}],
+            response_format=form,
+            max_tokens=40,
+            temperature=0,
+        )
+        assert "city" in json.loads(whole.choices[0].message.content or "")
+        stream = client.chat.completions.create(
+            model=ollama.model, messages=[{"role": "user", "content": "Say hello."}], stream=True, max_tokens=8
+        )
+        assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+        with pytest.raises(openai.BadRequestError, match="does not support embeddings"):
+            client.embeddings.create(model=ollama.model, input="x")
+
+
+def test_a_client_that_leaves_mid_prompt_stops_the_real_model(served: Served) -> None:
+    socks = [served.connect("/generate", {"prompt": f"{i} " + "word " * 1500}) for i in range(SLOTS)]
+    eventually(lambda: served.metric("sluice_requests_in_flight") == SLOTS)
+    for sock in socks:
+        sock.close()
+    eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+    assert generate(served, max_tokens=1).status == 200
+
+
+def test_ollama_killed_mid_stream_is_an_error_object_and_its_return_is_seen(served: Served, ollama: RealOllama) -> None:
+    sock = served.connect("/generate", {"prompt": "Count from one to a thousand.", "stream": True, "max_tokens": 500})
+    text = sock.recv(4096)
+    while b'"response"' not in text:
+        text += sock.recv(4096)
+    ollama.process.kill()
+    ollama.process.wait()
+    while part := sock.recv(4096):
+        text += part
+        if b"0\r\n\r\n" in part:
+            break
+    assert b'"code": "engine_failed"' in text
+    reply = generate(served)
+    assert (reply.status, reply.json()["error"]["code"]) == (503, "engine_unavailable")
+    eventually(lambda: not served.ready())
+    ollama.start()
+    eventually(served.ready, 60)
+    assert generate(served).status == 200
