@@ -1,12 +1,8 @@
 import re
-from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from service.settings import SettingError, Settings, ollama_url
-
-TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
 def test_the_defaults_are_valid_and_empty_variables_count_as_unset() -> None:
@@ -55,10 +51,3 @@ def test_a_bad_value_names_its_variable(variable: str, value: str, complaint: st
 )
 def test_ollamas_address_is_read_as_ollama_reads_it(text: str, url: str) -> None:
     assert ollama_url(text) == url
-
-
-def test_the_table_in_the_docs_is_the_code() -> None:
-    rows = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| `")]
-    documented = [(row[0].strip("|` "), row[1].strip("` "), row[2].strip("| ")) for row in rows]
-    defaults = [(f.name.upper(), str(f.default), f.metadata["doc"]) for f in fields(Settings)]
-    assert documented == [(name, default, doc) for name, default, doc in defaults]
