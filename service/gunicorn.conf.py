@@ -2,11 +2,16 @@
 
 import os
 import sys
+from pathlib import Path
 
+from service.keys import Keys
+from service.record import not_stalled
 from service.settings import SettingError, Settings
 
 try:
     settings = Settings.from_environ(os.environ)
+    if settings.api_keys_file:
+        Keys(Path(settings.api_keys_file))
 except SettingError as error:
     sys.exit(f"sluice: {error}")
 
@@ -21,13 +26,20 @@ timeout = 30  # seconds without a heartbeat of the worker's main thread, which n
 # A drain may take the wait before it, a full wait in the queue and a full generation.
 graceful_timeout = int(settings.prestop + settings.queue_timeout + settings.generation_timeout) + 5
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108 - a heartbeat must not wait for a disk
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat must not wait for a disk
 proc_name = "sluice"
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "service.record.JsonFormatter"}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "json",
+            "filters": [not_stalled],
+        }
+    },
     "root": {"level": "INFO", "handlers": ["stdout"]},
     "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False}},
 }

@@ -41,7 +41,7 @@ def authenticate(keys: Keys | None) -> Key | None:
 
 
 def read_body() -> bytes:
-    """Return the body of the current request; raises BodyTooLarge, or InvalidRequest for broken chunks."""
+    """Return the body of the current request; raises BodyTooLarge, InvalidRequest for broken chunks, or ClientGone."""
     limit: int = current_app.config["MAX_CONTENT_LENGTH"]
     try:
         data = request.get_data(cache=False)
@@ -51,6 +51,8 @@ def read_body() -> bytes:
         too_large = True
     except ParseException as error:
         raise InvalidRequest(f"body: its chunks are broken: {error}") from None
+    except OSError:  # it stalled for STALL_TIMEOUT, or was reset
+        raise ClientGone from None
     if too_large:
         raise BodyTooLarge(f"body: is too large; at most {limit} bytes are allowed")
     return data

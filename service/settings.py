@@ -12,14 +12,13 @@ class SettingError(ValueError):
     """A setting has a value that it can't have; the message names the variable and what is allowed."""
 
 
-def available_cpus() -> int:
-    """Return how many CPUs this process may really use, at least 1.
+def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many CPUs this process may really use, at least 1; `cgroup` is where the kernel shows its limits.
 
     The affinity mask and the cgroup's CPU quota both count: Ollama sees only the first, and more threads
     than CPUs make it 10 to 45 times slower.
     """
     cpus = float(len(os.sched_getaffinity(0)))
-    cgroup = Path("/sys/fs/cgroup")
     try:
         if (cgroup / "cpu.max").exists():  # cgroup v2: "QUOTA PERIOD", or "max PERIOD"
             quota, period = (cgroup / "cpu.max").read_text().split()
@@ -59,6 +58,9 @@ class Settings:
     max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
     max_image_pixels: int = knob(16_000_000, "Largest image, in pixels.", 1, 1_000_000_000)
     max_images: int = knob(4, "Images in one request.", 0, 64)
+    stall_timeout: float = knob(
+        20.0, "Seconds a client may let us wait for its next byte, or for room for ours.", 0.1, 600
+    )
     api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
     prestop: float = knob(0.0, "Seconds in which requests are still accepted after SIGTERM.", 0, 600)
 

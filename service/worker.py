@@ -33,26 +33,26 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     ParseException: HTTPStatus.BAD_REQUEST,
 }
 LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
-STALLED = 20  # seconds a client may keep a thread waiting for its next byte, or for room for ours
 
 
 class Worker(ThreadWorker):
     """One process, many threads: see service/gunicorn.conf.py."""
 
-    def init_process(self) -> None:
-        """Bound how long a stalled client holds a thread; accepted sockets inherit it from the listener."""
+    def load_wsgi(self) -> None:
+        """Load the app, and bound how long a stalled client holds a thread: accepted sockets inherit it."""
+        super().load_wsgi()
+        self.gateway: Gateway = cast(Flask, self.wsgi).extensions["sluice"]
+        limit = struct.pack("ll", *divmod(int(self.gateway.settings.stall_timeout * 1e6), 10**6))
         for listener in self.sockets:
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED, 0))
-        super().init_process()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: not ready at once, accept for PRESTOP seconds more, then finish what is running."""
-        gateway: Gateway = cast(Flask, self.wsgi).extensions["sluice"]
-        if gateway.draining.is_set():
+        if self.gateway.draining.is_set():
             return
-        gateway.draining.set()
-        timer = threading.Timer(gateway.settings.prestop, super().handle_exit, (sig, frame))
+        self.gateway.draining.set()
+        timer = threading.Timer(self.gateway.settings.prestop, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
 

@@ -1,8 +1,10 @@
+import os
 import re
+from pathlib import Path
 
 import pytest
 
-from service.settings import SettingError, Settings, ollama_url
+from service.settings import SettingError, Settings, available_cpus, ollama_url
 
 
 def test_the_defaults_are_valid_and_empty_variables_count_as_unset() -> None:
@@ -17,6 +19,14 @@ def test_a_variable_is_read_in_its_type() -> None:
 def test_threads_are_the_cpus_unless_given() -> None:
     assert Settings().threads >= 1
     assert Settings(threads=3).threads == 3
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"), [("50000 100000", 1), ("100000 100000", 1), ("190000 100000", 1), ("max 100000", None)]
+)
+def test_threads_keep_to_the_cpu_quota_of_the_container(tmp_path: Path, quota: str, cpus: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert available_cpus(tmp_path) == (cpus or len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(

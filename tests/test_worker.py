@@ -220,6 +220,8 @@ def test_a_bad_setting_ends_the_start_with_one_line(make_server: Make) -> None:
         make_server(slots="lots")
     assert "sluice: SLOTS='lots' is not a whole number" in str(error.value)
     assert "Traceback" not in str(error.value)
+    with pytest.raises(AssertionError, match="sluice: API_KEYS_FILE=/nowhere can't be read"):
+        make_server(api_keys_file="/nowhere")
 
 
 def test_connections_that_send_nothing_do_not_stop_others(make_server: Make) -> None:
@@ -230,6 +232,26 @@ def test_connections_that_send_nothing_do_not_stop_others(make_server: Make) -> 
     assert served.process.wait(30) == 0  # nor do they hold up the stop, as they could for KEEPALIVE seconds
     for sock in idle:
         sock.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\nHos", b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_a_client_that_stalls_in_its_request_is_cut_off(make_server: Make, sent: bytes) -> None:
+    served = make_server(stall_timeout=0.5)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(sent)
+        while sock.recv(4096):  # an answer or none, but an end
+            pass
+    assert "Traceback" not in served.log.read_text()
+
+
+def test_a_client_that_does_not_read_its_stream_loses_its_slot(make_server: Make, stand_in: StandIn) -> None:
+    stand_in.tokens = ["x" * 10_000] * 5000
+    served = make_server(stall_timeout=0.5, max_tokens=5000, context_length=8192)
+    served.connect("/generate", {"prompt": "x", "stream": True})
+    eventually(lambda: served.metric("sluice_requests_cancelled_total") == 1)
+    assert served.metric("sluice_requests_in_flight") == 0
 
 
 def test_many_clients_that_leave_at_once_free_every_slot(make_server: Make, stand_in: StandIn) -> None:
