@@ -65,16 +65,11 @@ class Gateway:
 
     def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
-        answer = Answer(self, caller)
-        try:
-            reply = answer.open("/api/embed", self.ollama.payload(**inputs, truncate=False))
-            result = reply.json()
+        with Answer(self, caller) as answer:
+            result = answer.open("/api/embed", self.ollama.payload(**inputs, truncate=False)).json()
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
+            self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
-        except BaseException as error:
-            answer.close(error)
-            raise
-        answer.close()
         return result
 
 
