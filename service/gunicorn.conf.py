@@ -18,6 +18,7 @@ except SettingError as error:
 bind = f"{settings.host}:{settings.port}"
 workers = 1  # admission counts slots in one process's memory
 worker_class = "service.worker.Worker"
+logger_class = "service.worker.Logger"
 threads = settings.worker_threads
 worker_connections = threads + 1000  # the rest is for kept-alive connections that send nothing at present
 keepalive = 75  # seconds; longer than a load balancer in front keeps an idle connection

@@ -31,27 +31,42 @@ NOBODY = Client(None)
 
 
 class _WatchedSocket(socket.socket):
-    """A socket to Ollama whose reads also end when the client leaves or the deadline passes."""
+    """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
 
     def watch(self, client: Client, deadline: float) -> None:
         self._client, self._deadline, self._poll = client, deadline, select.poll()
-        self._poll.register(self, select.POLLIN)
         client.watch(self._poll)
 
+    def is_silent(self) -> bool:
+        """Say whether there is nothing to read, not even the end of the connection."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return not poll.poll(0)
+
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self._await(select.POLLIN)
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        rest = memoryview(data)
+        while rest:
+            self._await(select.POLLOUT)
+            rest = rest[self.send(rest, flags) :]
+
+    def _await(self, event: int) -> None:
+        self._poll.register(self, event)
         events = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)
         if self._client.reported(events):
             raise ClientGone
         if not events:
             raise GenerationTimeout("the model did not finish in time", hint="ask for fewer tokens with max_tokens")
-        return super().recv_into(*args, **kwargs)
 
 
 class Reply:
     """An answer of Ollama's that is being read; close() cancels the work behind it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock, self._response = sock, HTTPResponse(sock)
+    def __init__(self, sock: _WatchedSocket, idle: list[_WatchedSocket]) -> None:
+        self._sock, self._idle, self._response = sock, idle, HTTPResponse(sock)
 
     def begin(self, request: bytes) -> None:
         """Send the request and read the answer's head; raises a ServiceError unless it is a 200."""
@@ -68,12 +83,16 @@ class Reply:
 
         Raises EngineFailed when Ollama breaks off or reports an error, and what a watched read raises.
         """
+        rest = b""
         try:
-            while line := self._response.readline():
-                message = json.loads(line)
-                if "error" in message:
-                    raise engine_error(500, message["error"])
-                yield message
+            while data := self._response.read1():
+                *lines, rest = (rest + data).split(b"\n")
+                for message in map(json.loads, lines):
+                    if "error" in message:
+                        raise engine_error(500, message["error"])
+                    if message.get("done"):
+                        self._response.read()  # the end of the body, after which the connection can be used again
+                    yield message
         except (HTTPException, OSError, ValueError) as error:
             raise broke_off(error) from error
 
@@ -85,17 +104,22 @@ class Reply:
             raise broke_off(error) from error
 
     def close(self) -> None:
-        """Close the connection: Ollama stops generating for it."""
+        """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
+        reusable = self._response.isclosed() and not self._response.will_close
         self._response.close()
-        self._sock.close()
+        if reusable:
+            self._idle.append(self._sock)
+        else:
+            self._sock.close()
 
 
 class Ollama:
-    """Ollama's API and the model served from it. Every call has a connection of its own, so it can be cut alone."""
+    """Ollama's API and the model served from it. A call has a connection to itself, so it can be cut alone."""
 
     def __init__(self, settings: Settings) -> None:
         parts = urlsplit(settings.ollama_host)
         self._host, self._port = parts.hostname or "", parts.port or 11434
+        self._idle: list[_WatchedSocket] = []  # at most as many as there were calls at once
         self.model = settings.model
         # What the model is loaded with: a request with other values would have it loaded again.
         self._options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
@@ -109,7 +133,9 @@ class Ollama:
 
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
         """
-        reply = Reply(self._connect(client, time.monotonic() + timeout))
+        sock = self._idle_connection() or self._connect()
+        sock.watch(client, time.monotonic() + timeout)
+        reply = Reply(sock, self._idle)
         try:
             reply.begin(self._message(path, payload))
         except (ServiceError, ClientGone):
@@ -117,22 +143,36 @@ class Ollama:
             raise
         return reply
 
-    def _connect(self, client: Client, deadline: float) -> socket.socket:
+    def close(self) -> None:
+        """Close the connections that no call uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def _idle_connection(self) -> _WatchedSocket | None:
+        """Return a connection that an earlier call left open, unless Ollama has closed all of them since."""
+        with contextlib.suppress(IndexError):
+            while sock := self._idle.pop():
+                if sock.is_silent():
+                    return sock
+                sock.close()
+        return None
+
+    def _connect(self) -> _WatchedSocket:
         try:
             plain = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT)
         except OSError as error:
             log.warning("Ollama can't be reached: %s", error)
             raise EngineUnavailable("the model server can't be reached", retry_after=RETRY_AFTER) from error
         sock = _WatchedSocket(fileno=plain.detach())
-        sock.settimeout(max(0.1, deadline - time.monotonic()))
-        sock.watch(client, deadline)
+        sock.setblocking(False)
         return sock
 
     def _message(self, path: str, payload: Any) -> bytes:
         """Return the request as one piece, which goes out, and arrives, at once."""
         body = b"" if payload is None else json.dumps(payload).encode()
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
 

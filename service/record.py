@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ class Record:
     def write(self) -> None:
         """Write the log line."""
         self.total_ms = self.elapsed_ms()
-        known = {key: value for key, value in asdict(self).items() if value is not None and key != "arrived"}
+        known = {key: value for key, value in vars(self).items() if value is not None and key != "arrived"}
         log.info("request", extra={"fields": known})
 
 

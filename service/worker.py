@@ -1,6 +1,7 @@
 """gunicorn's threaded worker, with a drain before it stops and errors in JSON also where no app was reached."""
 
 import json
+import os
 import selectors
 import socket
 import struct
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import Any, cast
 
 from flask import Flask
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import (
     ExpectationFailed,
     LimitRequestHeaders,
@@ -32,11 +34,27 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     ParseException: HTTPStatus.BAD_REQUEST,
 }
+HEARTBEAT = 1.0  # seconds between two signs of life to the arbiter; gunicorn itself gives one for every event
 LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
+
+
+class Logger(GunicornLogger):
+    """gunicorn's log without the access log, which costs time also where nobody reads it: see service/record.py."""
+
+    def access(self, *_args: object) -> None:
+        """Write nothing."""
 
 
 class Worker(ThreadWorker):
     """One process, many threads: see service/gunicorn.conf.py."""
+
+    notified = 0.0  # by time.monotonic()
+
+    def notify(self) -> None:
+        """Tell the arbiter that the main thread is alive, unless that was said just now."""
+        if (now := time.monotonic()) >= self.notified + HEARTBEAT:
+            self.notified = now
+            super().notify()
 
     def load_wsgi(self) -> None:
         """Load the app, and bound how long a stalled client holds a thread: accepted sockets inherit it."""
@@ -55,6 +73,14 @@ class Worker(ThreadWorker):
         timer = threading.Timer(self.gateway.settings.prestop, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGQUIT or SIGINT: end at once, which closes every connection and so stops the model.
+
+        gunicorn's own stops the thread pool here, and never returns if the signal came while the main thread held
+        the pool's lock; its `sys.exit` then waits for running requests.
+        """
+        os._exit(0)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection a thread once it has sent something; gunicorn itself lets a silent one hold it for 5 s."""
