@@ -1,0 +1,64 @@
+"""From a stage's name to the stacks that `cdk` deploys: `cdk deploy --all -c stage=dev`."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from config import STAGES, ConfigError, Stage, find_stage
+from context import Context
+from stacks.cluster import Cluster
+from stacks.github_oidc import GitHubTrust
+from stacks.gitops import GitOps
+from stacks.network import Network
+from stacks.registry import Registry
+
+
+def build(app: App, *, stage: Stage, context: Context) -> None:
+    """Put the stacks of a stage into `app`, with those that all stages share."""
+    # What is shared is kept and protected as soon as one stage asks for it, whichever is being deployed.
+    protect = any(each.deletion_protection for each in STAGES.values())
+    keep_images = any(each.keep_data for each in STAGES.values())
+    Registry(app, "sluice-registry", keep_images=keep_images, protect=protect)
+    GitHubTrust(app, "sluice-github", context=context, protect=protect)
+    network = Network(app, f"sluice-{stage.name}-network", stage=stage)
+    cluster = Cluster(app, f"sluice-{stage.name}-cluster", stage=stage, context=context, vpc=network.vpc).cluster
+    GitOps(app, f"sluice-{stage.name}-gitops", stage=stage, context=context, cluster=cluster)
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+
+
+def read_stage(app: App) -> Stage:
+    """Return the stage that `cdk -c stage=…` names; raises ConfigError."""
+    name = app.node.try_get_context("stage")
+    if not name:
+        raise ConfigError("stage is missing: name it with -c stage=dev or another that runs on AWS")
+    return find_stage(name)
+
+
+def check_credentials(context: Context, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError when the CDK's command line goes to another account or region than the context says."""
+    if "CDK_DEFAULT_ACCOUNT" not in environ:
+        return  # no credentials: the CDK makes a region up
+    for name, wanted in {"account": context.account, "region": context.region}.items():
+        given = environ.get(f"CDK_DEFAULT_{name.upper()}")
+        if given != wanted:
+            raise ConfigError(f"the AWS credentials are for {name} {given}, but {name}={wanted}: change one of them")
+
+
+def main() -> None:
+    """Synthesise what the CDK's command line asked for; bad input ends with one sentence."""
+    # CloudFormation's own rules are cfn-lint's, which the tests run: built in, they take longer than all the rest.
+    app = App(builtin_cloud_formation_validation=False)
+    try:
+        stage, context = read_stage(app), Context.read(app.node.try_get_context)
+        check_credentials(context, os.environ)
+        build(app, stage=stage, context=context)
+    except ConfigError as error:
+        sys.exit(f"sluice: {error}")
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Every stage in code: what one pod can do, what waits how long, how it scales, and on what it runs.
+
+The stacks and the manifests both read a Stage, so a number stands in one place; numbers that must agree are checked
+when a Stage is made. Times are in seconds, sizes in MiB unless the name says otherwise.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Network
+
+# What the gateway's container may use: `make bench` has it at 64 MiB and far below one CPU at 50 requests/s.
+GATEWAY_CPUS = 0.5
+GATEWAY_MIB = 256
+# Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
+NODE_OVERHEAD_CPUS = 0.5
+NODE_OVERHEAD_MIB = 1024
+# Ollama itself, and what its runner computes with, beside weights and context.
+OLLAMA_OVERHEAD_MIB = 768
+# Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
+EXIT_MARGIN = 10
+
+SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
+IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
+MANIFESTS_BRANCH = "manifests"
+# github.com/docker-library/repo-info has the digest of each tag: repos/haproxy/remote/3.0.md, 25 September 2026.
+HAPROXY_IMAGE = (
+    "docker.io/library/haproxy:3.0.28@sha256:66eb31bc04389738bb6595597feab18733194b14238e4f4e0986013ed6e31dae"
+)
+
+
+class ConfigError(ValueError):
+    """Two numbers clash, or a value isn't allowed; the message names them and says which way to move."""
+
+
+class Autoscaling(StrEnum):
+    """What the number of replicas follows: the work there is, or the CPU that is used."""
+
+    REQUESTS = "requests"
+    CPU = "cpu"
+
+
+class LoadBalancer(StrEnum):
+    """What stands before HAProxy: an Application or a Network Load Balancer, or nothing."""
+
+    ALB = "alb"
+    NLB = "nlb"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model by its name in Ollama, with what it takes in memory.
+
+    weights_mib: its files. kv_kib_per_token: key and value of one token, 2 × layers × KV heads × head size × 2 bytes.
+    """
+
+    name: str
+    weights_mib: int
+    kv_kib_per_token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """An EC2 instance type and its size, as AWS lists it."""
+
+    instance_type: str
+    cpus: int
+    memory_gib: int
+
+
+# moondream 1.8B Q4 with its vision projector; Phi's 24 layers, 32 heads of 64 (ollama.com/library/moondream).
+MOONDREAM = Model(name="moondream", weights_mib=1660, kv_kib_per_token=192)
+# Gemma 3 270M Q4_K_M: 18 layers, 1 KV head of 256.
+GEMMA_270M = Model(name="gemma3-270m", weights_mib=242, kv_kib_per_token=18)
+
+C7I_XLARGE = Node(instance_type="c7i.xlarge", cpus=4, memory_gib=8)
+C7I_2XLARGE = Node(instance_type="c7i.2xlarge", cpus=8, memory_gib=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One deployment of Sluice. Raises ConfigError when its numbers don't agree."""
+
+    name: str
+    namespace: str = "sluice"
+
+    # One pod
+    model: Model = MOONDREAM
+    slots: int = 4  # requests at once: Ollama's OLLAMA_NUM_PARALLEL, and HAProxy's maxconn of a pod
+    cpus: int  # CPU limit of Ollama's container, and its threads
+    requested_cpus: float | None = None  # where less than the limit is reserved; None reserves all of it
+    context_length: int = 2048  # tokens a slot has for prompt and answer
+    max_tokens: int = 512
+
+    # Who waits how long, from the inside out
+    queue_timeout: int = 30  # in HAProxy's queue, and again at most in the pod's own
+    generation_timeout: int = 120
+    proxy_timeout: int = 155  # HAProxy's for a pod that sends nothing
+    idle_timeout: int = 190  # the load balancer's
+    client_timeout: int = 200  # what we ask clients to allow
+    prestop: int = 15  # from SIGTERM until no request is accepted: endpoints must have spread by then
+    grace_period: int = 180
+    start_timeout: int = 600  # from a new pod, its node included, to its first token: longer, and its release failed
+
+    # How many pods
+    autoscaling: Autoscaling = Autoscaling.REQUESTS
+    min_replicas: int
+    max_replicas: int
+    requests_per_replica: int = 3  # in flight and queued, for which one more replica is started
+    proxy_replicas: int = 2
+
+    # Who gets in, and who watches
+    api_keys: str = ""  # the Secret whose keys.toml has the API keys; "" lets everybody in
+    api_keys_source: str = ""  # what External Secrets fills that Secret from: a name in AWS Secrets Manager
+    monitoring: bool = False  # a ServiceMonitor and a Grafana dashboard, where the cluster has who reads them
+
+    # What they stand on
+    load_balancer: LoadBalancer
+    registry: str = ""  # host of the image repositories where it isn't the account's own ECR
+    proxy_image: str = HAPROXY_IMAGE
+    node: Node | None = None  # None: not on AWS
+    gpu_nodes: bool = False
+    arm64_nodes: bool = False
+    kubernetes_version: str = "1.36"
+    vpc_cidr: str = "10.0.0.0/16"
+    service_cidr: str = "172.20.0.0/16"
+    zones: int = 2
+    nat_gateways: int = 1
+    api_allowed_cidrs: tuple[str, ...] = ()  # who reaches the cluster's API from outside; nobody by default
+    deletion_protection: bool = False
+    keep_data: bool = False  # logs and images outlive `cdk destroy`
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_deadlines()
+        self._check_replicas()
+        self._check_network()
+        if self.node is not None:
+            self._check_node(self.node)
+
+    @property
+    def ollama_mib(self) -> int:
+        """Return the memory limit of Ollama's container: weights, the context of every slot, and Ollama itself."""
+        context = self.slots * self.context_length * self.model.kv_kib_per_token / 1024
+        return math.ceil(self.model.weights_mib + context) + OLLAMA_OVERHEAD_MIB
+
+    @property
+    def pod_mib(self) -> int:
+        """Return the memory limit of a pod's two containers together."""
+        return self.ollama_mib + GATEWAY_MIB
+
+    def _check_ranges(self) -> None:
+        positive = (
+            "slots",
+            "cpus",
+            "context_length",
+            "max_tokens",
+            "queue_timeout",
+            "generation_timeout",
+            "prestop",
+            "start_timeout",
+        )
+        for name in positive:
+            self._need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
+        self._need_less("max_tokens", self.max_tokens, "context_length")
+        source = self.api_keys_source
+        self._need(not source or bool(self.api_keys), f"api_keys_source={source} needs api_keys: name a Secret")
+        version, allowed = self.kubernetes_version, ", ".join(SUPPORTED_KUBERNETES)
+        self._need(version in SUPPORTED_KUBERNETES, f"kubernetes_version={version}: EKS and Sluice support {allowed}")
+
+    def _check_deadlines(self) -> None:
+        """Each deadline outlives those inside it, so that the innermost one answers, with its reason."""
+        inside = self.queue_timeout + self.generation_timeout
+        self._need_less("queue_timeout + generation_timeout", inside, "proxy_timeout")
+        self._need_less("queue_timeout + proxy_timeout", self.queue_timeout + self.proxy_timeout, "idle_timeout")
+        self._need_less("idle_timeout", self.idle_timeout, "client_timeout")
+        drain = f"prestop + queue_timeout + generation_timeout + {EXIT_MARGIN}"
+        self._need_less(drain, self.prestop + inside + EXIT_MARGIN, "grace_period")
+
+    def _check_replicas(self) -> None:
+        least = 0 if self.autoscaling is Autoscaling.REQUESTS else 1  # an HPA has no pods to measure at 0
+        low, high = self.min_replicas, self.max_replicas
+        self._need(low >= least, f"min_replicas={low} must be at least {least} with autoscaling={self.autoscaling}")
+        self._need(1 <= high >= low, f"min_replicas={low} to max_replicas={high}: lower the first or raise the second")
+        self._need(self.proxy_replicas >= 2, f"proxy_replicas={self.proxy_replicas} must be at least 2: one may go")
+        wanted = self.requests_per_replica
+        advice = "lower the first or raise the second"
+        self._need(
+            1 <= wanted <= self.slots, f"requests_per_replica={wanted} must be 1 to slots={self.slots}: {advice}"
+        )
+
+    def _check_network(self) -> None:
+        vpc, services = self._network("vpc_cidr", self.vpc_cidr), self._network("service_cidr", self.service_cidr)
+        self._need(not vpc.overlaps(services), f"vpc_cidr={vpc} and service_cidr={services} overlap: move one of them")
+        self._need(16 <= vpc.prefixlen <= 20, f"vpc_cidr={vpc} must be /16 to /20: less runs out of pod addresses")
+        self._need(self.zones in (2, 3), f"zones={self.zones} must be 2 or 3")
+        gateways = self.nat_gateways
+        self._need(1 <= gateways <= self.zones, f"nat_gateways={gateways} must be 1 to zones={self.zones}")
+        for cidr in self.api_allowed_cidrs:
+            network = self._network("api_allowed_cidrs", cidr)
+            self._need(network.prefixlen > 0, f"api_allowed_cidrs has {cidr}, which is everybody: name your networks")
+
+    def _check_node(self, node: Node) -> None:
+        free_cpus, free_mib = node.cpus - NODE_OVERHEAD_CPUS, node.memory_gib * 1024 - NODE_OVERHEAD_MIB
+        needs = f"a pod of cpus={self.cpus} needs {self.cpus + GATEWAY_CPUS} CPUs"
+        offer = f"a {node.instance_type} has {free_cpus} to give"
+        self._need(self.cpus + GATEWAY_CPUS <= free_cpus, f"{needs}, {offer}: lower cpus or take a larger node")
+        needs = f"a pod of slots={self.slots} and context_length={self.context_length} needs {self.pod_mib} MiB"
+        offer = f"a {node.instance_type} has {free_mib} to give"
+        self._need(self.pod_mib <= free_mib, f"{needs}, {offer}: lower one of them or take a larger node")
+
+    def _need_less(self, terms: str, value: int, limit: str) -> None:
+        advice = f"lower {' or '.join(term for term in terms.split(' + ') if not term.isdigit())}, or raise {limit}"
+        self._need(
+            value < getattr(self, limit),
+            f"{terms} = {value} must be less than {limit}={getattr(self, limit)}: {advice}",
+        )
+
+    def _network(self, name: str, cidr: str) -> IPv4Network:
+        try:
+            return IPv4Network(cidr)
+        except ValueError as error:
+            raise ConfigError(f"stage {self.name}: {name} has {cidr!r}, which is no network: {error}") from None
+
+    def _need(self, holds: bool, message: str) -> None:
+        if not holds:
+            raise ConfigError(f"stage {self.name}: {message}")
+
+
+LOCAL = Stage(
+    name="local",
+    model=GEMMA_270M,
+    slots=4,
+    cpus=1,
+    requested_cpus=0.1,
+    max_tokens=256,
+    queue_timeout=20,
+    generation_timeout=30,
+    proxy_timeout=55,
+    idle_timeout=80,
+    client_timeout=90,
+    prestop=5,
+    grace_period=70,
+    start_timeout=60,
+    autoscaling=Autoscaling.CPU,  # needs nothing but the cluster
+    min_replicas=2,
+    max_replicas=2,
+    load_balancer=LoadBalancer.NONE,
+    registry="localhost:5001",
+    proxy_image="localhost:5001/haproxy:3.0",
+)
+DEV = Stage(name="dev", cpus=3, min_replicas=1, max_replicas=4, load_balancer=LoadBalancer.NLB, node=C7I_XLARGE)
+PROD = Stage(
+    name="prod",
+    slots=8,
+    cpus=7,
+    requests_per_replica=6,
+    min_replicas=4,
+    max_replicas=10,
+    load_balancer=LoadBalancer.ALB,
+    node=C7I_2XLARGE,
+    vpc_cidr="10.1.0.0/16",
+    zones=3,
+    nat_gateways=3,
+    deletion_protection=True,
+    keep_data=True,
+)
+STAGES = {stage.name: stage for stage in (LOCAL, DEV, PROD)}
+
+
+def find_stage(name: str) -> Stage:
+    """Return the stage with this name; raises ConfigError with the names there are."""
+    if name not in STAGES:
+        raise ConfigError(f"stage {name!r} doesn't exist: {', '.join(STAGES)} do")
+    return STAGES[name]

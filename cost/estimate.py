@@ -1,0 +1,96 @@
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from config import GATEWAY_CPUS, NODE_OVERHEAD_CPUS, NODE_OVERHEAD_MIB, ConfigError, LoadBalancer, Node, Stage
+from cost.prices import Prices
+
+HOURS = 730  # in a month, as AWS's own calculator has it
+KMS_KEYS = 1  # the cluster's, for its Secrets; ECR's and EBS's are AWS's own, which cost nothing
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one thing costs a month in dollars, at the stage's fewest replicas and at its most."""
+
+    item: str
+    counted: str
+    minimum: float
+    maximum: float
+
+
+def estimate(stage: Stage, prices: Prices) -> list[Line]:
+    """Return what a stage costs; raises ConfigError if it isn't one for AWS, or something it uses has no price."""
+    if stage.node is None:
+        raise ConfigError(f"stage {stage.name!r} isn't for AWS, so it costs nothing there")
+    return [*_compute(stage, stage.node, prices), *_network(stage, prices), *_data(stage, prices)]
+
+
+def pods_per_node(stage: Stage, node: Node) -> int:
+    """Return how many gateway pods a node holds, by what they reserve."""
+    requested = stage.requested_cpus or stage.cpus
+    cpus = requested + min(requested, GATEWAY_CPUS)
+    free_mib = node.memory_gib * 1024 - NODE_OVERHEAD_MIB
+    return min(int((node.cpus - NODE_OVERHEAD_CPUS) / cpus), free_mib // stage.pod_mib)
+
+
+def _compute(stage: Stage, node: Node, prices: Prices) -> Iterator[Line]:
+    """Yield the control plane and the nodes, all of the one type that the stage's node pool has."""
+    hourly, pods, others = prices[node.instance_type], pods_per_node(stage, node), prices.assume("other_nodes")
+    low, high = math.ceil(stage.min_replicas / pods), math.ceil(stage.max_replicas / pods)
+    yield _constant("EKS control plane", "1 cluster", prices["eks_cluster"] * HOURS)
+    counted = f"{low} to {high} {node.instance_type}, {pods} pod{'s' * (pods > 1)} each"
+    yield Line("Nodes for the gateway", counted, low * hourly * HOURS, high * hourly * HOURS)
+    yield _constant("Nodes for the rest", f"{others:g} {node.instance_type}", others * hourly * HOURS)
+    low, high = low + int(others), high + int(others)
+    share = prices["auto_mode"]
+    fee = share * hourly * HOURS
+    yield Line("EKS Auto Mode", f"{share:.0%} of the nodes' price", low * fee, high * fee)
+    disk = prices.assume("node_disk_gb")
+    gp3 = prices["gp3"] * disk
+    yield Line("Disks of the nodes", f"{low} to {high} of {disk:g} GB gp3", low * gp3, high * gp3)
+
+
+def _network(stage: Stage, prices: Prices) -> Iterator[Line]:
+    gateways, traffic = stage.nat_gateways, prices.assume("nat_gb")
+    yield _constant("NAT gateways", f"{gateways}", gateways * prices["nat_gateway"] * HOURS)
+    yield _constant("NAT traffic", f"{traffic:g} GB", traffic * prices["nat_gb"])
+    addresses = gateways
+    if stage.load_balancer is not LoadBalancer.NONE:
+        kind, units = stage.load_balancer.value, prices.assume("load_balancer_units")
+        hourly = prices[kind] + units * prices[f"{kind}_unit"]
+        yield _constant("Load balancer", f"1 {kind.upper()}, {units:g} unit on average", hourly * HOURS)
+        addresses += stage.zones
+    counted = f"{addresses}: each NAT gateway, and the load balancer in each zone"
+    yield _constant("Public IPv4 addresses", counted, addresses * prices["public_ipv4"] * HOURS)
+
+
+def _data(stage: Stage, prices: Prices) -> Iterator[Line]:
+    yield _constant("KMS", f"{KMS_KEYS} key", KMS_KEYS * prices["kms_key"])
+    control, flows = prices.assume("control_plane_logs_gb"), prices.assume("flow_logs_gb")
+    counted = f"{control:g} GB of the control plane, {flows:g} GB of flows"
+    yield _constant("Logs, written", counted, (control + flows) * prices["logs_ingested"])
+    months = log_days(stage) / 30.4
+    kept = (control + flows) * months * prices.assume("log_compression")
+    yield _constant("Logs, kept", f"{log_days(stage)} days: {kept:.0f} GB", kept * prices["logs_kept"])
+    weights = stage.model.weights_mib * 1.048576 / 1000
+    images = prices.assume("releases_kept") * prices.assume("image_gb") + prices.assume("weights_kept") * weights
+    yield _constant("Image repositories", f"{images:.1f} GB, shared by all stages", images * prices["ecr"])
+
+
+def _constant(item: str, counted: str, usd: float) -> Line:
+    return Line(item, counted, usd, usd)
+
+
+def log_days(stage: Stage) -> int:
+    """Return how long stacks/logs.py keeps the stage's logs."""
+    return 365 if stage.keep_data else 30
+
+
+def per_thousand(monthly: float, *, replicas: int, slots: int, seconds: float, busy: float) -> float | None:
+    """Return dollars for 1,000 generations of `seconds` each in slots that are taken `busy` of the time, 0 to 1.
+
+    None without replicas: then there are none.
+    """
+    generations = HOURS * 3600 * busy * replicas * slots / seconds
+    return monthly / generations * 1000 if generations else None

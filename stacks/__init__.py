@@ -1,0 +1,1 @@
+"""What `cdk deploy` builds on AWS, one capability a module."""

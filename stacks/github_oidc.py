@@ -1,0 +1,61 @@
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
+from context import Context
+from stacks.nag import acknowledge
+
+ISSUER = "token.actions.githubusercontent.com"
+AUDIENCE = "sts.amazonaws.com"
+MAIN_BRANCH = "ref:refs/heads/main"
+DEPLOY_ENVIRONMENT = "environment:prod"
+# What the CDK's command line assumes, of the five roles that `cdk bootstrap` makes: there are no image assets, and
+# only CloudFormation itself uses cfn-exec-role.
+BOOTSTRAP_ROLES = ("deploy-role", "file-publishing-role", "lookup-role")
+
+
+class GitHubTrust(Stack):
+    """What workflows of the one GitHub repository may do in this account: push images, and deploy."""
+
+    def __init__(self, scope: Construct, id_: str, *, context: Context, protect: bool) -> None:
+        super().__init__(scope, id_, termination_protection=protect, description="Sluice: trust in GitHub Actions")
+        self._provider = iam.OidcProviderNative(self, "GitHub", url=f"https://{ISSUER}", client_ids=[AUDIENCE])
+        self._let_push_images(self._role("PushImages", "sluice-push-images", context, MAIN_BRANCH))
+        self._let_deploy(self._role("Deploy", "sluice-deploy", context, DEPLOY_ENVIRONMENT))
+
+    def _let_push_images(self, role: iam.Role) -> None:
+        for name in (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY):
+            ecr.Repository.from_repository_name(self, name, name).grant_pull_push(role)
+        acknowledge(
+            role,
+            "IAM5[Resource::*]",
+            reason="ecr:GetAuthorizationToken logs in to the account's registry as such: it takes no other resource. "
+            "What may be pushed is in the other statement, to the two repositories and nothing else.",
+        )
+
+    def _let_deploy(self, role: iam.Role) -> None:
+        resources = [self._bootstrap(name) for name in BOOTSTRAP_ROLES]
+        role.add_to_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=resources))
+
+    def _role(self, id_: str, name: str, context: Context, subject: str) -> iam.Role:
+        """Return a role for those workflow runs whose token ends in `subject`."""
+        claims = {"aud": AUDIENCE, "sub": subjects(context, subject), "repository_id": context.github_repository_id}
+        conditions = {"StringEquals": {f"{ISSUER}:{claim}": value for claim, value in claims.items()}}
+        provider = self._provider.oidc_provider_arn
+        role = iam.Role(self, id_, role_name=name, assumed_by=iam.WebIdentityPrincipal(provider, conditions))
+        CfnOutput(self, f"{id_}Role", value=role.role_arn)
+        return role
+
+    def _bootstrap(self, role: str) -> str:
+        """Return the ARN of one of the roles that `cdk bootstrap` made in this account for this region."""
+        qualifier = self.synthesizer.bootstrap_qualifier
+        return f"arn:{self.partition}:iam::{self.account}:role/cdk-{qualifier}-{role}-{self.account}-{self.region}"
+
+
+def subjects(context: Context, subject: str) -> list[str]:
+    """Return both shapes of a token's `sub`: by names, and with ids as repositories made since 2026-07-15 send it."""
+    owner, repository = context.github_owner, context.github_repository
+    with_ids = f"{owner}@{context.github_owner_id}/{repository}@{context.github_repository_id}"
+    return [f"repo:{owner}/{repository}:{subject}", f"repo:{with_ids}:{subject}"]

@@ -1,0 +1,13 @@
+from aws_cdk import Acknowledgment, Validations
+from constructs import IConstruct
+
+
+def acknowledge(scope: IConstruct, *findings: str, reason: str) -> None:
+    """Accept findings of cdk-nag's AwsSolutions, such as `IAM5[Resource::*]`, in a construct and all that is in it."""
+    for finding in findings:
+        Validations.of(scope).acknowledge(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{finding}", reason=reason))
+
+
+def managed_policies(*names: str) -> list[str]:
+    """Return the findings of cdk-nag about these policies of AWS's own."""
+    return [f"IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{name}]" for name in names]

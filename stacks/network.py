@@ -1,0 +1,46 @@
+from aws_cdk import Fn, Stack
+from aws_cdk import aws_ec2 as ec2
+from constructs import Construct
+
+from config import Stage
+from stacks.logs import log_group
+
+
+class Network(Stack):
+    """A stage's VPC: private subnets for nodes, public ones for load balancers and NAT gateways only."""
+
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+        super().__init__(
+            scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: network of {stage.name}"
+        )
+        self.vpc = ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr(stage.vpc_cidr),
+            # By index: without a look-up, the CDK itself would give two zones and no more.
+            availability_zones=[Fn.select(index, Fn.get_azs()) for index in range(stage.zones)],
+            nat_gateways=stage.nat_gateways,
+            subnet_configuration=[
+                ec2.SubnetConfiguration(
+                    name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24, map_public_ip_on_launch=False
+                ),
+                ec2.SubnetConfiguration(name="private", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
+            ],
+            # Nothing is ever put into the default security group, and emptying it would take a Lambda.
+            restrict_default_security_group=False,
+        )
+        self._log_flows(stage)
+        self._add_endpoints()
+
+    def _log_flows(self, stage: Stage) -> None:
+        group = log_group(self, "FlowLogs", stage=stage)
+        self.vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(group))
+
+    def _add_endpoints(self) -> None:
+        """Add the endpoints that pay for themselves.
+
+        S3's costs nothing, and every layer of an image comes from there: past the NAT gateway's 4.5 cents a GB.
+        Others (ECR, STS, logs) cost 7 dollars a month and zone each, and save 3.5 cents a GB: 200 GB a zone that
+        isn't there, as ECR itself sends manifests only.
+        """
+        self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
