@@ -1,0 +1,70 @@
+"""The objects of argocd/*.yaml, with a stage's and an owner's names filled in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any, Self
+
+import yaml
+
+from config import MANIFESTS_BRANCH, Stage
+from context import Context
+
+HERE = Path(__file__).parent
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """Where the manifests branch is read, and whom notices go to: GitHub, or what stands in for it.
+
+    repository: OWNER/NAME. repo_url: as `git clone` takes it. api_url: without a slash at its end.
+    """
+
+    repository: str
+    repo_url: str
+    api_url: str = "https://api.github.com"
+
+    @classmethod
+    def of(cls, context: Context) -> Self:
+        """Return the owner's repository on GitHub."""
+        repository = f"{context.github_owner}/{context.github_repository}"
+        return cls(repository=repository, repo_url=f"https://github.com/{repository}")
+
+
+def sluice(stage: Stage, hub: Hub) -> list[Object]:
+    """Return the stage's Namespace, the AppProject `sluice` and the stage's Application, in the order to apply them."""
+    return [each for name in ("namespace", "project", "application") for each in _load(f"{name}.yaml", stage, hub)]
+
+
+def settings(stage: Stage, hub: Hub) -> list[Object]:
+    """Return the ConfigMaps that give an Argo CD our roles and notifications: argocd-cm, -rbac-cm, -notifications-cm.
+
+    argocd-cm holds only what is ours, so these are for `kubectl apply --server-side`, which leaves the rest alone.
+    """
+    return [*_load("settings.yaml", stage, hub), *_load("notifications.yaml", stage, hub)]
+
+
+def platform(stage: Stage, hub: Hub) -> list[Object]:
+    """Return the AppProjects `platform` and `default`, and the Applications `argocd` and `keda`."""
+    projects, [argo_cd], keda = (_load(f"{name}.yaml", stage, hub) for name in ("platform", "argo_cd", "keda"))
+    argo_cd["spec"]["source"]["helm"]["valuesObject"] = chart_values(stage, hub)
+    return [*projects, argo_cd, *keda]
+
+
+def chart_values(stage: Stage, hub: Hub) -> Object:
+    """Return the values of Argo CD's chart: values.yaml with what settings() gives, where the chart wants it."""
+    [values] = _load("values.yaml", stage, hub)
+    ours, roles, notices = (config["data"] for config in settings(stage, hub))
+    values["configs"]["cm"] |= ours
+    values["configs"]["rbac"] = roles
+    for part, prefix in {"notifiers": "service.", "templates": "template.", "triggers": "trigger."}.items():
+        values["notifications"][part] = {key: text for key, text in notices.items() if key.startswith(prefix)}
+    return values
+
+
+def _load(name: str, stage: Stage, hub: Hub) -> list[Object]:
+    names = {"stage": stage.name, "namespace": stage.namespace, "branch": MANIFESTS_BRANCH, **vars(hub)}
+    # safe: notifications have a $github-token of their own, which Argo CD takes from its Secret
+    text = Template((HERE / name).read_text()).safe_substitute(names)
+    return list(yaml.safe_load_all(text))

@@ -1,0 +1,1 @@
+"""A Stage and two digests in, plain Kubernetes YAML out."""

@@ -1,0 +1,150 @@
+"""The gateway's pods: Ollama with the model as a sidecar, and the gateway in front of it."""
+
+import json
+
+from cdk8s_plus_36 import k8s
+from constructs import Construct
+
+from cdk8s_manifests import pods
+from cdk8s_manifests.gateway_settings import FIRST_TOKEN, KEYS_FOLDER, gateway_settings, ollama_variables
+from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS
+from config import GATEWAY_CPUS, GATEWAY_MIB, Stage
+
+USER = 10001  # service/Dockerfile
+MODELS = "/models"
+# Seconds a new pod must have been ready before an old one goes: HAProxy looks at it twice a second.
+SEEN_SECONDS = 2
+
+
+class Gateway(Construct):
+    """The Deployment, its settings, the headless Service that HAProxy finds its pods by, and its disruption budget.
+
+    image, weights: full references of the images. The autoscaler owns the number of replicas.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, weights: str) -> None:
+        super().__init__(scope, id_)
+        self._stage, self._image, self._weights = stage, image, weights
+        settings = gateway_settings(stage)
+        named = k8s.ObjectMeta(name=NAME)
+        k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
+        k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
+        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(json.dumps(settings)))
+        k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=PODS), spec=self._addresses())
+        k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(NAME))
+
+    def _deployment(self, settings: str) -> k8s.DeploymentSpec:
+        metadata = pods.metadata(NAME, rolled_by=settings)
+        return k8s.DeploymentSpec(
+            selector=pods.selector(NAME),
+            strategy=pods.rolling(),
+            min_ready_seconds=SEEN_SECONDS,
+            progress_deadline_seconds=self._stage.start_timeout,
+            revision_history_limit=3,
+            template=k8s.PodTemplateSpec(metadata=metadata, spec=self._pod()),
+        )
+
+    def _addresses(self) -> k8s.ServiceSpec:
+        """Return a Service without an address of its own.
+
+        It lists pods from their start to their end: HAProxy's own checks tell sooner than DNS who is ready.
+        """
+        ports = {"http": GATEWAY_PORT, "private": GATEWAY_PRIVATE_PORT}
+        return k8s.ServiceSpec(
+            cluster_ip="None",
+            selector=pods.labels(NAME),
+            publish_not_ready_addresses=True,
+            ports=[k8s.ServicePort(name=name, port=port) for name, port in ports.items()],
+        )
+
+    def _pod(self) -> k8s.PodSpec:
+        return k8s.PodSpec(
+            service_account_name=NAME,
+            automount_service_account_token=False,
+            enable_service_links=False,
+            security_context=pods.pod_security(USER),
+            affinity=self._nodes(),
+            topology_spread_constraints=pods.spread(NAME),
+            termination_grace_period_seconds=self._stage.grace_period,
+            init_containers=[self._ollama()],
+            containers=[self._gateway()],
+            volumes=self._volumes(),
+        )
+
+    def _nodes(self) -> k8s.Affinity | None:
+        """Return the node pools whose nodes the Stage's numbers were made for: see stacks/node_pools.py."""
+        if self._stage.node is None:
+            return None
+        pools = ["sluice", "sluice-arm64"] if self._stage.arm64_nodes else ["sluice"]
+        wanted = k8s.NodeSelectorRequirement(key="karpenter.sh/nodepool", operator="In", values=pools)
+        terms = [k8s.NodeSelectorTerm(match_expressions=[wanted])]
+        required = k8s.NodeSelector(node_selector_terms=terms)
+        return k8s.Affinity(
+            node_affinity=k8s.NodeAffinity(required_during_scheduling_ignored_during_execution=required)
+        )
+
+    def _ollama(self) -> k8s.Container:
+        """Return the sidecar: up before the gateway, and until it has ended, so that its streams aren't cut.
+
+        It has no liveness probe: one that is run in a container whose CPUs are all taken would fail for that alone.
+        """
+        stage = self._stage
+        variables = ollama_variables(stage) | {"HOME": "/tmp", "OLLAMA_MODELS": MODELS}  # noqa: S108
+        first_token = k8s.Probe(
+            exec=k8s.ExecAction(command=["python", "-c", FIRST_TOKEN.read_text()]),
+            period_seconds=1,
+            timeout_seconds=stage.start_timeout,
+            failure_threshold=stage.start_timeout,
+        )
+        return k8s.Container(
+            name="ollama",
+            image=self._image,
+            command=["ollama", "serve"],
+            restart_policy="Always",
+            env=[k8s.EnvVar(name=name, value=value) for name, value in variables.items()],
+            env_from=[_settings()],
+            startup_probe=first_token,
+            resources=pods.resources(
+                cpu_request=stage.requested_cpus or stage.cpus, cpu_limit=stage.cpus, mib=stage.ollama_mib
+            ),
+            security_context=pods.container_security(),
+            volume_mounts=[
+                k8s.VolumeMount(name="weights", mount_path=MODELS, read_only=True),
+                k8s.VolumeMount(name="tmp", mount_path="/tmp"),  # noqa: S108
+            ],
+        )
+
+    def _gateway(self) -> k8s.Container:
+        requested = self._stage.requested_cpus or GATEWAY_CPUS
+        keys = k8s.VolumeMount(name="keys", mount_path=KEYS_FOLDER, read_only=True)
+        return k8s.Container(
+            name="gateway",
+            image=self._image,
+            command=["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"],
+            env_from=[_settings()],
+            ports=[
+                k8s.ContainerPort(name="http", container_port=GATEWAY_PORT),
+                k8s.ContainerPort(name="private", container_port=GATEWAY_PRIVATE_PORT),
+            ],
+            startup_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=1, failures=60),
+            readiness_probe=pods.probe("/readyz", GATEWAY_PRIVATE_PORT, period=1, failures=3),
+            liveness_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=10, failures=3),
+            resources=pods.resources(cpu_request=min(requested, GATEWAY_CPUS), cpu_limit=1, mib=GATEWAY_MIB),
+            security_context=pods.container_security(),
+            volume_mounts=[keys] if self._stage.api_keys else None,
+        )
+
+    def _volumes(self) -> list[k8s.Volume]:
+        weights = k8s.ImageVolumeSource(reference=self._weights, pull_policy="IfNotPresent")
+        volumes = [
+            k8s.Volume(name="weights", image=weights),
+            k8s.Volume(name="tmp", empty_dir=k8s.EmptyDirVolumeSource(size_limit=k8s.Quantity.from_string("64Mi"))),
+        ]
+        if self._stage.api_keys:
+            secret = k8s.SecretVolumeSource(secret_name=self._stage.api_keys)
+            volumes.append(k8s.Volume(name="keys", secret=secret))
+        return volumes
+
+
+def _settings() -> k8s.EnvFromSource:
+    return k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=NAME))

@@ -1,0 +1,103 @@
+"""HAProxy's configuration, rendered from a Stage: see haproxy.cfg."""
+
+import json
+from http import HTTPStatus
+from pathlib import Path
+from string import Template
+
+from cdk8s_manifests.names import (
+    GATEWAY_PORT,
+    GATEWAY_PRIVATE_PORT,
+    PODS,
+    PROXIES,
+    PROXY_PORT,
+    QUEUE_PORT,
+    STATUS_PORT,
+    host,
+)
+from config import EXIT_MARGIN, Stage
+from service.admission import BATCH_SHARE
+from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError
+from service.settings import Settings
+
+TEMPLATE = Path(__file__).with_name("haproxy.cfg")
+LUA = Path(__file__).with_name("await_pod.lua")
+FOLDER = "/usr/local/etc/haproxy"  # of both, in the container
+GENERATION_PATHS = ("/generate", "/v1/chat/completions", "/v1/embeddings")
+MAX_CLIENTS = 1000  # connections to one proxy, those that send nothing at present among them
+SPARE_CONNECTIONS = 200  # for probes, metrics and the checks of other proxies
+
+
+def haproxy_cfg(stage: Stage) -> str:
+    """Return the text of haproxy.cfg."""
+    values: dict[str, object] = {
+        **_names(stage),
+        "max_clients": MAX_CLIENTS,
+        "max_queue": MAX_CLIENTS * stage.proxy_replicas,
+        "max_connections": MAX_CLIENTS * (1 + stage.proxy_replicas) + SPARE_CONNECTIONS,
+        # While pods are replaced, old ones that still drain keep their places beside the new ones.
+        "pods": 2 * stage.max_replicas,
+        "proxies": 2 * stage.proxy_replicas,
+        "slots": stage.slots,
+        "batch_share": BATCH_SHARE,
+        "generation_paths": " ".join(GENERATION_PATHS),
+        "request_id": "^[A-Za-z0-9._-]{1,128}$",
+        "min_replicas": stage.min_replicas,
+        "lua": f"{FOLDER}/{LUA.name}",
+        **_seconds(stage),
+        **_errors(),
+    }
+    return Template(TEMPLATE.read_text()).substitute(values)
+
+
+def drain_seconds(stage: Stage) -> int:
+    """Return the longest that a proxy needs to end what it has accepted."""
+    return stage.prestop + stage.queue_timeout + stage.proxy_timeout
+
+
+def _names(stage: Stage) -> dict[str, object]:
+    return {
+        "port": PROXY_PORT,
+        "queue_port": QUEUE_PORT,
+        "status_port": STATUS_PORT,
+        "gateway_port": GATEWAY_PORT,
+        "gateway_private_port": GATEWAY_PRIVATE_PORT,
+        "pods_host": host(PODS, stage.namespace),
+        "proxies_host": host(PROXIES, stage.namespace),
+    }
+
+
+def _seconds(stage: Stage) -> dict[str, object]:
+    return {
+        "prestop": stage.prestop,
+        "drain": drain_seconds(stage) + EXIT_MARGIN // 2,
+        "stall": int(Settings.stall_timeout),
+        "idle": stage.idle_timeout,
+        "keep_alive": stage.client_timeout,
+        "queue": stage.queue_timeout,
+        "queue_ms": stage.queue_timeout * 1000,
+        "proxy": stage.proxy_timeout,
+        "holder": stage.queue_timeout + stage.proxy_timeout,
+    }
+
+
+def _errors() -> dict[str, object]:
+    """Return the bodies of errors by their names in the template, where they stand between single quotes."""
+    later = "see Retry-After"
+    errors = {
+        "bad_request": _plain(HTTPStatus.BAD_REQUEST, "the request is malformed"),
+        "request_timeout": _plain(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come"),
+        "internal_error": ServiceError("an error of the server’s own"),
+        "engine_failed": EngineFailed("the pod broke off", hint="the request can be sent again"),
+        "engine_unavailable": EngineUnavailable("no pod is ready", hint=later),
+        "generation_timeout": GenerationTimeout("no pod answered in time"),
+        "queue_timeout": Saturated("no slot became free in time", hint=later),
+        "wait_too_long": Saturated("every slot is busy and the wait would be too long", hint=later),
+    }
+    return {name: json.dumps(error.body(), ensure_ascii=False) for name, error in errors.items()}
+
+
+def _plain(status: HTTPStatus, message: str) -> ServiceError:
+    error = ServiceError(message)
+    error.code = status.name.lower()
+    return error

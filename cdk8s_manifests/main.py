@@ -1,0 +1,59 @@
+"""render(): a Stage and two digests in, the YAML of every object out."""
+
+import re
+
+from cdk8s import ApiObject, App, Chart, Yaml
+
+from cdk8s_manifests.api_keys import api_keys
+from cdk8s_manifests.autoscaling import autoscaler
+from cdk8s_manifests.gateway import Gateway
+from cdk8s_manifests.ingress_class import ingress_class
+from cdk8s_manifests.load_balancer import entry
+from cdk8s_manifests.monitoring import monitoring
+from cdk8s_manifests.names import NAME
+from cdk8s_manifests.network_policies import NetworkPolicies
+from cdk8s_manifests.proxy import Proxy
+from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, ConfigError, LoadBalancer, Stage
+from context import Context
+
+
+def render(stage: Stage, *, image: str, weights: str, context: Context | None) -> dict[str, str]:
+    """Return the stage's manifests, file name → YAML: one object a file, the same bytes for the same input.
+
+    image, weights: digests, `sha256:` and 64 hexadecimal digits. context: may be None where the stage names its own
+    registry. Raises ConfigError.
+    """
+    certificate = context.certificate_arn if context else ""
+    app = App()
+    chart = Chart(app, NAME, namespace=stage.namespace, labels={"app.kubernetes.io/part-of": NAME})
+    Gateway(
+        chart,
+        "gateway",
+        stage=stage,
+        image=_reference(stage, context, IMAGE_REPOSITORY, image),
+        weights=_reference(stage, context, WEIGHTS_REPOSITORY, weights),
+    )
+    Proxy(chart, "proxy", stage=stage)
+    NetworkPolicies(chart, "network", stage=stage)
+    autoscaler(chart, "autoscaler", stage=stage)
+    entry(chart, "entry", stage=stage, certificate=certificate)
+    api_keys(chart, "keys", stage=stage)
+    monitoring(chart, "monitoring", stage=stage)
+    cluster = Chart(app, "cluster", labels={"app.kubernetes.io/part-of": NAME})
+    if stage.load_balancer is LoadBalancer.ALB:
+        ingress_class(cluster, "class", stage=stage, certificate=certificate)
+    return dict(sorted(_file(node) for node in app.node.find_all() if isinstance(node, ApiObject)))
+
+
+def _reference(stage: Stage, context: Context | None, repository: str, digest: str) -> str:
+    """Return `registry/repository@digest`; raises ConfigError."""
+    registry = stage.registry or (context.registry if context else "")
+    if not registry:
+        raise ConfigError(f"stage {stage.name}: registry is empty, so the account's is needed: set it in cdk.json")
+    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
+        raise ConfigError(f"{repository}: {digest!r} is not a digest, sha256: and 64 hexadecimal digits; tags can move")
+    return f"{registry}/{repository}@{digest}"
+
+
+def _file(obj: ApiObject) -> tuple[str, str]:
+    return f"{obj.kind.lower()}-{obj.name}.yaml", Yaml.stringify(obj.to_json())

@@ -1,0 +1,97 @@
+"""What both kinds of pods have in common: who they are, where they run, and how little they may do."""
+
+from hashlib import sha256
+
+from cdk8s_plus_36 import k8s
+
+from cdk8s_manifests.names import NAME
+
+
+def labels(component: str) -> dict[str, str]:
+    """Return the labels by which everything selects a component's pods."""
+    return {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": component}
+
+
+def selector(component: str) -> k8s.LabelSelector:
+    """Return the selector for a component's pods."""
+    return k8s.LabelSelector(match_labels=labels(component))
+
+
+def metadata(component: str, *, rolled_by: str = "") -> k8s.ObjectMeta:
+    """Return the metadata of a pod template; pods are replaced when the text `rolled_by` changes."""
+    annotations = {"sluice/config": sha256(rolled_by.encode()).hexdigest()[:16]}
+    return k8s.ObjectMeta(labels=labels(component), annotations=annotations)
+
+
+def pod_security(user: int) -> k8s.PodSecurityContext:
+    """Return what Pod Security `restricted` asks of a pod that runs as `user`."""
+    return k8s.PodSecurityContext(
+        run_as_non_root=True,
+        run_as_user=user,
+        run_as_group=user,
+        seccomp_profile=k8s.SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def container_security() -> k8s.SecurityContext:
+    """Return what Pod Security `restricted` asks of a container, and a root that can't be written."""
+    return k8s.SecurityContext(
+        allow_privilege_escalation=False,
+        read_only_root_filesystem=True,
+        capabilities=k8s.Capabilities(drop=["ALL"]),
+    )
+
+
+def resources(*, cpu_request: float, cpu_limit: float, mib: int) -> k8s.ResourceRequirements:
+    """Return CPUs as they are given, and memory of which all is reserved."""
+    memory = k8s.Quantity.from_string(f"{mib}Mi")
+    return k8s.ResourceRequirements(
+        requests={"cpu": _cpus(cpu_request), "memory": memory},
+        limits={"cpu": _cpus(cpu_limit), "memory": memory},
+    )
+
+
+def _cpus(cpus: float) -> k8s.Quantity:
+    """Return CPUs as the API server itself writes them, so that nothing looks changed."""
+    return k8s.Quantity.from_string(f"{cpus:.0f}" if cpus == int(cpus) else f"{cpus * 1000:.0f}m")
+
+
+def probe(path: str, port: int, *, period: int, failures: int) -> k8s.Probe:
+    """Return a probe of an HTTP path; period in seconds."""
+    get = k8s.HttpGetAction(path=path, port=k8s.IntOrString.from_number(port))
+    return k8s.Probe(
+        http_get=get, period_seconds=period, failure_threshold=failures, timeout_seconds=min(5, period + 1)
+    )
+
+
+def spread(component: str) -> list[k8s.TopologySpreadConstraint]:
+    """Return that a release's pods are spread over zones and nodes as far as there are some."""
+    return [
+        k8s.TopologySpreadConstraint(
+            max_skew=1,
+            topology_key=key,
+            when_unsatisfiable="ScheduleAnyway",
+            label_selector=selector(component),
+            match_label_keys=["pod-template-hash"],
+        )
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+
+
+def rolling() -> k8s.DeploymentStrategy:
+    """Return a rolling update in which a new pod is ready before an old one goes."""
+    return k8s.DeploymentStrategy(
+        type="RollingUpdate",
+        rolling_update=k8s.RollingUpdateDeployment(
+            max_unavailable=k8s.IntOrString.from_number(0), max_surge=k8s.IntOrString.from_string("25%")
+        ),
+    )
+
+
+def one_at_a_time(component: str) -> k8s.PodDisruptionBudgetSpec:
+    """Return a budget by which node drains take one pod after the other, and a pod that isn't ready at any time."""
+    return k8s.PodDisruptionBudgetSpec(
+        selector=selector(component),
+        max_unavailable=k8s.IntOrString.from_number(1),
+        unhealthy_pod_eviction_policy="AlwaysAllow",
+    )
