@@ -1,0 +1,39 @@
+"""The git command, with its exit code checked and its failures as one line."""
+
+import os
+import subprocess
+from pathlib import Path
+
+# Nobody's account, so that no person's commit can be taken for one of CI's.
+COMMITTER_NAME, COMMITTER_EMAIL = "Sluice delivery", "delivery@sluice.invalid"
+_IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", COMMITTER_NAME), ("EMAIL", COMMITTER_EMAIL))
+}
+
+
+class GitError(Exception):
+    """A git command failed; the message is one line with git's own reason."""
+
+
+def attempt(repo: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run git in `repo` as CI's committer, in English, and return what became of it."""
+    environ = {**os.environ, **_IDENTITY, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "-C", str(repo), *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ)
+
+
+def git(repo: Path, *arguments: str, stdin: str | None = None) -> str:
+    """Run git in `repo` and return its output without the last newline; raises GitError."""
+    done = attempt(repo, *arguments, stdin=stdin)
+    if done.returncode:
+        raise failed(done, arguments[0])
+    return done.stdout.removesuffix("\n")
+
+
+def failed(done: subprocess.CompletedProcess[str], name: str) -> GitError:
+    """Return the error for a git command that failed: what git and the remote said, but for advice, as one line."""
+    said = (line.strip() for line in done.stderr.splitlines())
+    reasons = [line for line in said if line not in ("", "remote:") and not line.startswith("hint:")]
+    return GitError(f"git {name}: {'; '.join(reasons) or f'exit code {done.returncode}'}")

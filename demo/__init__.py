@@ -1,0 +1,1 @@
+"""`make demo`: the whole loop on a local cluster, from an image to a release that is taken back, with a commentary."""

@@ -1,0 +1,185 @@
+"""`python -m demo`: see demo/__init__.py. CLUSTER_UP=…/up takes another cluster than kind's; Ctrl-C ends it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from argocd.objects import Hub
+from config import LOCAL
+from delivery.branch import Refused
+from delivery.git import GitError
+from demo import images
+from demo.cluster import SCRIPTS, ClusterError, environ, eventually, script
+from demo.loop import Loop
+from launcher.cache import cache_dir
+from launcher.console import Problem, Progress, say
+
+URL, ARGO_CD = "http://localhost:8000", "https://localhost:8080"
+QUESTION = "What is the capital of France?"
+MISSING_IMAGE = "sha256:" + "0" * 64
+
+
+def main() -> int:
+    """Show the loop, then keep the ports open until Ctrl-C; return the exit code."""
+    with ExitStack() as stack:
+        try:
+            return show(stack, stay="--once" not in sys.argv[1:])
+        except (ClusterError, Problem, Refused, GitError) as problem:
+            print(f"sluice: {problem}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            say("\nThe cluster goes on. `make demo` finds it as it is.")
+            return 0
+
+
+def show(stack: ExitStack, *, stay: bool) -> int:
+    """Run every step."""
+    say("Sluice on a Kubernetes of your own: from an image to a release that is taken back.\n")
+    with Progress("1. The cluster, its registry and a Git server"):
+        script("up")
+        hub = Hub(repository="sluice/demo", repo_url=script("git-server", "sluice-demo"))
+    image, weights = build()
+    with Progress("3. Argo CD, which makes the cluster what the manifests branch says"):
+        password = script("argocd")
+    loop = Loop(LOCAL, hub)
+    first = release(loop, image, weights)
+    stack.enter_context(Forward("service/sluice", LOCAL.namespace, "8000:80"))
+    stack.enter_context(Forward("service/argocd-server", "argocd", "8080:443"))
+    check(loop, first)
+    take_back(loop, weights)
+    say(ENDING.format(password=password, kubeconfig=environ()["KUBECONFIG"], branch=hub.repo_url))
+    if stay:
+        say("Ctrl-C closes these two ports.")
+        threading.Event().wait()
+    return 0
+
+
+def build() -> tuple[str, str]:
+    """Build and push both images, and return their digests."""
+    say("2. Two images: the service, and a model's weights. They change independently, each by its digest.")
+    with Progress("   the service"):
+        image = images.build_gateway(shlex.split(os.environ.get("BUILD_OPTIONS", "")))
+        images.push_proxy()
+    with Progress(f"   the weights of {LOCAL.model.name}"):
+        weights = images.build_weights(images.fill_store(cache_dir(os.environ) / "demo-models"))
+    return image, weights
+
+
+def release(loop: Loop, image: str, weights: str) -> str:
+    """Publish, and wait until it runs."""
+    say("4. A release: config.py's LOCAL and two digests are rendered to YAML, a commit of the manifests branch.")
+    loop.install()
+    revision = published(loop, lambda: loop.release(image=image, weights=weights))
+    with Progress(f"   Argo CD syncs {revision[:12]}, and the pods load the model") as progress:
+        end = eventually(lambda: settled(loop, revision, progress), 600)
+    if end == "failed":
+        raise ClusterError(f"the release failed: kubectl --namespace {LOCAL.namespace} get pods")
+    return revision
+
+
+def published(loop: Loop, publish: Callable[[], str]) -> str:
+    """Return the commit of a release; the branch's tip where it has this release since an earlier run."""
+    try:
+        return publish()
+    except ClusterError as error:
+        if "already" not in str(error):
+            raise
+        return loop.refresh(loop.branch.fetch())
+
+
+def settled(loop: Loop, revision: str, progress: Progress) -> str:
+    """Return how a release has ended, or nothing while it is under way."""
+    state = loop.state(revision)
+    progress.show(state)
+    return state if state in ("synced", "failed") else ""
+
+
+def check(loop: Loop, revision: str) -> None:
+    """Ask the release once, then have the smoke decide whether it is good."""
+    eventually(lambda: answer() is not None, 60)
+    say(f"5. It answers. {QUESTION}\n   {answer()}")
+    with (
+        Progress("6. The smoke that runs after every sync: k6 asks a few questions"),
+        tempfile.TemporaryDirectory() as report,
+    ):
+        if not loop.smoke(URL, Path(report)):
+            raise ClusterError(f"the smoke failed: {(Path(report) / 'summary.md').read_text()}")
+        loop.passed(revision)
+    say("   Passed: this is the release to go back to.")
+
+
+def take_back(loop: Loop, weights: str) -> None:
+    """Publish a release that can't start, and have it reverted while the one before goes on answering."""
+    say("7. A bad release: an image that nobody has pushed.")
+    bad = loop.release(image=MISSING_IMAGE, weights=weights)
+    with Progress(f"   Argo CD syncs {bad[:12]}; its pods never start, the old ones stay") as progress:
+        eventually(lambda: settled(loop, bad, progress), 600)
+    say(f"   Meanwhile: {answer()}")
+    good = loop.take_back(bad)
+    with Progress(f"8. Rollback: {good[:12]} reverts it on the branch") as progress:
+        eventually(lambda: settled(loop, good, progress), 600)
+    say(f"   {answer()}")
+
+
+def answer() -> str | None:
+    """Ask the question and return the answer; None while nobody answers."""
+    body = json.dumps({"prompt": QUESTION, "temperature": 0}).encode()
+    request = Request(f"{URL}/generate", body)  # noqa: S310
+    try:
+        with urlopen(request, timeout=LOCAL.client_timeout) as reply:  # noqa: S310
+            return str(json.load(reply)["response"]).strip()
+    except OSError:
+        return None
+
+
+class Forward:
+    """A port of this machine that leads to a Service, started again whenever its pod goes."""
+
+    def __init__(self, service: str, namespace: str, ports: str) -> None:
+        self._command = ["kubectl", "--namespace", namespace, "port-forward", service, ports]
+        self._ended = threading.Event()
+
+    def __enter__(self) -> None:
+        self._process = self._start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(self._command, env=environ(), stdout=quiet, stderr=quiet, start_new_session=True)
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            self._process.wait()
+            if not self._ended.wait(0.5):
+                self._process = self._start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._process.terminate()
+        self._process.wait()
+
+
+ENDING = f"""
+The service    {URL}
+Argo CD        {ARGO_CD}, user admin, password {{password}}
+kubectl        export KUBECONFIG={{kubeconfig}}
+The branch     git clone --branch manifests {{branch}}
+
+Next, try:
+
+  curl {URL}/generate -d '{{{{"prompt": "Why is the sky blue?"}}}}'
+  kubectl --namespace {LOCAL.namespace} delete pod --selector app.kubernetes.io/component=sluice --wait=false
+"""
+
+if __name__ == "__main__":
+    if not (SCRIPTS / "up").exists():
+        sys.exit(f"sluice: {SCRIPTS}/up doesn't exist: CLUSTER_UP must name a script that starts a cluster")
+    sys.exit(main())
