@@ -1,0 +1,1 @@
+"""Experiments on a cluster, with an engine whose service time is set: see docs/experiments.md."""

@@ -1,0 +1,64 @@
+"""`python -m experiments autoscaling`: the same load under each autoscaler, and what a caller gets where no pod is.
+
+The autoscalers are the cluster's own: HorizontalPodAutoscaler, metrics-server and KEDA. So are the manifests, the
+gateway and HAProxy; the engine is the stand-in, which also uses CPU while it generates.
+"""
+
+import argparse
+from pathlib import Path
+
+from experiments.autoscaling_arms import ARMS, CPUS, engine, run_ramp, run_step
+from experiments.autoscaling_callers import write_zero
+from experiments.autoscaling_ramp import write_ramp
+from experiments.autoscaling_report import new_report
+from experiments.autoscaling_step import write_step
+from experiments.autoscaling_zero import run_zero
+from experiments.facts import machine_busy
+from launcher.console import say
+
+
+def main(arguments: list[str]) -> int:
+    """Run one or all of them; each writes its report. Return 0 if every target was met."""
+    options = parser().parse_args(arguments)
+    chosen = [options.what] if options.what else list(EXPERIMENTS)
+    met = [EXPERIMENTS[name](options.out, arguments) for name in chosen]
+    return 0 if all(met) else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m experiments autoscaling", description=main.__doc__)
+    made.add_argument("what", nargs="?", choices=list(EXPERIMENTS), help="what to run; default: all of it")
+    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where the reports' folders are")
+    return made
+
+
+def step(out: Path, arguments: list[str]) -> bool:
+    """Replay the step against each autoscaler."""
+    report = new_report("autoscaling", arguments, seconds=4, cpus=CPUS)
+    image, outcomes = engine(seconds=4, cpus=CPUS), {}
+    with machine_busy(report):
+        for name, arm in ARMS.items():
+            say(f"{name}: {arm.what}")
+            outcomes[name] = run_step(arm, image)
+    return write_step(report, outcomes, out)
+
+
+def ramp(out: Path, arguments: list[str]) -> bool:
+    """Run the predecessor's ramp while KEDA scales 4 to 10 pods."""
+    report = new_report("ramp-autoscaled", arguments, seconds=12)
+    image = engine(seconds=12)
+    with machine_busy(report):
+        outcome = run_ramp(image)
+    return write_ramp(report, outcome, out)
+
+
+def zero(out: Path, arguments: list[str]) -> bool:
+    """Ask a stage that has no pods."""
+    report = new_report("from-zero", arguments, seconds=4)
+    with machine_busy(report):
+        runs = run_zero()
+    return write_zero(report, runs, out)
+
+
+EXPERIMENTS = {"step": step, "ramp": ramp, "zero": zero}

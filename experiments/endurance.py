@@ -1,0 +1,81 @@
+"""`python -m experiments endurance soak|stress`: Sluice on the cluster, for long, or under far too much."""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import LOCAL
+from demo.cluster import ROOT
+from experiments import deploy, images
+from experiments.stages import STAND_IN, StandInStage
+from launcher.console import say
+
+REPLICAS, SLOTS, SECONDS, VARIATION = 2, 2, 4.0, 0.5
+CAPACITY = REPLICAS * SLOTS / SECONDS  # answers/s
+NOTE = (
+    f"On the cluster: the real manifests, {REPLICAS} pods of {SLOTS} slots, at most {CAPACITY:g} answers/s. Simulated: "
+    f"a stand-in for Ollama sleeps {SECONDS:g} s an answer on average. Made by `{{command}}`."
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked: questions a second at 1 ×, and how often each user comes back."""
+
+    rate: float
+    retries: int
+
+
+LOADS = {"soak": Load(rate=0.6 * CAPACITY, retries=3), "stress": Load(rate=CAPACITY, retries=1)}
+
+
+def main(arguments: list[str]) -> int:
+    """Put Sluice on the cluster, run the scenario, and return its exit code."""
+    options = parser().parse_args(arguments)
+    say("building the images")
+    engine = images.engine_image(seconds=SECONDS, variation=VARIATION)
+    with deploy.sluice(stage(options.scenario), image=engine, weights=images.no_weights()) as url:
+        run = command(options.scenario, url, options.minutes)
+        return subprocess.run([*run, "--digest", engine, "--out", str(options.out)], cwd=ROOT).returncode
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m experiments endurance", description=main.__doc__)
+    made.add_argument("scenario", choices=LOADS)
+    made.add_argument("--minutes", type=float, default=0, help="how long instead of the scenario's own time")
+    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where the report's folder is")
+    return made
+
+
+def stage(scenario: str) -> StandInStage:
+    """Return the stage, with LOCAL's deadlines and a namespace of its own."""
+    fixed = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "slots": SLOTS, "requests_per_replica": SLOTS}
+    return StandInStage(
+        **{**vars(LOCAL), **fixed, "namespace": namespace(scenario), "model": STAND_IN, "requested_cpus": 0.005}
+    )
+
+
+def namespace(scenario: str) -> str:
+    """Return the namespace that a scenario runs in."""
+    return f"sluice-x-{scenario}"
+
+
+def command(scenario: str, url: str, minutes: float) -> list[str]:
+    """Return the load's command; minutes: 0 for the scenario's own."""
+    load = LOADS[scenario]
+    values = {
+        "scenario": scenario,
+        "target": url,
+        "model": STAND_IN.name,
+        "namespace": namespace(scenario),
+        "stage": LOCAL.name,
+        "rate": f"{load.rate:g}",
+        "retries": str(load.retries),
+        "timeout": str(LOCAL.queue_timeout + LOCAL.generation_timeout + 10),
+        "minutes": f"{minutes:g}",
+        "note": NOTE.format(command=f"python -m experiments endurance {scenario}"),
+    }
+    return [sys.executable, "-m", "loadtest", "run", *(text for name in values for text in (f"--{name}", values[name]))]

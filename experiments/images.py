@@ -1,0 +1,92 @@
+"""The images of the experiments: the stand-in engine in place of Ollama, no weights, and the naive predecessor."""
+
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
+from demo.cluster import ROOT, run
+from demo.images import build_gateway, push, push_proxy
+
+TAG = "experiments"
+# The gateway's image with another program under the name `ollama`, and the figures of that program.
+ENGINE = """FROM {base}
+COPY engine.py /usr/bin/ollama
+ENV {figures}
+"""
+WEIGHTS = "FROM scratch\nCOPY none /\n"
+# bench/naive.py as the predecessor's image had it: Flask's development server and Ollama's client from PyPI.
+NAIVE = """ARG BASE_IMAGE=debian:trixie-slim
+FROM ${BASE_IMAGE}
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && python3 -m venv /venv \\
+    && /venv/bin/pip install --no-cache-dir flask==3.1.3 ollama==0.6.3
+WORKDIR /app
+COPY bench/naive.py bench/
+COPY experiments/naive_page.py experiments/
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+CMD ["/venv/bin/python", "-m", "experiments.naive_page"]
+"""
+
+
+def build_options() -> list[str]:
+    """Return what BUILD_OPTIONS of the environment has for `docker build`, as `make demo` has it."""
+    return shlex.split(os.environ.get("BUILD_OPTIONS", ""))
+
+
+def engine_image(
+    *, seconds: float, variation: float, load_seconds: float = 0, cpus: float = 0, options: Sequence[str] | None = None
+) -> str:
+    """Build the gateway's image with the stand-in engine, push it and HAProxy's, and return its digest.
+
+    seconds, variation: mean and relative deviation of the service time; load_seconds, cpus: see engine.py.
+    """
+    build_gateway(build_options() if options is None else options, tag=TAG)
+    push_proxy()
+    figures = {
+        "ENGINE_SECONDS": seconds,
+        "ENGINE_VARIATION": variation,
+        "ENGINE_LOAD_SECONDS": load_seconds,
+        "ENGINE_CPUS": cpus,
+    }
+    text = ENGINE.format(
+        base=f"{LOCAL.registry}/{IMAGE_REPOSITORY}:{TAG}",
+        figures=" ".join(f"{name}={value:g}" for name, value in figures.items()),
+    )
+    return _build(f"{IMAGE_REPOSITORY}:{TAG}-engine", text, ["experiments/engine.py"])
+
+
+def no_weights() -> str:
+    """Build the image that a pod mounts where the weights would be, and return its digest."""
+    return _build(f"{WEIGHTS_REPOSITORY}:{TAG}", WEIGHTS, [])
+
+
+def naive_image(options: Sequence[str] | None = None) -> str:
+    """Build the naive predecessor's image and return its reference."""
+    chosen = [*(build_options() if options is None else options)]
+    files = ["bench/naive.py", "experiments/naive_page.py"]
+    return f"{LOCAL.registry}/sluice/naive@{_build(f'sluice/naive:{TAG}', NAIVE, files, chosen)}"
+
+
+def reference(digest: str) -> str:
+    """Return the engine's image as a pod names it."""
+    return f"{LOCAL.registry}/{IMAGE_REPOSITORY}@{digest}"
+
+
+def _build(name: str, dockerfile: str, files: Sequence[str], options: Sequence[str] = ()) -> str:
+    """Build an image of a Dockerfile's text and a few of the repository's files, push it, and return its digest."""
+    tagged = f"{LOCAL.registry}/{name}"
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "Dockerfile").write_text(dockerfile)
+        (folder / "none").touch()
+        for file in files:
+            target = folder / (Path(file).name if len(files) == 1 else file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, target)
+            target.chmod(0o755)
+        run("docker", "build", *options, "--tag", tagged, str(folder))
+    return push(tagged)

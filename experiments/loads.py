@@ -1,0 +1,75 @@
+"""Runs of `python -m loadtest`, several at the same time, each against a system of its own."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from demo.cluster import ROOT
+from experiments.stages import STAND_IN
+from launcher.console import say
+from loadtest.plan import InputError
+from loadtest.report import Report, read
+
+
+class LoadFailed(Exception):
+    """A run left no report; the message is its last line."""
+
+
+class Target(NamedTuple):
+    """Where a system answers, and in which API's words."""
+
+    url: str
+    api: str
+
+
+def ramps(targets: Mapping[str, Target], *, scale: float) -> dict[str, Report]:
+    """Run the ramp against every target at once and return the reports; scale multiplies every time.
+
+    Without the stream beside it, which one of the APIs doesn't have. Raises LoadFailed.
+    """
+    with TemporaryDirectory() as folder:
+        runs = {name: _start(name, target, Path(folder), scale) for name, target in targets.items()}
+        try:
+            readers = [_show(name, run) for name, run in runs.items()]
+            for run, reader in zip(runs.values(), readers, strict=True):
+                run.wait()
+                reader.join()
+        finally:
+            for run in runs.values():
+                run.terminate()
+        try:
+            return {name: read(Path(folder) / name) for name in targets}
+        except InputError as problem:
+            raise LoadFailed(f"a run left no report: {problem}") from None
+
+
+def _start(name: str, target: Target, out: Path, scale: float) -> subprocess.Popen[str]:
+    options = {
+        "scenario": "ramp",
+        "target": target.url,
+        "api": target.api,
+        "model": STAND_IN.name,
+        "name": name,
+        "out": str(out),
+        "time-scale": f"{scale:g}",
+    }
+    command = [sys.executable, "-m", "loadtest", "run", "--no-probe"]
+    command += [text for option, value in options.items() for text in (f"--{option}", value)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _show(name: str, run: subprocess.Popen[str]) -> threading.Thread:
+    """Print what a run prints, with its name before it."""
+
+    def follow() -> None:
+        for line in run.stdout or ():
+            if line.strip():
+                say(f"{name}: {line.rstrip()}")
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,112 @@
+// What the scenarios share: the target and its API, one question with its retries, and what counts as an answer.
+// From the environment, as `python -m loadtest run` sets it: TARGET (the address), MODEL (by its name in Ollama), API
+// (sluice, naive, ollama), API_KEY where keys are on, TIMEOUT (seconds, a client's patience with one attempt), RETRIES,
+// MAX_TOKENS, PAUSE (seconds between two questions of a user), WARM_UP (questions before it counts).
+import { fail, sleep } from 'k6'
+import exec from 'k6/execution'
+import http from 'k6/http'
+import { Counter, Gauge, Rate, Trend } from 'k6/metrics'
+
+export const target = (__ENV.TARGET || '').replace(/\/+$/, '')
+export const model = __ENV.MODEL
+export const timeout = Number(__ENV.TIMEOUT || 200)
+export const retries = Number(__ENV.RETRIES || 3)
+const headers = { 'Content-Type': 'application/json' }
+if (__ENV.API_KEY) headers.Authorization = `Bearer ${__ENV.API_KEY}`
+const params = { headers, timeout: `${timeout}s` }
+
+// How each API is asked, and how it says that an answer is whole. The naive one has nothing to say it with.
+const ENDED = ['stop', 'length']
+const APIS = {
+  sluice: {
+    path: '/generate',
+    body: (prompt, max_tokens) => ({ prompt, max_tokens }),
+    isWhole: (answer) => ENDED.includes(answer.finish_reason) && withTag(answer.model) === withTag(model),
+  },
+  naive: { path: '/generate', body: (prompt) => ({ prompt }), isWhole: () => true },
+  ollama: {
+    path: '/api/generate',
+    body: (prompt, num_predict) => ({ model, prompt, stream: false, options: { num_predict } }),
+    isWhole: (answer) => answer.done === true && ENDED.includes(answer.done_reason),
+  },
+}
+const api = APIS[__ENV.API || 'sluice']
+const { questions, manners } = JSON.parse(open('./prompts.json'))
+
+const begun = new Counter('begun')
+const asked = new Trend('asked', true) // one for each question, with what became of it
+const failed = new Rate('failed') // not answered, whatever the reason
+const broken = new Rate('broken') // neither answered nor refused as agreed
+const measuring = new Gauge('measuring')
+
+/** The prompt of an iteration: no two are alike, and every run asks the same ones in the same order. */
+function promptOf(number) {
+  const manner = manners[Math.floor(number / questions.length) % manners.length]
+  return `${number}. ${questions[number % questions.length]} ${manner}`
+}
+
+/** Ends the run unless TARGET answers, and serves MODEL. */
+export function requireTarget() {
+  if (!target || !model) fail('set TARGET to the address and MODEL to the model that must answer there')
+  if (api !== APIS.sluice) return
+  const reply = http.get(`${target}/v1/models`, params)
+  if (reply.status !== 200) fail(`${target}/v1/models: status ${reply.status} ${reply.error}`)
+  const served = reply.json('data.0.id')
+  if (withTag(served) !== withTag(model)) fail(`${target} serves ${served}, not ${model}`)
+}
+
+/** Ends the run unless the target is what it should be and answers; what is asked here isn't measured. */
+export function setup() {
+  requireTarget()
+  const url = `${target}${api.path}`
+  const bodies = [...Array(Number(__ENV.WARM_UP || 4)).keys()].map((n) => api.body(`Warm-up ${promptOf(n)}`, 16))
+  const replies = http.batch(bodies.map((body) => ['POST', url, JSON.stringify(body), params]))
+  const said = ({ status, error, body }) => `status ${status} ${error || `${body}`.slice(0, 200)}`
+  if (!replies.some(isAnswer)) fail(`${url} gave no answer to warm up: ${said(replies[0])}`)
+  measuring.add(1)
+}
+
+/** A user's question with its retries, as one record: all that happens until the last byte is the user's wait. */
+export function ask() {
+  begun.add(1)
+  const body = api.body(promptOf(exec.scenario.iterationInTest), Number(__ENV.MAX_TOKENS) || undefined)
+  const started = Date.now()
+  for (let attempts = 1, refusals = 0; ; attempts++) {
+    const { outcome, wait } = attempt(body)
+    refusals += outcome === 'refused'
+    if (outcome !== 'answered' && wait !== undefined && attempts <= retries) {
+      sleep(wait)
+      continue
+    }
+    asked.add(Date.now() - started, { outcome, attempts: `${attempts}`, refusals: `${refusals}` })
+    failed.add(outcome !== 'answered')
+    broken.add(!['answered', 'refused'].includes(outcome))
+    return sleep(Number(__ENV.PAUSE || 0))
+  }
+}
+
+/** Sends a body once: the reply, its `outcome`, and `wait`, the seconds until a retry is welcome, if one is. */
+export function attempt(body) {
+  const reply = http.post(`${target}${api.path}`, JSON.stringify(body), params)
+  const told = Number(reply.headers['Retry-After']) // NaN without one, or if it is a date or a word
+  const refused = [429, 503].includes(reply.status)
+  let outcome = refused && told > 0 ? 'refused' : 'error'
+  if (reply.error_code === 1050) outcome = 'timeout'
+  else if (reply.status === 200) outcome = isAnswer(reply) ? 'answered' : 'bad_answer'
+  // Who has agreed on nothing is asked again at once, as its clients would.
+  const wait = told > 0 && reply.status !== 200 ? told : api === APIS.sluice ? undefined : 0
+  return { reply, outcome, wait }
+}
+
+function isAnswer(reply) {
+  try {
+    const answer = JSON.parse(reply.body)
+    return reply.status === 200 && answer.response.trim() !== '' && api.isWhole(answer)
+  } catch {
+    return false // no JSON at all
+  }
+}
+
+export function withTag(name) {
+  return `${name}`.includes(':') ? name : `${name}:latest`
+}

@@ -1,0 +1,161 @@
+"""What is to be run: the scenarios there are, and one run of one of them with all its numbers."""
+
+import math
+import re
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+APIS = ("sluice", "naive", "ollama")
+# A client gives up on one attempt after this many seconds, and an answer should have come after as many.
+TIMEOUT, SLO = 90.0, 60.0
+PAUSE = 1.0  # seconds from an answer to the same user's next question
+MOST_USERS = 2000
+
+
+class InputError(ValueError):
+    """An option has a value that it can't have; the message names it and says what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A scenario as its .js file shapes it: so many users who wait for answers, or a rate that waits for nobody."""
+
+    minutes: float
+    users: int = 0  # at its highest; 0: it has a rate
+    peak: int = 1  # how many times the rate at its highest
+
+
+SCENARIOS = {
+    "ramp": Scenario(minutes=7, users=15),
+    "steady": Scenario(minutes=10),
+    "step": Scenario(minutes=12, peak=3),
+    "spike": Scenario(minutes=6, peak=5),
+    "soak": Scenario(minutes=30),
+    "stress": Scenario(minutes=6, peak=10),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run. Times are in seconds as they pass here: the time scale is in them. Raises InputError."""
+
+    scenario: str
+    target: str
+    model: str  # "": whichever is served, until it is known
+    name: str
+    out: Path
+    api: str = "sluice"
+    rate: float = 0.25  # questions a second at 1 ×
+    users: int = 0  # 0: the scenario's, or enough for the rate
+    minutes: float = 0  # 0: the scenario's
+    time_scale: float = 1
+    timeout: float = TIMEOUT
+    slo: float = SLO
+    retries: int = 3
+    warm_up: int = 4
+    max_tokens: int = 0  # 0: the target's own limit
+    probe: bool = True
+    namespace: str = ""
+    stage: str = ""
+    digest: str = ""
+    node: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        for name, low, high in (
+            ("rate", 0.001, 10_000),
+            ("users", 0, MOST_USERS),
+            ("minutes", 0, 1440),
+            ("time_scale", 0.001, 10),
+            ("timeout", 0.01, 3600),
+            ("slo", 0.001, 3600),
+            ("retries", 0, 20),
+            ("warm_up", 1, 100),
+            ("max_tokens", 0, 100_000),
+        ):
+            value, option = getattr(self, name), name.replace("_", "-")
+            if not low <= value <= high:
+                raise InputError(f"--{option} {value} is out of range: {low} to {high} is allowed")
+
+    def _check_names(self) -> None:
+        if self.scenario not in SCENARIOS:
+            raise InputError(f"--scenario {self.scenario} doesn't exist: {', '.join(SCENARIOS)} do")
+        if self.api not in APIS:
+            raise InputError(f"--api {self.api} doesn't exist: {', '.join(APIS)} do")
+        parts = urlsplit(self.target)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"--target {self.target} is not an address such as http://localhost:5000")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", self.name):
+            raise InputError(f"--name {self.name!r} is not a folder's name of letters, digits, dots and dashes")
+        if self.digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", self.digest):
+            raise InputError(f"--digest {self.digest} is not a digest: sha256: and 64 hex digits")
+        if not self.model and self.api != "sluice":
+            raise InputError(f"--model is missing: --api {self.api} doesn't say which one it serves")
+        if self.max_tokens and self.api == "naive":
+            raise InputError("--max-tokens can't be told to --api naive: leave it out")
+
+    @property
+    def shape(self) -> Scenario:
+        """Return the scenario's own numbers."""
+        return SCENARIOS[self.scenario]
+
+    @property
+    def seconds(self) -> float:
+        """Return how long questions are asked."""
+        return (self.minutes or self.shape.minutes) * 60 * self.time_scale
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds after which a client gives up on an attempt."""
+        return self.timeout * self.time_scale
+
+    @property
+    def limit(self) -> float:
+        """Return the seconds within which an answer is good."""
+        return self.slo * self.time_scale
+
+    @property
+    def most_users(self) -> int:
+        """Return how many may ask at once: with a rate, twice what waits when every attempt times out."""
+        enough = math.ceil(2 * self.rate * self.shape.peak * self.patience)
+        return self.users or self.shape.users or min(MOST_USERS, max(10, enough))
+
+    @property
+    def command(self) -> str:
+        """Return the command that runs this again."""
+        words = ["python", "-m", "loadtest", "run"]
+        for field in fields(self):
+            value, option = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if field.name != "out" and value != field.default:
+                words += (
+                    ["--no-probe"]
+                    if field.name == "probe"
+                    else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+                )
+        return shlex.join(words)
+
+    @property
+    def streams(self) -> bool:
+        """Say whether one stream at a time runs beside the scenario, for what k6 can't see."""
+        return self.probe and self.api != "naive"
+
+    def environ(self) -> dict[str, str]:
+        """Return what lib.js and options.js read."""
+        values = {
+            "TARGET": self.target,
+            "MODEL": self.model,
+            "API": self.api,
+            "TIMEOUT": self.patience,
+            "RETRIES": self.retries,
+            "WARM_UP": self.warm_up,
+            "MAX_TOKENS": self.max_tokens,
+            "PAUSE": PAUSE * self.time_scale if self.shape.users else 0,
+            "SECONDS": self.seconds,
+            "USERS": self.most_users,
+            "RATE": self.rate,
+            "SLO": self.limit,
+        }
+        return {name: str(value) for name, value in values.items()}

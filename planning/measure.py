@@ -1,0 +1,170 @@
+"""Real queues: the gateway, alone or in fours behind HAProxy, over engines of known speed, asked as a trace says."""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bench import load, systems
+from cdk8s_manifests.haproxy_cfg import haproxy_cfg
+from config import LOCAL, Autoscaling
+from planning.simulation import Outcome, System
+from planning.speeds import Speeds
+from planning.workload import Trace
+from tests.proxies import Proxy, haproxy
+from tests.servers import Served, free_port, serve
+from tests.stand_in import eventually
+
+TOKENS = 120  # of an answer by which speeds are measured
+LONG_PROMPT = 400  # words
+MAX_QUEUE = 250  # requests; the gateway has four threads for each
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that queues: its address, and the HAProxy before it if there is one, which knows the waits then."""
+
+    url: str
+    proxy: Proxy | None = None
+
+
+@contextmanager
+def engine(speeds: Speeds, slots: int) -> Iterator[str]:
+    """Run an engine of these speeds and yield its URL."""
+    port = free_port()
+    figures = (port, speeds.prefill, speeds.decode[1], slots, speeds.decode[slots])
+    command = [sys.executable, "-m", "planning.engine", *map(str, figures)]
+    with systems.running(command, systems.scratch() / f"engine-{port}.log"):
+        eventually(lambda: systems.answers(f"http://127.0.0.1:{port}/api/ps"), 60)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def gateway(speeds: Speeds, slots: int, queue_timeout: float) -> Iterator[Served]:
+    """Run a gateway over an engine of its own."""
+    with engine(speeds, slots) as ollama:
+        log = systems.scratch() / f"gateway-{free_port()}.log"
+        with serve(ollama, log, slots=slots, max_queue=MAX_QUEUE, queue_timeout=queue_timeout) as served:
+            yield served
+
+
+@contextmanager
+def running(system: System) -> Iterator[Target]:
+    """Run one gateway, or as many as the system has replicas behind HAProxy with the stages' configuration."""
+    with ExitStack() as stack:
+        start = (gateway(system.speeds, system.slots, system.queue_timeout) for _ in range(system.replicas))
+        pods = [stack.enter_context(pod) for pod in start]
+        if system.replicas == 1:
+            yield Target(pods[0].url)
+            return
+        folder = stack.enter_context(TemporaryDirectory())
+        stage = replace(
+            LOCAL,
+            autoscaling=Autoscaling.REQUESTS,
+            slots=system.slots,
+            requests_per_replica=1,
+            queue_timeout=int(system.queue_timeout),
+            min_replicas=system.replicas,
+            max_replicas=system.replicas,
+        )
+        proxy = stack.enter_context(haproxy(haproxy_cfg(stage), Path(folder), pods))
+        eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="generate"}') == system.replicas)
+        yield Target(proxy.url, proxy)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that was sent: its status, and seconds in the queue, to the whole answer, and sent too late."""
+
+    status: int
+    wait: float
+    took: float
+    late: float
+
+
+def replay(target: Target, trace: Trace, name: str) -> tuple[Outcome, float]:
+    """Send the trace's requests when they are due; return what became of them, and by how much 1 % were sent late.
+
+    Where the client can't keep time, neither can what it measures.
+    """
+    sent = asyncio.run(_send_all(target.url, trace, name))
+    waits = [each.wait for each in sent if each.status == 200]
+    if target.proxy is not None:
+        log = {line["request_id"]: line for line in target.proxy.log() if "queued_ms" in line}
+        waits = [log[f"{name}-{index}"]["queued_ms"] / 1000 for index, each in enumerate(sent) if each.status == 200]
+    outcome = Outcome(
+        waits=np.array(waits),
+        latencies=np.array([each.took for each in sent if each.status == 200]),
+        arrived=len(sent),
+        refused=sum(each.status == 503 for each in sent),
+        timed_out=sum(each.status not in (200, 503) for each in sent),
+        utilisation=0.0,
+        most_at_once=0,
+    )
+    return outcome, float(np.percentile([each.late for each in sent], 99))
+
+
+async def _send_all(url: str, trace: Trace, name: str) -> list[Sent]:
+    started = time.perf_counter()
+    requests = list(zip(trace.arrivals.tolist(), trace.prompts.tolist(), trace.answers.tolist(), strict=True))
+
+    async def send(index: int) -> Sent:
+        due, prompt, answer = requests[index]
+        late = time.perf_counter() - started - due
+        body = {"prompt": "word " * int(prompt), "max_tokens": int(answer)}
+        headers = {"X-Request-Id": f"{name}-{index}"}
+        async with client.post(f"{url}/generate", json=body, headers=headers) as reply:
+            told = await reply.json()
+        wait = told["timings"]["queued_ms"] / 1000 if reply.status == 200 else 0.0
+        return Sent(reply.status, wait, time.perf_counter() - started - due, late)
+
+    async with load.session() as client:
+        tasks = []
+        for index, (due, *_) in enumerate(requests):
+            await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
+            tasks.append(asyncio.create_task(send(index)))
+        return await asyncio.gather(*tasks)
+
+
+def measure_speeds(system: System) -> Speeds:
+    """Measure a pod's speeds through its gateway, as `make bench` does: streams alone, and as many as it has slots."""
+    with gateway(system.speeds, system.slots, system.queue_timeout) as served:
+        alone = asyncio.run(_seconds_a_token(served.url, 1))
+        together = asyncio.run(_seconds_a_token(served.url, system.slots))
+        prompt = asyncio.run(_answer_seconds(served.url, LONG_PROMPT, 1)) - asyncio.run(
+            _answer_seconds(served.url, 1, 1)
+        )
+        prefill = (LONG_PROMPT - 1) / prompt
+        overhead = asyncio.run(_answer_seconds(served.url, 1, TOKENS)) - (TOKENS - 1) * alone - 1 / prefill
+    return Speeds(prefill=prefill, decode={1: 1 / alone, system.slots: 1 / together}, overhead=overhead)
+
+
+async def _seconds_a_token(url: str, streams: int) -> float:
+    """Return the median seconds between two tokens of as many streams that run at once."""
+    target = load.generate(url, stream=True, max_tokens=TOKENS)
+    found = []
+    async with load.session() as client:
+        for _ in range(max(4, 12 // streams)):
+            for times in await asyncio.gather(*(load.stream_times(client, target) for _ in range(streams))):
+                first, last = times[0], times[TOKENS - 1]
+                found.append((last - first) / (TOKENS - 1))
+    return statistics.median(found)
+
+
+async def _answer_seconds(url: str, words: int, tokens: int) -> float:
+    """Return the median seconds for which an answer holds its slot while nothing else runs."""
+    found: list[float] = []
+    async with load.session() as client:
+        for _ in range(12):
+            body = {"prompt": "word " * words, "max_tokens": tokens}
+            async with client.post(f"{url}/generate", json=body) as reply:
+                timings: dict[str, float] = (await reply.json())["timings"]
+            found.append((timings["total_ms"] - timings["queued_ms"]) / 1000)
+    return statistics.median(found)
