@@ -7,9 +7,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from delivery.branch import Branch
 from service import create_app
 from service.gateway import Gateway
 from service.settings import Settings
+from tests.repositories import Origin, new_origin
 from tests.servers import Served, serve
 from tests.stand_in import MODEL, StandIn
 
@@ -22,11 +24,16 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def make_app(stand_in: StandIn) -> Callable[..., Flask]:
-    def make(**changes: Any) -> Flask:
-        return create_app(Settings(**{"ollama_host": stand_in.url, "model": MODEL, "threads": 2, **changes}))
+def make_app(stand_in: StandIn) -> Iterator[Callable[..., Flask]]:
+    with ExitStack() as stack:
 
-    return make
+        def make(**changes: Any) -> Flask:
+            app = create_app(Settings(**{"ollama_host": stand_in.url, "model": MODEL, "threads": 2, **changes}))
+            gateway: Gateway = app.extensions["sluice"]
+            stack.callback(gateway.ollama.close)
+            return app
+
+        yield make
 
 
 @pytest.fixture
@@ -47,3 +54,13 @@ def make_server(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Ser
     """Return a function that starts the gateway under gunicorn with the given settings."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(serve(stand_in.url, tmp_path / "log", **settings))
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Origin:
+    return new_origin(tmp_path)
+
+
+@pytest.fixture
+def branch(origin: Origin) -> Branch:
+    return origin.clone()

@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,15 @@ ROOT = Path(__file__).parent.parent
 
 def free_port() -> int:
     """Return a port that nothing listens on at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    [port] = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Return as many ports that nothing listens on at the moment, no two the same."""
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 @dataclass
@@ -100,7 +106,7 @@ class Served:
 @contextmanager
 def serve(ollama: str, log: Path, **settings: Any) -> Iterator[Served]:
     """Run the gateway in front of `ollama` until the block ends; wait until it is ready."""
-    ports = {"port": free_port(), "private_port": free_port()}
+    ports = dict(zip(("port", "private_port"), free_ports(2), strict=True))
     values = {"model": MODEL, "ollama_host": ollama, **ports, **settings}
     environ = os.environ | {name.upper(): str(value) for name, value in values.items()}
     command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]

@@ -47,6 +47,7 @@ class StandIn:
     cancelled: int = 0
     running: int = 0
     keep_requests: bool = True
+    peers: set[int] = field(default_factory=set)  # the ports that requests came from
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -98,6 +99,7 @@ class StandIn:
     async def _body(self, request: web.Request) -> Any:
         body = await request.json()
         if self.keep_requests:
+            self.peers.add(request.transport.get_extra_info("peername")[1] if request.transport else 0)
             self.requests.append((request.path, body))
         return body
 

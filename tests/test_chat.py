@@ -11,8 +11,8 @@ from tests.servers import Served
 from tests.stand_in import MODEL, StandIn
 from tests.test_generate import error_of, png
 
-HI = [{"role": "user", "content": "Hi"}]
-TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+HI: Any = [{"role": "user", "content": "Hi"}]
+TOOL: Any = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"function": {"name": "add", "arguments": {"a": 1}}}
 
 
@@ -134,12 +134,12 @@ def official(make_server: Any) -> Iterator[tuple[openai.OpenAI, Served]]:
 
 def test_the_official_client_works_unchanged(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
     client, _ = official
-    whole = client.chat.completions.create(model=MODEL, messages=HI)  # type: ignore[call-overload]
+    whole = client.chat.completions.create(model=MODEL, messages=HI)
     assert whole.choices[0].message.content == "Hello, world"
     assert (whole.choices[0].finish_reason, whole.usage.total_tokens) == ("stop", 10)
     stream = client.chat.completions.create(
         model=MODEL, messages=HI, stream=True, stream_options={"include_usage": True}
-    )  # type: ignore[call-overload]
+    )
     *chunks, last = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello, world"
     assert (chunks[-1].choices[0].finish_reason, last.choices, last.usage.total_tokens) == ("stop", [], 10)
@@ -150,14 +150,14 @@ def test_the_official_client_works_unchanged(official: tuple[openai.OpenAI, Serv
 def test_the_official_client_sees_tool_calls(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
     client, _ = official
     stand_in.tokens, stand_in.message = [""], {"tool_calls": [CALL]}
-    whole = client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL])  # type: ignore[call-overload]
+    whole = client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL])
     [choice] = whole.choices
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
     assert (
         choice.message.tool_calls[0].function.name,
         json.loads(choice.message.tool_calls[0].function.arguments),
     ) == ("add", {"a": 1})
-    stream = list(client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL], stream=True))  # type: ignore[call-overload]
+    stream = list(client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL], stream=True))
     assert stream[1].choices[0].delta.tool_calls[0].function.name == "add"
     assert stream[-1].choices[0].finish_reason == "tool_calls"
 
@@ -167,10 +167,10 @@ def test_the_official_client_sees_errors_by_their_status(
 ) -> None:
     client, _ = official
     with pytest.raises(openai.NotFoundError, match="serves stand-in only"):
-        client.chat.completions.create(model="gpt-5", messages=HI)  # type: ignore[call-overload]
+        client.chat.completions.create(model="gpt-5", messages=HI)
     stand_in.error_at = 1
     with pytest.raises(openai.APIError, match="the model server failed"):
-        list(client.chat.completions.create(model=MODEL, messages=HI, stream=True))  # type: ignore[call-overload]
+        list(client.chat.completions.create(model=MODEL, messages=HI, stream=True))
 
 
 def test_embeddings_in_both_encodings(client: FlaskClient, stand_in: StandIn) -> None:

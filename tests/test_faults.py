@@ -63,6 +63,18 @@ def test_ollama_restarted_needs_no_restart_of_the_gateway(client: FlaskClient, s
         again.stop()
 
 
+def test_calls_one_after_the_other_share_a_connection_until_one_breaks_off(
+    client: FlaskClient, stand_in: StandIn
+) -> None:
+    assert [generate(client, stream=stream).status_code for stream in (False, True, False)] == [200] * 3
+    assert len(stand_in.peers) == 1
+    stand_in.error_at = 1
+    assert generate(client).status_code == 502
+    stand_in.error_at = None
+    assert generate(client).status_code == 200
+    assert len(stand_in.peers) == 2
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", ["die_at", "end_at", "error_at"])
 def test_a_fault_before_the_first_token_is_a_real_status(

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import tomllib
@@ -36,7 +35,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = write(tmp_path / "keys", entry("alice", "a"))
     keys = Keys(path, clock)
     new = write(tmp_path / "new", entry("bob", "b"))
-    os.replace(new, path)
+    new.replace(path)
     clock.now += 1
     assert keys.authenticate("b").name == "bob"
     with pytest.raises(Unauthorized):

@@ -4,7 +4,6 @@ import http.client
 import json
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -40,7 +39,9 @@ def test_a_client_that_leaves_mid_answer_stops_the_model(make_server: Make, stan
     served = make_server()
     sock = served.connect("/generate", {"prompt": "x", "stream": stream})
     if stream:
-        assert b"Hello" in sock.recv(65536) + sock.recv(65536)
+        text = b""
+        while b"Hello" not in text:
+            text += sock.recv(65536)
     eventually(lambda: stand_in.running == 1)
     sock.close()
     eventually(lambda: stand_in.cancelled == 1)
@@ -121,6 +122,16 @@ def test_sigterm_drains_ready_no_more_but_accepting_then_finishing(make_server: 
     late.close()
     stream.close()
     assert served.process.wait(30) == 0
+
+
+def test_sigquit_ends_at_once_and_stops_the_model(make_server: Make, stand_in: StandIn) -> None:
+    stand_in.hold_at = 0
+    served = make_server()
+    served.connect("/generate", {"prompt": "x"})
+    eventually(lambda: stand_in.running == 1)
+    served.process.send_signal(signal.SIGQUIT)
+    assert served.process.wait(10) == 0
+    eventually(lambda: stand_in.cancelled == 1)
 
 
 def refuses_connections(port: int) -> bool:
@@ -259,9 +270,8 @@ def test_many_clients_that_leave_at_once_free_every_slot(make_server: Make, stan
     served = make_server(slots=4, max_queue=32)
     socks = [served.connect("/generate", {"prompt": "x"}) for _ in range(36)]
     eventually(lambda: served.metric('sluice_requests_queued{priority="interactive"}') == 32)
-    gone = threading.Thread(target=lambda: [sock.close() for sock in socks])
-    gone.start()
-    gone.join()
+    for sock in socks:
+        sock.close()
     eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
     eventually(lambda: stand_in.running == 0)
     stand_in.release()

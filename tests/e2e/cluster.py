@@ -1,0 +1,92 @@
+"""The test cluster, and what stands beside it on this machine: a Git server, and a receiver of webhooks.
+
+The cluster is the one whose `up` script CLUSTER_UP names; beside `up` lie `argocd`, `git-server` and lib.sh.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from config import MANIFESTS_BRANCH
+from demo.cluster import SCRIPTS, ClusterError, Object, apply, environ, eventually, get, kubectl, run, script
+from tests.real import missing
+
+__all__ = ["Object", "apply", "environ", "eventually", "get", "kubectl", "run", "script"]
+
+
+@cache
+def need_cluster() -> None:
+    """Skip the test where there is no cluster; fail it where CI=true."""
+    if not (SCRIPTS / "lib.sh").exists():
+        missing(f"there is no test cluster, {SCRIPTS}: set CLUSTER_UP to the script that starts one")
+    try:
+        kubectl("get", "--raw", "/readyz")
+    except ClusterError:
+        missing(f"the test cluster doesn't answer: run {SCRIPTS}/up")
+
+
+@contextmanager
+def argo_cd() -> Iterator[str]:
+    """Give the admin password of an Argo CD that is this process's alone: its settings are for the whole cluster."""
+    need_cluster()
+    with Path(environ()["state"], "argocd.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield script("argocd")
+
+
+class Repository:
+    """A Git repository that this machine and the cluster read at `url`; every test run starts it afresh."""
+
+    def __init__(self, name: str, clone: Path) -> None:
+        self.url = script("git-server", name)
+        self._clone = clone
+        self._git("init", "--quiet", "--initial-branch", MANIFESTS_BRANCH)
+        self._git("remote", "add", "origin", self.url)
+
+    def commit(self, files: dict[str, str | None]) -> str:
+        """Push a commit with these files, by path (None removes one), and return its revision."""
+        for path, text in files.items():
+            file = self._clone / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink() if text is None else file.write_text(text)
+        self._git("add", "--all")
+        self._git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "test")
+        self._git("push", "--quiet", "--force", "origin", MANIFESTS_BRANCH)
+        return self._git("rev-parse", "HEAD")
+
+    def _git(self, *arguments: str) -> str:
+        return run("git", "-C", str(self._clone), *arguments)
+
+
+class Receiver:
+    """Takes every POST, from here and from pods, and keeps it: `posts` has paths, headers and JSON bodies."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, dict[str, str], Any]] = []
+        self.status = 204
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.posts.append((self.path, dict(self.headers), body))
+                self.send_response(receiver.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        self.url = f"http://{environ()['node_ip']}:{self._server.server_port}"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,27 @@
+"""The images that the cluster runs, built here and pushed to its registry, once a session."""
+
+from functools import cache
+
+from demo.images import build_gateway, build_weights, fill_store, push_proxy
+from tests.real import models_dir
+from tests.test_image import BASE, OLLAMA
+
+BUILD_OPTIONS = ["--network", "host", "--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"OLLAMA_IMAGE={OLLAMA}"]
+
+
+@cache
+def gateway() -> str:
+    """Return the digest of the service's image."""
+    return build_gateway(BUILD_OPTIONS, tag="test")
+
+
+@cache
+def weights() -> str:
+    """Return the digest of an image with the small model."""
+    return build_weights(fill_store(models_dir()))
+
+
+@cache
+def proxy() -> None:
+    """Push HAProxy's image to where the local stage has it from."""
+    push_proxy()

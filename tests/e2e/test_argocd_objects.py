@@ -1,0 +1,266 @@
+"""argocd/ on a real Argo CD: what is pushed runs, what shouldn't doesn't, and GitHub's stand-in hears of each, once."""
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from argocd.objects import Hub, Object, settings, sluice
+from config import LOCAL
+from tests.e2e.cluster import Receiver, Repository, apply, argo_cd, environ, eventually, get, kubectl, run
+
+STAGE = replace(LOCAL, name="argocd-test", namespace="sluice-argocd-test")
+APPLICATION = f"sluice-{STAGE.name}"
+MANAGER = "sluice-argocd-test"
+RESTRICTED = {
+    "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+    "terminationGracePeriodSeconds": 1,
+}
+CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def config_map(greeting: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "greeting"}, "data": {"text": greeting}}
+
+
+def deployment(version: str, *, image: str = "pause:1", label: str = "sluice") -> Object:
+    """Return a release whose pods take 3 seconds to count as available, and may take 8."""
+    container = {"name": "main", "image": f"{environ()['registry']}/{image}", "securityContext": CONTAINER}
+    pod = {
+        "metadata": {"labels": {"app": "sluice"}, "annotations": {"version": version}},
+        "spec": {**RESTRICTED, "containers": [container]},
+    }
+    spec = {"selector": {"matchLabels": {"app": label}}, "minReadySeconds": 3, "progressDeadlineSeconds": 8}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "sluice"},
+        "spec": {**spec, "template": pod},
+    }
+
+
+def files(objects: dict[str, Object | None]) -> dict[str, str | None]:
+    """Return the stage's files with these objects, None for one that goes."""
+    return {f"{STAGE.name}/{name}.yaml": json.dumps(each) if each else None for name, each in objects.items()}
+
+
+@dataclass
+class Delivery:
+    """The stage's branch, its Application, and who is told of its syncs."""
+
+    repository: Repository
+    receiver: Receiver
+    password: str
+
+    def release(self, **objects: Object | None) -> str:
+        """Push a commit with these objects, by the names of their files, have Argo CD look, and return its revision."""
+        revision = self.repository.commit(files(objects))
+        kubectl(
+            "annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, "argocd.argoproj.io/refresh=normal"
+        )
+        return revision
+
+    def notices(self, revision: str) -> list[tuple[str, Any]]:
+        """Return the type and payload of each notice of a revision, in the order they came."""
+        bodies = [body for _, _, body in self.receiver.posts]
+        return [
+            (body["event_type"], body["client_payload"])
+            for body in bodies
+            if body["client_payload"]["revision"] == revision
+        ]
+
+    def notice(self, revision: str, seconds: float) -> tuple[str, Any]:
+        """Return the first notice of a revision, as soon as it has come."""
+        return eventually(lambda: self.notices(revision), seconds)[0]
+
+
+def find(kind: str, name: str) -> Any:
+    return get(kind, name, STAGE.namespace)
+
+
+def greeting() -> Any:
+    return (find("configmap", "greeting") or {"data": {}})["data"].get("text")
+
+
+@pytest.fixture(scope="module")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
+    """Return a stage whose first release has been announced."""
+    with ExitStack() as stack:
+        password = stack.enter_context(argo_cd())
+        receiver = Receiver()
+        stack.callback(receiver.stop)
+        repository = Repository("sluice-argocd-test", tmp_path_factory.mktemp("clone"))
+        hub = Hub(repository="owner/name", repo_url=repository.url, api_url=receiver.url)
+        token: Object = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "argocd-notifications-secret", "namespace": "argocd"},
+            "stringData": {"github-token": "not-a-real-one"},
+        }
+        namespace, project, application = sluice(STAGE, hub)
+        stack.enter_context(put_back([*settings(STAGE, hub), token, project]))
+        stack.callback(kubectl, "delete", "namespace", STAGE.namespace, "--ignore-not-found")
+        stack.callback(kubectl, "-n", "argocd", "delete", "application", APPLICATION, "--ignore-not-found")
+        # It may still be trying to tell the receiver of a run that was cut off.
+        kubectl("-n", "argocd", "rollout", "restart", "deployment/argocd-notifications-controller")
+        kubectl("-n", "argocd", "rollout", "status", "deployment/argocd-notifications-controller", "--timeout=60s")
+        delivery = Delivery(repository, receiver, password)
+        first = repository.commit(files({"greeting": config_map("hello"), "deployment": deployment("1")}))
+        apply([namespace, application], MANAGER)
+        delivery.notice(first, 180)
+        yield delivery
+
+
+@contextmanager
+def put_back(objects: list[Object]) -> Iterator[None]:
+    """Apply objects that the whole Argo CD has one of, and afterwards have them as they were."""
+    before = [get(each["kind"], each["metadata"]["name"], "argocd") for each in objects]
+    apply(objects, MANAGER)
+    yield
+    for each, old in zip(objects, before, strict=True):
+        if old:
+            apply([{name: old[name] for name in ("data", "spec") if name in old} | identity(each)], MANAGER)
+        else:
+            kubectl("-n", "argocd", "delete", each["kind"], each["metadata"]["name"])
+
+
+def identity(obj: Object) -> Object:
+    name = {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": name}
+
+
+def test_a_release_is_announced_when_its_pods_are_ready(delivery: Delivery) -> None:
+    revision = delivery.release(deployment=deployment("2"))
+    event, payload = delivery.notice(revision, 60)
+    rollout = find("deployment", "sluice")["status"]
+    assert event == "sluice-synced"
+    assert payload == {
+        "app": APPLICATION,
+        "stage": STAGE.name,
+        "revision": revision,
+        "images": [f"{environ()['registry']}/pause:1"],
+    }
+    assert rollout["availableReplicas"] == rollout["updatedReplicas"] == rollout["replicas"] == 1
+
+
+def test_github_is_told_as_it_wants_to_be(delivery: Delivery) -> None:
+    path, headers, _ = delivery.receiver.posts[0]
+    assert path == "/repos/owner/name/dispatches"
+    assert headers["Authorization"] == "Bearer not-a-real-one"
+    assert headers["Accept"] == "application/vnd.github+json"
+
+
+def test_drift_is_healed(delivery: Delivery) -> None:
+    kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", '{"data": {"text": "drift"}}')
+    eventually(lambda: greeting() == "hello", 30)
+    kubectl("-n", STAGE.namespace, "delete", "configmap", "greeting")
+    eventually(lambda: greeting() == "hello", 30)
+
+
+def test_replicas_are_the_autoscalers(delivery: Delivery) -> None:
+    kubectl("-n", STAGE.namespace, "scale", "deployment", "sluice", "--replicas=2")
+    revision = delivery.release(greeting=config_map("hello again"))
+    assert delivery.notice(revision, 60)[0] == "sluice-synced"
+    assert greeting() == "hello again"
+    assert find("deployment", "sluice")["spec"]["replicas"] == 2
+
+
+def test_what_is_no_longer_in_git_goes(delivery: Delivery) -> None:
+    extra = {**config_map("for now"), "metadata": {"name": "extra"}}
+    delivery.notice(delivery.release(extra=extra), 60)
+    assert find("configmap", "extra")
+    delivery.notice(delivery.release(extra=None), 60)
+    assert find("configmap", "extra") is None
+
+
+def test_kinds_outside_the_project_are_refused(delivery: Delivery) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stolen"}}
+    lax = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": STAGE.namespace, "labels": {"lax": "yes"}}}
+    event, payload = delivery.notice(delivery.release(secret=secret, lax=lax), 90)
+    assert event == "sluice-sync-failed"
+    assert "resource :Secret is not permitted in project sluice" in payload["reason"]
+    assert "resource :Namespace is not permitted in project sluice" in payload["reason"]
+    assert find("secret", "stolen") is None
+    labels = get("namespace", STAGE.namespace, "")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert "lax" not in labels
+    delivery.notice(delivery.release(secret=None, lax=None, greeting=config_map("hello")), 60)
+
+
+def test_other_namespaces_are_refused(delivery: Delivery) -> None:
+    elsewhere = {**config_map("boo"), "metadata": {"name": "elsewhere", "namespace": "default"}}
+    event, payload = delivery.notice(delivery.release(elsewhere=elsewhere), 90)
+    assert event == "sluice-sync-failed"
+    assert "namespace default is not permitted" in payload["reason"]
+    assert get("configmap", "elsewhere", "default") is None
+    delivery.notice(delivery.release(elsewhere=None, greeting=config_map("hello there")), 60)
+
+
+def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
+    event, payload = delivery.notice(delivery.release(deployment=deployment("3", label="other")), 150)
+    assert event == "sluice-sync-failed"
+    assert "`selector` does not match template `labels`" in payload["reason"]
+    assert delivery.notice(delivery.release(deployment=deployment("4")), 60)[0] == "sluice-synced"
+
+
+def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
+    bad = delivery.release(deployment=deployment("5", image="missing:1"))
+    event, payload = delivery.notice(bad, 60)
+    assert event == "sluice-sync-failed"
+    assert "Degraded" in payload["reason"]
+    assert find("deployment", "sluice")["status"]["availableReplicas"] >= 1
+    good = delivery.release(deployment=deployment("4"))
+    assert delivery.notice(good, 60)[0] == "sluice-synced"
+
+
+def test_ci_can_look_and_sync_and_nothing_else(delivery: Delivery, tmp_path: Path) -> None:
+    address = get("service", "argocd-server", "argocd")["spec"]["clusterIP"]
+    server = ["--server", address, "--insecure", "--grpc-web", "--config", str(tmp_path / "config")]
+    login = ["--username", "admin", "--password", delivery.password, *server[2:]]
+    run("argocd", "login", address, *login)
+    token = run("argocd", "account", "generate-token", "--account", "ci", "--expires-in", "10m", *server)
+
+    def as_ci(*command: str) -> subprocess.CompletedProcess[str]:
+        whole = ["argocd", *command, *server, "--auth-token", token]
+        return subprocess.run(whole, env=environ(), capture_output=True, text=True)
+
+    for command in (f"app get {APPLICATION}", f"app sync {APPLICATION} --timeout 60"):
+        done = as_ci(*command.split())
+        assert done.returncode == 0, done.stderr
+    for command in (
+        f"app delete {APPLICATION} --yes",
+        f"app set {APPLICATION} --revision main",
+        f"app delete-resource {APPLICATION} --kind Deployment --resource-name sluice",
+        "proj delete sluice",
+        "account generate-token --account admin",
+        "repo add http://localhost/other.git",
+    ):
+        done = as_ci(*command.split())
+        assert done.returncode != 0, command
+        assert "permission denied" in done.stderr.lower(), done.stderr
+
+
+def test_each_revision_was_told_of_once(delivery: Delivery) -> None:
+    for number in range(5):  # each change of an Application has the notifications' controller look at it again
+        kubectl("annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, f"look={number}")
+    last = delivery.release(greeting=config_map("the last"))
+    delivery.notice(last, 60)
+    told = Counter(body["client_payload"]["revision"] for _, _, body in delivery.receiver.posts)
+    assert set(told.values()) == {1}
+
+
+def test_deleting_the_application_waits_for_what_others_still_hold(delivery: Delivery) -> None:
+    hold = '{"metadata": {"finalizers": ["example.com/load-balancer"]}}'
+    kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", hold)
+    kubectl("-n", "argocd", "delete", "application", APPLICATION, "--wait=false")
+    eventually(lambda: find("deployment", "sluice") is None, 60)
+    assert find("configmap", "greeting")["metadata"]["deletionTimestamp"]
+    assert get("application", APPLICATION, "argocd")
+    kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", '{"metadata": {"finalizers": null}}')
+    eventually(lambda: get("application", APPLICATION, "argocd") is None, 60)

@@ -1,0 +1,24 @@
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from demo.cluster import ROOT
+from loadtest.report import read
+from tests.e2e import images
+from tests.e2e.cluster import environ, need_cluster
+
+
+def test_far_too_much_is_refused_and_nothing_breaks(tmp_path: Path) -> None:
+    need_cluster()
+    command = [sys.executable, "-m", "experiments", "endurance", "stress", "--minutes", "0.4", "--out", str(tmp_path)]
+    build = {"BUILD_OPTIONS": shlex.join(images.BUILD_OPTIONS), "CLUSTER_UP": os.environ["CLUSTER_UP"]}
+    done = subprocess.run(command, cwd=ROOT, env=environ() | build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = read(tmp_path / "stress")
+    counts = report["counts"]
+    assert report["valid"]
+    assert counts["answered"] > 5
+    assert counts["error"] == counts["timeout"] == counts["bad_answer"] == 0
+    assert {sample["ready"] for sample in report["samples"]} == {2}

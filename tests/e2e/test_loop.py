@@ -1,0 +1,157 @@
+"""The delivery loop on a real Argo CD: a release that is bad is taken back, and nobody's request is lost meanwhile."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from argocd.objects import Hub
+from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
+from config import LOCAL, MOONDREAM
+from demo.cluster import pods
+from demo.images import push
+from demo.loop import Loop
+from tests.e2e import images
+from tests.e2e.cluster import Receiver, argo_cd, eventually, kubectl, run, script
+from tests.e2e.streams import Streams
+from tests.proxies import metric
+from tests.servers import fetch
+
+STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_timeout=45)
+WEBHOOK = os.environ.get("WEBHOOK") != "false"  # without one, Argo CD looks every two to three minutes
+SHORT = {"prompt": "Name three colors.", "max_tokens": 12}
+# A release that is up, and wrong: only asking it tells.
+WRONG = """FROM {image}
+USER 0
+RUN sed -i 's/{{"response": text,/{{"response": "I am sure that it is 5.",/' service/generate.py \\
+ && grep -q 'I am sure' service/generate.py
+USER 10001
+"""
+
+
+class Delivered:
+    """The stage, and what GitHub would do for it: the smoke after each sync, the rollback after a failure."""
+
+    def __init__(self, stack: ExitStack, reports: Path) -> None:
+        stack.enter_context(argo_cd())
+        self.receiver, self._reports = Receiver(), reports
+        stack.callback(self.receiver.stop)
+        name = f"sluice-loop-test-{time.time_ns()}"  # a branch of its own, without an earlier run's releases
+        hub = Hub(repository="owner/name", repo_url=script("git-server", name), api_url=self.receiver.url)
+        self.loop = Loop(STAGE, hub, webhook=WEBHOOK)
+        stack.callback(self.loop.remove)
+        images.proxy()
+        self.loop.install()
+        kubectl("-n", "argocd", "rollout", "restart", "deployment/argocd-notifications-controller")
+
+    @property
+    def host(self) -> str:
+        service = ["get", "service", "sluice", "--output", "jsonpath={.spec.clusterIP}"]
+        return kubectl("--namespace", STAGE.namespace, *service)
+
+    def release(self, **changes: Any) -> str:
+        """Publish; image and weights are the good ones unless `changes` has others."""
+        digests = {"image": images.gateway(), "weights": images.weights()}
+        return self.loop.release(**{**digests, **changes})
+
+    def notice(self, revision: str) -> str:
+        """Return what GitHub is told of a revision, as soon as it is."""
+        return str(eventually(lambda: self.notices(revision), 300)[0])
+
+    def notices(self, revision: str) -> list[str]:
+        bodies = [body for _, _, body in self.receiver.posts]
+        return [body["event_type"] for body in bodies if body["client_payload"]["revision"] == revision]
+
+    def work(self, revision: str) -> str | None:
+        """Do as the workflows: return None for a release that has passed, else the commit that takes it back."""
+        if self.notice(revision) == "sluice-synced" and self.loop.smoke(f"http://{self.host}", self._reports):
+            self.loop.passed(revision)
+            return None
+        return self.loop.take_back(revision)
+
+    def runs(self, image: str) -> bool:
+        """Say whether every pod is ready, and of this image."""
+        found = self.pods()
+        images = {pod["spec"]["containers"][0]["image"].partition("@")[2] for pod in found}
+        ready = [each["ready"] for pod in found for each in pod["status"].get("containerStatuses", [])]
+        return images == {image} and ready == [True] * STAGE.min_replicas
+
+    def pods(self) -> list[Any]:
+        """Return the gateway's pods, but for those that are about to end."""
+        return pods(STAGE.namespace, "sluice")
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
+    """Return the stage with a release that has passed its smoke."""
+    with ExitStack() as stack:
+        delivered = Delivered(stack, tmp_path_factory.mktemp("report"))
+        assert delivered.work(delivered.release()) is None
+        yield delivered
+
+
+def test_a_release_answers_with_the_real_model(delivered: Delivered) -> None:
+    reply = fetch(f"http://{delivered.host}/generate", {"prompt": "What is 2 + 2?", "temperature": 0})
+    assert reply.status == 200
+    assert "4" in reply.json()["response"]
+
+
+def test_more_slots_are_there_a_minute_after_the_merge(delivered: Delivered) -> None:
+    started = time.monotonic()
+    assert delivered.work(delivered.release(slots=STAGE.slots + 1)) is None
+    print(f"merge to the end of the smoke: {time.monotonic() - started:.0f} s")
+    addresses = [pod["status"]["podIP"] for pod in delivered.pods()]
+    slots = [metric(f"http://{address}:{GATEWAY_PRIVATE_PORT}/metrics", "sluice_slots") for address in addresses]
+    assert slots == [STAGE.slots + 1] * STAGE.min_replicas
+
+
+def wrong_image() -> str:
+    """Return the digest of an image whose answers are wrong."""
+    name = f"{LOCAL.registry}/sluice/gateway"
+    wrong = f"{name}:wrong"
+    run("docker", "build", "--tag", wrong, "-", stdin=WRONG.format(image=f"{name}@{images.gateway()}"))
+    return push(wrong)
+
+
+# An image that nobody has pushed: see test_argocd_objects.py.
+FAULTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "a model that the weights don't have": lambda: {"model": MOONDREAM},
+    "wrong answers": lambda: {"image": wrong_image()},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_release_is_taken_back_and_no_request_is_lost(delivered: Delivered, fault: str) -> None:
+    changes = FAULTS[fault]()
+    with Streams(delivered.host, SHORT).running(1) as streams:
+        bad = delivered.release(**changes)
+        started = time.monotonic()
+        good = delivered.work(bad)
+        assert good
+        noticed = time.monotonic() - started
+        assert delivered.notice(good) == "sluice-synced"
+        eventually(lambda: delivered.runs(images.gateway()), 60)
+        back = time.monotonic() - started
+        print(f"{fault}: taken back after {noticed:.0f} s, every pod is of the good release after {back:.0f} s")
+    assert streams.lost == 0, streams.trouble
+    assert streams.outcomes["complete"] > 10
+
+
+def test_github_is_told_of_each_release_once(delivered: Delivered) -> None:
+    told = [body["client_payload"]["revision"] for _, _, body in delivered.receiver.posts]
+    assert len(told) == len(set(told))
+    assert len(told) >= 6
+
+
+def test_the_branch_says_what_was_taken_back_and_that_release_passes_again(delivered: Delivered) -> None:
+    tip = delivered.loop.branch.fetch()
+    assert tip
+    assert delivered.work(tip) is None
+    release = delivered.loop.branch.release(tip, STAGE.name)
+    assert release
+    assert release.reverts

@@ -1,0 +1,134 @@
+"""HAProxy with the rendered configuration, in front of gateways on this machine."""
+
+import json
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdk8s_manifests.haproxy_cfg import FOLDER, LUA
+from cdk8s_manifests.names import PROXY_PORT, QUEUE_PORT, STATUS_PORT
+from tests.docker import docker, need_docker
+from tests.servers import Served, fetch
+from tests.stand_in import eventually
+
+IMAGE = "haproxy:3.0"
+
+
+@dataclass
+class Ports:
+    """The ports of one HAProxy."""
+
+    clients: int
+    queue: int
+    status: int
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Return ports that nothing listens on at the moment."""
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            return cls(*(each.getsockname()[1] for each in sockets))
+
+
+@dataclass
+class Proxy:
+    """A running HAProxy."""
+
+    name: str
+    ports: Ports
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.clients}"
+
+    def status(self, path: str) -> int:
+        """Return the status of a probe, 0 where nobody answers."""
+        try:
+            return fetch(f"http://127.0.0.1:{self.ports.status}{path}").status
+        except OSError:
+            return 0
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, by its name with its labels as /metrics writes them."""
+        return metric(f"http://127.0.0.1:{self.ports.status}/metrics", name)
+
+    @property
+    def waiting(self) -> float:
+        return self.metric('haproxy_backend_current_queue{proxy="generate"}')
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the log lines of requests so far."""
+        done = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True)
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    def stop_softly(self) -> None:
+        """Do what Kubernetes does first: send the image's stop signal."""
+        docker("kill", "--signal", "USR1", self.name)
+
+
+def metric(url: str, name: str) -> float:
+    """Return the value that a metric has on a page, by its name with its labels as they are written there."""
+    lines = fetch(url).body.decode().splitlines()
+    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+
+
+def check(text: str, folder: Path) -> str:
+    """Return what `haproxy -c` says of a configuration: nothing when it is fine."""
+    command = ["docker", "run", "--rm", *_mount(text, folder), IMAGE, "haproxy", "-c", "-f", f"{FOLDER}/haproxy.cfg"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"{done.stdout}{done.stderr}" if done.returncode or done.stderr else ""
+
+
+@contextmanager
+def haproxy(
+    text: str, folder: Path, pods: Sequence[Served], ports: Ports | None = None, holders: Sequence[Ports] = ()
+) -> Iterator[Proxy]:
+    """Run HAProxy with a configuration in front of `pods` until the block ends; wait until it sees a ready one.
+
+    holders: every proxy's ports, in the same order for each; this one alone by default.
+    """
+    need_docker(IMAGE)
+    ports = ports or Ports.free()
+    text = local(text, ports, pods, holders or [ports])
+    options = ["--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", *_mount(text, folder)]
+    name = docker("run", *options, IMAGE, "haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg")
+    try:
+        proxy = Proxy(name, ports)
+        eventually(lambda: proxy.status("/readyz") == 200)
+        yield proxy
+    finally:
+        docker("rm", "--force", name)
+
+
+def local(text: str, ports: Ports, pods: Sequence[Served], holders: Sequence[Ports]) -> str:
+    """Return a configuration with servers and ports of this machine in place of those found by DNS."""
+    text = _servers(text, "pod", [(pod.port, pod.private_port) for pod in pods])
+    text = _servers(text, "proxy", [(holder.queue, holder.status) for holder in holders])
+    text = text.replace("    default-server init-addr none resolvers cluster resolve-prefer ipv4\n", "")
+    for port, own in ((PROXY_PORT, ports.clients), (QUEUE_PORT, ports.queue), (STATUS_PORT, ports.status)):
+        text = text.replace(f"bind :{port}\n", f"bind 127.0.0.1:{own}\n")
+    return text
+
+
+def _servers(text: str, name: str, ports: Sequence[tuple[int, int]]) -> str:
+    def servers(template: re.Match[str]) -> str:
+        return "\n".join(
+            f"    server {name}{index} 127.0.0.1:{port} port {checked}{template[1]}"
+            for index, (port, checked) in enumerate(ports, 1)
+        )
+
+    return re.sub(rf"    server-template {name} \d+ \S+ port \d+(.*)", servers, text)
+
+
+def _mount(text: str, folder: Path) -> list[str]:
+    """Mount the files alone: pytest's folders are closed to the image's user, the files in them are not."""
+    file = folder / "haproxy.cfg"
+    file.write_text(text)
+    return [f"--volume={each}:{FOLDER}/{each.name}:ro" for each in (file, LUA)]

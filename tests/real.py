@@ -1,0 +1,68 @@
+"""A real Ollama with the real small model, for tests that need both."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import cache_dir
+from launcher.find_model import find_model
+from launcher.ollama_process import OllamaProcess, ollama_of_our_own
+from launcher.small_model import SMALL_MODEL
+from service.settings import Settings
+
+
+class RealOllama:
+    """A running Ollama; a fault test may kill `process`, and start() it again at the same address."""
+
+    def __init__(self, ollama: OllamaProcess, model: str) -> None:
+        self.url, self.model = ollama.url, model
+        self._ollama = ollama
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that serves at `url`, or the last one that did."""
+        assert self._ollama.process is not None
+        return self._ollama.process
+
+    def start(self) -> None:
+        """Start Ollama again after it was killed."""
+        self._ollama.start()
+
+
+@contextlib.contextmanager
+def real_ollama(
+    settings: Settings | None = None, *, models: Path | None = None, model: str | None = SMALL_MODEL
+) -> Iterator[RealOllama]:
+    """Run Ollama on a free port with the settings' slots and context, and the small model in its store.
+
+    The store lies in the cache unless `models` is another folder; with `model=None` nothing is put into it.
+    """
+    environ = {**os.environ, "OLLAMA_MODELS": str(models or models_dir())}
+    environ.pop("OLLAMA_HOST", None)
+    log = cache_dir(environ) / "ollama-tests.log"
+    with ollama_of_our_own(settings or Settings(), environ, log) as ollama:
+        yield RealOllama(ollama, find_model(ollama.url, model, environ) if model else "")
+
+
+def models_dir() -> Path:
+    """Return the model store of tests, which is not the user's own."""
+    return cache_dir(os.environ) / "test-models"
+
+
+def need_tool(name: str, package: str) -> str:
+    """Return a program's path; without it a test is skipped, and fails where CI=true."""
+    if found := shutil.which(name):
+        return found
+    return missing(f"{name} is missing: install Debian's {package}")
+
+
+def missing(what: str) -> str:
+    """Skip the test that needs what is missing, or fail it where CI=true; never returns."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)

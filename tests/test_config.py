@@ -1,0 +1,123 @@
+"""Every number of a stage that must agree with another is checked, and the error says which way to move."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import DEV, EXIT_MARGIN, LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage, find_stage
+from service.settings import Settings
+
+SECONDS = st.integers(1, 400)
+TIMES = (
+    "queue_timeout",
+    "generation_timeout",
+    "proxy_timeout",
+    "idle_timeout",
+    "client_timeout",
+    "prestop",
+    "grace_period",
+)
+
+
+def agree(queue: int, generation: int, proxy: int, idle: int, client: int, prestop: int, grace: int) -> bool:
+    """Say whether an answer, or the drain's last one, can come before the one who waits for it gives up."""
+    longest_in_pod = queue + generation
+    return longest_in_pod < proxy and queue + proxy < idle < client and prestop + longest_in_pod + EXIT_MARGIN < grace
+
+
+@given(times=st.tuples(*[SECONDS] * len(TIMES)))
+def test_a_stage_exists_only_if_every_deadline_outlives_those_inside_it(times: tuple[int, ...]) -> None:
+    changes: dict[str, Any] = dict(zip(TIMES, times, strict=True))
+    if agree(*times):
+        assert replace(DEV, **changes).idle_timeout == changes["idle_timeout"]
+    else:
+        with pytest.raises(ConfigError, match="must be less than") as error:
+            replace(DEV, **changes)
+        assert sum(name in str(error.value) for name in TIMES) >= 2
+
+
+@given(queue=SECONDS, generation=SECONDS, slack=st.lists(st.integers(1, 60), min_size=4, max_size=4))
+def test_any_queue_and_generation_have_deadlines_around_them_that_agree(
+    queue: int, generation: int, slack: list[int]
+) -> None:
+    proxy = queue + generation + slack[0]
+    idle = queue + proxy + slack[1]
+    stage = replace(
+        DEV,
+        queue_timeout=queue,
+        generation_timeout=generation,
+        proxy_timeout=proxy,
+        idle_timeout=idle,
+        client_timeout=idle + slack[2],
+        grace_period=DEV.prestop + queue + generation + EXIT_MARGIN + slack[3],
+    )
+    assert stage.client_timeout - stage.queue_timeout > queue + generation
+
+
+@given(slots=st.integers(1, 64), context_length=st.sampled_from((1024, 2048, 4096, 8192)))
+def test_the_memory_limit_holds_weights_and_the_context_of_every_slot(slots: int, context_length: int) -> None:
+    try:
+        stage = replace(DEV, slots=slots, context_length=context_length, requests_per_replica=1)
+    except ConfigError as error:
+        assert "MiB" in str(error)
+        return
+    context_bytes = slots * context_length * stage.model.kv_kib_per_token * 1024
+    assert stage.ollama_mib * 2**20 > stage.model.weights_mib * 2**20 + context_bytes
+    assert stage.node is not None
+    assert stage.pod_mib < stage.node.memory_gib * 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slots": 0}, ["slots=0", "at least 1"]),
+        ({"max_tokens": 2048}, ["max_tokens = 2048", "context_length=2048", "lower max_tokens, or raise"]),
+        ({"proxy_timeout": 150}, ["queue_timeout + generation_timeout = 150", "proxy_timeout=150", "raise proxy"]),
+        ({"grace_period": 170}, ["prestop", "grace_period=170", "raise grace_period"]),
+        ({"min_replicas": 5}, ["min_replicas=5", "max_replicas=4", "raise the second"]),
+        ({"min_replicas": 0, "autoscaling": Autoscaling.CPU}, ["min_replicas=0", "autoscaling=cpu"]),
+        ({"requests_per_replica": 5}, ["requests_per_replica=5", "slots=4"]),
+        ({"proxy_replicas": 1}, ["proxy_replicas=1", "at least 2"]),
+        ({"vpc_cidr": "172.16.0.0/16", "service_cidr": "172.16.8.0/22"}, ["vpc_cidr", "service_cidr", "overlap"]),
+        ({"vpc_cidr": "10.0.0.0/24"}, ["vpc_cidr=10.0.0.0/24", "/16 to /20"]),
+        ({"vpc_cidr": "10.0.0.1/16"}, ["vpc_cidr has '10.0.0.1/16'", "host bits"]),
+        ({"api_allowed_cidrs": ("0.0.0.0/0",)}, ["api_allowed_cidrs", "everybody"]),
+        ({"zones": 4}, ["zones=4", "2 or 3"]),
+        ({"nat_gateways": 3}, ["nat_gateways=3", "zones=2"]),
+        ({"kubernetes_version": "1.29"}, ["kubernetes_version=1.29", "1.36"]),
+        ({"cpus": 4}, ["cpus=4", "c7i.xlarge", "take a larger node"]),
+        ({"slots": 32, "requests_per_replica": 3}, ["slots=32", "context_length=2048", "MiB", "c7i.xlarge"]),
+    ],
+)
+def test_numbers_that_clash_are_both_named(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        replace(DEV, **changes)
+    assert all(word in str(error.value) for word in ["stage dev", *words]), str(error.value)
+
+
+def test_an_unknown_stage_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="stage 'qa' doesn't exist: local, dev, prod do"):
+        find_stage("qa")
+    assert find_stage("prod") is PROD
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_the_gateway_takes_what_a_stage_says(stage: Stage) -> None:
+    Settings(
+        slots=stage.slots,
+        threads=stage.cpus,
+        context_length=stage.context_length,
+        max_tokens=stage.max_tokens,
+        queue_timeout=stage.queue_timeout,
+        generation_timeout=stage.generation_timeout,
+        prestop=stage.prestop,
+    )
+
+
+def test_what_is_kept_and_protected_differs_by_stage() -> None:
+    assert (PROD.deletion_protection, PROD.keep_data) == (True, True)
+    assert (DEV.deletion_protection, DEV.keep_data) == (False, False)
+    assert LOCAL.node is None

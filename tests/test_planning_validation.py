@@ -1,0 +1,101 @@
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import load
+from planning.engine import Engine
+from planning.measure import Target, replay
+from planning.simulation import Outcome
+from planning.validation_report import write
+from planning.workload import Trace
+from tests.servers import fetch, serve
+from tests.stand_in import MODEL
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Yield an engine of 1,000 tokens/s of prompt, 100 tokens/s of one answer, 50 of each of two."""
+    running = Engine(prefill=1000, seconds_a_token=[0, 0.01, 0.02])
+    running.start()
+    yield running
+    running.stop()
+
+
+def seconds(engine: Engine, *requests: tuple[int, int]) -> float:
+    """Return how long requests take together; each is words of prompt and tokens of answer."""
+
+    async def ask_all() -> float:
+        async with load.session() as client:
+            targets = [
+                (
+                    f"{engine.url}/api/chat",
+                    {"messages": [{"content": "x " * words}], "options": {"num_predict": tokens}},
+                )
+                for words, tokens in requests
+            ]
+            started = time.perf_counter()
+            results = await asyncio.gather(*(load.ask(client, target, started) for target in targets))
+            assert {result.status for result in results} == {200}
+            return time.perf_counter() - started
+
+    return asyncio.run(ask_all())
+
+
+def test_the_engine_takes_a_steps_time_a_token_and_reads_prompts_at_their_speed(engine: Engine) -> None:
+    assert seconds(engine, (200, 21)) == pytest.approx(0.2 + 20 * 0.01, abs=0.08)  # the prompt yields the first token
+
+
+def test_the_engines_slots_slow_each_other(engine: Engine) -> None:
+    alone, together = seconds(engine, (10, 31)), seconds(engine, (10, 31), (10, 31))
+    assert together - alone == pytest.approx(0.01 + 30 * 0.01, abs=0.1)
+
+
+def test_a_replay_sees_the_waits_of_the_gateways_queue(engine: Engine, tmp_path: Path) -> None:
+    trace = Trace(np.array([0.1, 0.1, 0.1]), np.array([100.0] * 3), np.array([11.0] * 3))
+    with serve(engine.url, tmp_path / "log", slots=1, max_queue=1, model=MODEL) as served:
+        fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
+        outcome, late = replay(Target(served.url), trace, "run")
+    assert (outcome.arrived, outcome.refused, outcome.timed_out) == (3, 1, 0)
+    assert sorted(outcome.waits) == pytest.approx([0, 0.2], abs=0.08)
+    assert sorted(outcome.latencies) == pytest.approx([0.2, 0.4], abs=0.15)
+    assert 0 <= late < 1
+
+
+def row(measured: float, predicted: float) -> dict[str, Any]:
+    return {
+        "case": "gateway",
+        "load": 0.9,
+        "requests": 1000,
+        "p95_wait_s": {"measured": measured, "predicted": predicted},
+        "error": predicted / measured - 1,
+        "fresh_p95_wait_s": [0.2, 0.1, 0.3],
+        "mean_service_s": {"measured": 0.1, "predicted": 0.1},
+        "p95_latency_s": {"measured": 0.3, "predicted": 0.3},
+        "refused": {"measured": 0.0, "predicted": 0.0},
+    }
+
+
+def report(*rows: dict[str, Any]) -> dict[str, Any]:
+    about = {"command": "x", "started": "y", "cpus": 2, "machine": "z", "revision": "r", "seconds": 1}
+    kept = all(abs(each["error"]) <= 0.15 for each in rows)
+    return {**about, "fresh_traces": 4, "limit": 0.15, "kept": kept, "rows": list(rows)}
+
+
+def test_the_report_says_whether_the_worst_prediction_is_within_its_limit(tmp_path: Path) -> None:
+    waits = np.array([0.0, 0.1, 0.2])
+    outcome = Outcome(waits, waits + 0.1, 3, 0, 0, 0.9, 3)
+    write(tmp_path / "good", report(row(0.2, 0.21), row(0.3, 0.27)), [("gateway, 90%", outcome, outcome)])
+    write(tmp_path / "bad", report(row(0.2, 0.21), row(0.3, 0.2)), [("gateway, 90%", outcome, outcome)])
+    assert "predicted within 15%: the largest error is -10.0%" in (tmp_path / "good" / "summary.md").read_text()
+    assert "predicted NOT within 15%: the largest error is -33.3%" in (tmp_path / "bad" / "summary.md").read_text()
+    assert len(json.loads((tmp_path / "good" / "report.json").read_text())["rows"]) == 2
+    page = (tmp_path / "good" / "report.html").read_text()
+    assert page.count("<svg") == 1
+    write(tmp_path / "again", report(row(0.2, 0.21), row(0.3, 0.27)), [("gateway, 90%", outcome, outcome)])
+    assert (tmp_path / "again" / "report.html").read_text() == page
