@@ -1,0 +1,122 @@
+# `make` lints, checks types and runs the tests; `make serve` serves. `make help` lists the rest.
+# Settings are variables: make serve MODEL=llama3.2 PORT=8080
+
+.DEFAULT_GOAL := all
+.PHONY: all serve test e2e lint types bench image render demo load compare comparison balancing autoscale endurance \
+	plan plan-validate models synth diff deploy destroy cost help stage sync uv
+
+PYTHON ?= python3
+TAG ?= sluice
+BUILD_OPTIONS ?=
+SYNC ?=
+CACHE := $(or $(SLUICE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice)
+
+# uv from PATH if it is new enough to read uv.lock, else one of our own in the cache.
+OWN_UV := $(CACHE)/uv-0.13.9
+PATH_UV := $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 9) exit 0; exit 1 }' && command -v uv)
+export UV := $(or $(PATH_UV),$(OWN_UV)/bin/uv)
+RUN := $(UV) run --no-sync
+CDK := npx --no-install cdk
+# Until cdk.json says whose Sluice this is, `make synth` shows an example's.
+OWNER = $(shell $(PYTHON) -c 'import json; print(json.load(open("cdk.json"))["context"]["account"])')
+EXAMPLE := account=123456789012 region=eu-central-1 github_owner=example github_owner_id=1 github_repository=sluice \
+	github_repository_id=1 admin_arns=arn:aws:iam::123456789012:role/Admin
+
+all: lint types test ## Lint, types and tests: what CI runs
+
+serve: uv ## Serve a model at http://localhost:5000, installing what is missing
+	@$(UV) sync --locked --inexact --no-default-groups --group release
+	@exec .venv/bin/python -m launcher
+
+test: sync node_modules ## Run the tests; CI=true fails those whose tools are missing instead of skipping them
+	$(RUN) pytest --ignore tests/e2e -n auto --dist loadfile
+
+e2e: sync ## Run the tests on a real cluster, which CLUSTER_UP=.../up starts
+	$(RUN) pytest tests/e2e -n 2 --dist loadfile
+
+lint: sync ## Check style and format
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: sync ## Check types
+	$(RUN) mypy
+
+bench: sync ## Measure, and write docs/benchmarks.md
+	$(RUN) python -m bench
+
+image: ## Build the container image as $(TAG)
+	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
+
+render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
+	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) --out $(OUT)
+
+demo: sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
+	@BUILD_OPTIONS="$(BUILD_OPTIONS)" $(RUN) python -m demo
+
+load: sync ## Measure TARGET with SCENARIO (docs/load.md), and write loadtest/reports/SCENARIO
+	$(RUN) python -m loadtest run --scenario $(SCENARIO) --target $(TARGET) $(if $(MODEL),--model $(MODEL)) \
+		$(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
+
+compare: sync ## Say whether report B is worse than report A by more than noise
+	$(RUN) python -m loadtest compare $(A) $(B) $(OPTIONS)
+
+comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
+	$(RUN) python -m experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
+
+balancing: sync ## Compare ways to choose a pod, on a local cluster
+	$(RUN) python -m experiments balancing $(OPTIONS)
+
+autoscale: sync ## Compare autoscalers on one load, on a local cluster with KEDA
+	$(RUN) python -m experiments autoscaling $(OPTIONS)
+
+endurance: sync ## Run SCENARIO, soak or stress, against Sluice on a local cluster
+	$(RUN) python -m experiments endurance $(SCENARIO) $(OPTIONS)
+
+plan: sync ## Say how many replicas of which instance a load needs (docs/planning.md)
+	@$(RUN) python -m planning plan $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+
+plan-validate: sync ## Measure real queues beside predicted ones
+	$(RUN) python -m planning validate $(OPTIONS)
+
+models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
+	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+
+synth: stage sync node_modules ## Synthesise STAGE's stacks into cdk.out, without AWS
+	$(CDK) synth --quiet -c stage=$(STAGE) $(if $(OWNER),,$(addprefix -c ,$(EXAMPLE)))
+
+diff: stage sync node_modules ## Show what a deployment of STAGE would change
+	$(CDK) diff -c stage=$(STAGE)
+
+deploy: stage sync node_modules ## Build STAGE on AWS, or bring it up to date
+	$(CDK) deploy --all -c stage=$(STAGE)
+
+destroy: stage sync node_modules ## Take STAGE down; what stages share stays
+	$(CDK) destroy 'sluice-$(STAGE)-*' -c stage=$(STAGE)
+
+cost: stage sync ## Say what STAGE costs a month, and a thousand answers
+	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+stage:
+	@$(if $(STAGE),,$(error STAGE is missing: make $(MAKECMDGOALS) STAGE=dev))
+
+sync: uv
+	@$(UV) sync --locked $(SYNC)
+
+node_modules: package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	@touch node_modules
+
+uv: $(if $(PATH_UV),,$(OWN_UV)/bin/uv)
+
+$(OWN_UV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "sluice: $(PYTHON) is missing or older than 3.11: install a newer one, or set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "sluice: $(PYTHON) has no venv: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "installing uv into $(OWN_UV) …"
+	@$(PYTHON) -m venv --clear $(OWN_UV)
+	@$(OWN_UV)/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r service/requirements-uv.txt || { rm -rf $(OWN_UV); exit 1; }
