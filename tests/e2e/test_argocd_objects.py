@@ -29,14 +29,14 @@ def config_map(greeting: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "greeting"}, "data": {"text": greeting}}
 
 
-def deployment(version: str, *, image: str = "pause:1", label: str = "sluice") -> Object:
-    """Return a release whose pods take 3 seconds to count as available, and may take 8."""
+def deployment(version: str, *, image: str = "pause:1", label: str = "sluice", deadline: int = 120) -> Object:
+    """Return a release whose pods take 3 seconds to count as available, and may take `deadline`."""
     container = {"name": "main", "image": f"{environ()['registry']}/{image}", "securityContext": CONTAINER}
     pod = {
         "metadata": {"labels": {"app": "sluice"}, "annotations": {"version": version}},
         "spec": {**RESTRICTED, "containers": [container]},
     }
-    spec = {"selector": {"matchLabels": {"app": label}}, "minReadySeconds": 3, "progressDeadlineSeconds": 8}
+    spec = {"selector": {"matchLabels": {"app": label}}, "minReadySeconds": 3, "progressDeadlineSeconds": deadline}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -75,9 +75,21 @@ class Delivery:
             if body["client_payload"]["revision"] == revision
         ]
 
-    def notice(self, revision: str, seconds: float) -> tuple[str, Any]:
+    def notice(self, revision: str) -> tuple[str, Any]:
         """Return the first notice of a revision, as soon as it has come."""
-        return eventually(lambda: self.notices(revision), seconds)[0]
+        return eventually(lambda: self.notices(revision), 180)[0]
+
+    def synced(self, revision: str) -> Any:
+        """Return the payload of a revision's first notice, as soon as it has come; it must be of a good end."""
+        event, payload = self.notice(revision)
+        assert event == "sluice-synced", payload
+        return payload
+
+    def failed(self, revision: str) -> Any:
+        """Return the same of a revision that must come to a bad end."""
+        event, payload = self.notice(revision)
+        assert event == "sluice-sync-failed", payload
+        return payload
 
 
 def find(kind: str, name: str) -> Any:
@@ -113,7 +125,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
         delivery = Delivery(repository, receiver, password)
         first = repository.commit(files({"greeting": config_map("hello"), "deployment": deployment("1")}))
         apply([namespace, application], MANAGER)
-        delivery.notice(first, 180)
+        delivery.synced(first)
         yield delivery
 
 
@@ -137,9 +149,8 @@ def identity(obj: Object) -> Object:
 
 def test_a_release_is_announced_when_its_pods_are_ready(delivery: Delivery) -> None:
     revision = delivery.release(deployment=deployment("2"))
-    event, payload = delivery.notice(revision, 60)
+    payload = delivery.synced(revision)
     rollout = find("deployment", "sluice")["status"]
-    assert event == "sluice-synced"
     assert payload == {
         "app": APPLICATION,
         "stage": STAGE.name,
@@ -158,65 +169,61 @@ def test_github_is_told_as_it_wants_to_be(delivery: Delivery) -> None:
 
 def test_drift_is_healed(delivery: Delivery) -> None:
     kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", '{"data": {"text": "drift"}}')
-    eventually(lambda: greeting() == "hello", 30)
+    eventually(lambda: greeting() == "hello", 120)
     kubectl("-n", STAGE.namespace, "delete", "configmap", "greeting")
-    eventually(lambda: greeting() == "hello", 30)
+    eventually(lambda: greeting() == "hello", 120)
 
 
 def test_replicas_are_the_autoscalers(delivery: Delivery) -> None:
     kubectl("-n", STAGE.namespace, "scale", "deployment", "sluice", "--replicas=2")
     revision = delivery.release(greeting=config_map("hello again"))
-    assert delivery.notice(revision, 60)[0] == "sluice-synced"
+    delivery.synced(revision)
     assert greeting() == "hello again"
     assert find("deployment", "sluice")["spec"]["replicas"] == 2
 
 
 def test_what_is_no_longer_in_git_goes(delivery: Delivery) -> None:
     extra = {**config_map("for now"), "metadata": {"name": "extra"}}
-    delivery.notice(delivery.release(extra=extra), 60)
+    delivery.synced(delivery.release(extra=extra))
     assert find("configmap", "extra")
-    delivery.notice(delivery.release(extra=None), 60)
+    delivery.synced(delivery.release(extra=None))
     assert find("configmap", "extra") is None
 
 
 def test_kinds_outside_the_project_are_refused(delivery: Delivery) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stolen"}}
     lax = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": STAGE.namespace, "labels": {"lax": "yes"}}}
-    event, payload = delivery.notice(delivery.release(secret=secret, lax=lax), 90)
-    assert event == "sluice-sync-failed"
+    payload = delivery.failed(delivery.release(secret=secret, lax=lax))
     assert "resource :Secret is not permitted in project sluice" in payload["reason"]
     assert "resource :Namespace is not permitted in project sluice" in payload["reason"]
     assert find("secret", "stolen") is None
     labels = get("namespace", STAGE.namespace, "")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert "lax" not in labels
-    delivery.notice(delivery.release(secret=None, lax=None, greeting=config_map("hello")), 60)
+    delivery.synced(delivery.release(secret=None, lax=None, greeting=config_map("hello")))
 
 
 def test_other_namespaces_are_refused(delivery: Delivery) -> None:
     elsewhere = {**config_map("boo"), "metadata": {"name": "elsewhere", "namespace": "default"}}
-    event, payload = delivery.notice(delivery.release(elsewhere=elsewhere), 90)
-    assert event == "sluice-sync-failed"
+    payload = delivery.failed(delivery.release(elsewhere=elsewhere))
     assert "namespace default is not permitted" in payload["reason"]
     assert get("configmap", "elsewhere", "default") is None
-    delivery.notice(delivery.release(elsewhere=None, greeting=config_map("hello there")), 60)
+    delivery.synced(delivery.release(elsewhere=None, greeting=config_map("hello there")))
 
 
 def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
-    event, payload = delivery.notice(delivery.release(deployment=deployment("3", label="other")), 150)
-    assert event == "sluice-sync-failed"
+    payload = delivery.failed(delivery.release(deployment=deployment("3", label="other")))
     assert "`selector` does not match template `labels`" in payload["reason"]
-    assert delivery.notice(delivery.release(deployment=deployment("4")), 60)[0] == "sluice-synced"
+    delivery.synced(delivery.release(deployment=deployment("4")))
 
 
 def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
-    bad = delivery.release(deployment=deployment("5", image="missing:1"))
-    event, payload = delivery.notice(bad, 60)
-    assert event == "sluice-sync-failed"
+    bad = delivery.release(deployment=deployment("5", image="missing:1", deadline=8))
+    payload = delivery.failed(bad)
     assert "Degraded" in payload["reason"]
     assert find("deployment", "sluice")["status"]["availableReplicas"] >= 1
     good = delivery.release(deployment=deployment("4"))
-    assert delivery.notice(good, 60)[0] == "sluice-synced"
+    delivery.synced(good)
 
 
 def test_ci_can_look_and_sync_and_nothing_else(delivery: Delivery, tmp_path: Path) -> None:
@@ -250,7 +257,7 @@ def test_each_revision_was_told_of_once(delivery: Delivery) -> None:
     for number in range(5):  # each change of an Application has the notifications' controller look at it again
         kubectl("annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, f"look={number}")
     last = delivery.release(greeting=config_map("the last"))
-    delivery.notice(last, 60)
+    delivery.synced(last)
     told = Counter(body["client_payload"]["revision"] for _, _, body in delivery.receiver.posts)
     assert set(told.values()) == {1}
 
@@ -259,8 +266,8 @@ def test_deleting_the_application_waits_for_what_others_still_hold(delivery: Del
     hold = '{"metadata": {"finalizers": ["example.com/load-balancer"]}}'
     kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", hold)
     kubectl("-n", "argocd", "delete", "application", APPLICATION, "--wait=false")
-    eventually(lambda: find("deployment", "sluice") is None, 60)
+    eventually(lambda: find("deployment", "sluice") is None, 120)
     assert find("configmap", "greeting")["metadata"]["deletionTimestamp"]
     assert get("application", APPLICATION, "argocd")
     kubectl("-n", STAGE.namespace, "patch", "configmap", "greeting", "--patch", '{"metadata": {"finalizers": null}}')
-    eventually(lambda: get("application", APPLICATION, "argocd") is None, 60)
+    eventually(lambda: get("application", APPLICATION, "argocd") is None, 120)
