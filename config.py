@@ -15,8 +15,8 @@ GATEWAY_MIB = 256
 # Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
 NODE_OVERHEAD_CPUS = 0.5
 NODE_OVERHEAD_MIB = 1024
-# Ollama itself, and what its runner computes with, beside weights and context.
-OLLAMA_OVERHEAD_MIB = 768
+# Ollama beside weights and context: the heaps of its server and its runner (launcher/ollama_process.py), and buffers.
+OLLAMA_OVERHEAD_MIB = 2 * 640 + 256
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10
 

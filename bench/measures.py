@@ -49,7 +49,7 @@ def added_latency() -> Iterator[Row]:
         targets = [load.chat(ollama, MODEL), load.generate(served.url)]
         direct, ours = ([r.took * 1000 for r in results] for results in asyncio.run(load.open_loop(targets, 100, 30)))
     added = [load.percentile(ours, share) - load.percentile(direct, share) for share in (0.5, 0.99)]
-    result = f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms"
+    result = f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms; directly p50 {load.percentile(direct, 0.5):.1f} ms"
     what = "gateway's added latency over the stand-in asked directly, 50 requests/s"
     yield Row(what, result, "p50 ≤ 2 ms, p99 ≤ 8 ms", added[0] <= 2 and added[1] <= 8)
 

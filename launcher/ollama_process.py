@@ -19,6 +19,7 @@ from service.settings import Settings
 
 START_TIMEOUT = 60.0  # seconds until Ollama answers; it looks for GPUs first
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
+HEAP_MIB = 640  # from which each of Ollama's two processes collects its garbage as often as it takes to stay there
 STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its model runners at once
 
 
@@ -32,6 +33,9 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_NOPRUNE": "1",  # without it a start deletes the files of an interrupted pull
         "OLLAMA_FLASH_ATTENTION": "1",
+        # Go collects garbage on the CPUs that the model computes with, and a vocabulary of 262,144 makes a lot of it.
+        "GOGC": "1000",
+        "GOMEMLIMIT": f"{HEAP_MIB}MiB",
         "GIN_MODE": "release",  # without it a start logs every route
     }
     return ours | {name: value for name, value in environ.items() if value}

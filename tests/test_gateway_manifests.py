@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import pytest
 
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, gateway_settings, ollama_variables
-from config import DEV, LOCAL, PROD, STAGES, Stage
-from launcher.ollama_process import ollama_environ
+from config import DEV, LOCAL, OLLAMA_OVERHEAD_MIB, PROD, STAGES, Stage
+from launcher.ollama_process import HEAP_MIB, ollama_environ
 from service.ollama import Ollama
 from service.settings import Settings
 from tests.rendered import container, find, pod
@@ -44,6 +44,10 @@ def test_ollama_gets_the_same_numbers_as_the_gateway(stage: Stage) -> None:
     assert ollama_environ(settings(stage), {}).items() <= variables.items()
     assert variables["OLLAMA_NUM_PARALLEL"] == str(stage.slots)
     assert variables["OLLAMA_HOST"] == "127.0.0.1:11434"
+
+
+def test_ollamas_heaps_fit_beside_weights_and_context() -> None:
+    assert 2 * HEAP_MIB + 256 <= OLLAMA_OVERHEAD_MIB
 
 
 @each_stage

@@ -236,6 +236,8 @@ def test_ollama_gets_the_settings() -> None:
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_NOPRUNE": "1",
         "OLLAMA_FLASH_ATTENTION": "1",
+        "GOGC": "1000",
+        "GOMEMLIMIT": "640MiB",
         "GIN_MODE": "release",
     }
 
