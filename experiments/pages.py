@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from launcher.console import say
 from loadtest import plots
-from loadtest.document import document, table
+from loadtest.document import document, markdown_table, table
 from loadtest.write import as_json
 
 Row = Sequence[str]
@@ -35,7 +35,7 @@ def write(
     for name, text in drawn.items():
         (folder / f"{name}.svg").write_text(text)
     paragraphs = [*about, *_made(report)]
-    parts = [f"# {report['name']}", *about, *(_markdown(rows) for rows in tables), *_made(report)]
+    parts = [f"# {report['name']}", *about, *(markdown_table(rows) for rows in tables), *_made(report)]
     (folder / "summary.md").write_text("\n\n".join(parts) + "\n")
     body = [f"<p>{escape(text)}</p>" for text in paragraphs]
     body += [table(rows).replace("**", "") for rows in tables] + list(drawn.values())
@@ -68,8 +68,3 @@ def _made(report: Mapping[str, Any]) -> list[str]:
         f"Made by `{report['command']}` at {report['started']}, revision {report['revision']}, on {report['cpus']} "
         f"CPUs that were busy for {100 * report['cpu_busy']:.0f} % of the time.",
     ]
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,4 +1,4 @@
-"""What the pages of all reports share: a page of HTML that needs nothing else, and its tables."""
+"""What the pages of all reports share: a page of HTML that needs nothing else, and tables."""
 
 from collections.abc import Sequence
 from html import escape
@@ -39,3 +39,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         for number, row in enumerate(rows)
     ]
     return "<table>\n" + "\n".join(lines) + "\n</table>"
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Return the same table in Markdown. numbers: all columns but the first are flush right."""
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    rule = "|---|" + ("---:|" if numbers else "---|") * (len(rows[0]) - 1)
+    return "\n".join([lines[0], rule, *lines[1:]])

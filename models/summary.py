@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from loadtest.document import markdown_table
 from models.advice import interval, memory_mib
 from models.money import ANSWER_TOKENS
 from models.speed import QUIET, TRIES
@@ -17,7 +18,7 @@ def summary(report: Report) -> str:
     """Return the Markdown: what to take, what was found, how sure that is, and what was not."""
     parts = [f"# {report['name']}", "", about(report), "", f"    {report['command']}", ""]
     for title, table in tables(report).items():
-        parts += [f"## {title}", "", *_markdown(table), ""]
+        parts += [f"## {title}", "", markdown_table([table[0], *table[1]]), ""]
     parts += ["## What it rests on", "", *(f"- {line}" for line in notes(report)), ""]
     return "\n".join(parts)
 
@@ -204,9 +205,3 @@ def _seconds(values: Sequence[float] | None) -> str:
 
 def _rate(values: Sequence[float] | None) -> str:
     return interval(values) if values else "not known"
-
-
-def _markdown(table: Table) -> list[str]:
-    headings, rows = table
-    lines = [headings, ["---"] * len(headings), *rows]
-    return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from cdk8s_manifests.haproxy_cfg import MAX_CLIENTS
 from cost.estimate import estimate
+from loadtest.document import markdown_table
 from planning.options import Asked, Candidate
 from planning.search import RUNS, Answer, Interval
 from planning.workload import Length
@@ -44,7 +45,7 @@ def usd(asked: Asked, candidate: Candidate, replicas: int) -> float:
 
 def markdown(asked: Asked, rows: list[Row]) -> str:
     """Return the plan: what was asked, a line an instance type, what to take, and what it rests on."""
-    return "\n".join([*_question(asked), "", *_table(rows), "", _advice(rows), "", *_notes(asked, rows)])
+    return "\n".join([*_question(asked), "", _table(rows), "", _advice(rows), "", *_notes(asked, rows)])
 
 
 def _question(asked: Asked) -> list[str]:
@@ -70,7 +71,7 @@ def _length(name: str, length: object) -> str:
     return f"{name} of {length.mean:g} ± {length.spread:g} tokens{cut}"
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _table(rows: list[Row]) -> str:
     head = (
         "instance, slots a pod",
         "replicas",
@@ -80,20 +81,21 @@ def _table(rows: list[Row]) -> list[str]:
         "utilisation",
         "$ a month",
     )
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    lines = []
     for row in rows:
         found, answer = row.answer.forecast, row.answer
-        cells = [
-            f"{row.candidate.node.instance_type}, {row.candidate.stage.slots}",
-            f"**{found.replicas:,}** ({answer.fewest:,} to {answer.most:,})",
-            _seconds(found.p95_wait),
-            _seconds(found.p95_latency),
-            f"{found.unanswered.value:.2%}",
-            f"{found.utilisation.value:.0%}",
-            f"{row.usd:,.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(
+            [
+                f"{row.candidate.node.instance_type}, {row.candidate.stage.slots}",
+                f"**{found.replicas:,}** ({answer.fewest:,} to {answer.most:,})",
+                _seconds(found.p95_wait),
+                _seconds(found.p95_latency),
+                f"{found.unanswered.value:.2%}",
+                f"{found.utilisation.value:.0%}",
+                f"{row.usd:,.0f}",
+            ]
+        )
+    return markdown_table([head, *lines], numbers=True)
 
 
 def _seconds(interval: Interval) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loadtest.document import document, table
+from loadtest.document import document, markdown_table, table
 from loadtest.plots import svg
 from planning.simulation import Outcome
 
@@ -54,10 +54,9 @@ def write(folder: Path, report: dict[str, Any], curves: list[Curve]) -> None:
 
 
 def _markdown(report: dict[str, Any]) -> str:
-    lines = [f"| {' | '.join(HEAD)} |", "|---|" + "---:|" * (len(HEAD) - 1)]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in report["rows"]]
+    rows = markdown_table([HEAD, *map(_cells, report["rows"])], numbers=True)
     command = f"```\n{report['command']}\n```"
-    parts = [f"# {TITLE}", _verdict(report), command, _about(report), "\n".join(lines)]
+    parts = [f"# {TITLE}", _verdict(report), command, _about(report), rows]
     return "\n\n".join(parts) + "\n"
 
 
