@@ -71,7 +71,7 @@ def _seconds(stage: Stage) -> dict[str, object]:
     return {
         "prestop": stage.prestop,
         "drain": drain_seconds(stage) + EXIT_MARGIN // 2,
-        "stall": int(Settings.stall_timeout),
+        "stall": int(Settings.head_timeout),
         "idle": stage.idle_timeout,
         "keep_alive": stage.client_timeout,
         "queue": stage.queue_timeout,

@@ -3,6 +3,8 @@
 import select
 import socket
 
+from service.outbox import Outbox
+
 
 class Client:
     """The connection a request came on; without a socket (in tests) it never leaves.
@@ -10,7 +12,7 @@ class Client:
     A client that has closed its sending half counts as gone, as it does for nginx and HAProxy.
     """
 
-    def __init__(self, sock: socket.socket | None) -> None:
+    def __init__(self, sock: socket.socket | Outbox | None) -> None:
         self._sock = sock
         self._poll = select.poll()
         self.watch(self._poll)
@@ -23,6 +25,11 @@ class Client:
     def reported(self, events: list[tuple[int, int]]) -> bool:
         """Say whether poll events tell of this client's leaving."""
         return self._sock is not None and any(fd == self._sock.fileno() for fd, _ in events)
+
+    def settled(self) -> None:
+        """Say that the request has been read and checked, so that its bytes count no more."""
+        if isinstance(self._sock, Outbox):
+            self._sock.settled()
 
     def gone(self) -> bool:
         """Say whether the client has left by now."""

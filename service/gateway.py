@@ -99,6 +99,7 @@ class Answer:
         try:
             if caller.key is not None:
                 self._cleanup.callback(caller.key.acquire(admission.service_time or 1.0))
+            caller.client.settled()
             return admission.enter(caller.priority)
         except QuotaExceeded:
             metrics.refused.labels(QUOTA).inc()

@@ -1,11 +1,11 @@
 """How gunicorn serves the gateway: `gunicorn -c service/gunicorn.conf.py service.wsgi:app`."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 
 from service.keys import Keys
-from service.record import not_stalled
 from service.settings import SettingError, Settings
 
 try:
@@ -15,12 +15,22 @@ try:
 except SettingError as error:
     sys.exit(f"sluice: {error}")
 
+# Each connection may have another one to Ollama.
+wanted, (soft, hard) = 2 * settings.max_connections + 256, resource.getrlimit(resource.RLIMIT_NOFILE)
+if soft < wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+if hard < wanted:
+    sys.exit(
+        f"sluice: MAX_CONNECTIONS={settings.max_connections} needs {wanted} open files, and {hard} are allowed: "
+        "lower it, or raise the limit (ulimit -Hn)"
+    )
+
 bind = f"{settings.host}:{settings.port}"
 workers = 1  # admission counts slots in one process's memory
 worker_class = "service.worker.Worker"
 logger_class = "service.worker.Logger"
 threads = settings.worker_threads
-worker_connections = threads + 1000  # the rest is for kept-alive connections that send nothing at present
+worker_connections = threads + settings.max_connections + 1  # service/worker.py lets old ones go before
 keepalive = 75  # seconds; longer than a load balancer in front keeps an idle connection
 backlog = 2048
 timeout = 30  # seconds without a heartbeat of the worker's main thread, which never runs a request
@@ -38,7 +48,6 @@ logconfig_dict = {
             "class": "logging.StreamHandler",
             "stream": "ext://sys.stdout",
             "formatter": "json",
-            "filters": [not_stalled],
         }
     },
     "root": {"level": "INFO", "handlers": ["stdout"]},

@@ -11,6 +11,7 @@ from service.model_watch import ModelWatch
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 QUOTA = "quota"
+CUTS = ("head_timeout", "body_timeout", "write_timeout", "memory", "connections", "descriptors")
 
 
 class Metrics:
@@ -38,6 +39,14 @@ class Metrics:
         )
         for reason in (*Refusal, QUOTA):
             self.refused.labels(reason)
+        self.cut = Counter(
+            "sluice_connections_cut",
+            "Connections that were too slow or too many, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in CUTS:
+            self.cut.labels(reason)
         self.cancelled = Counter("sluice_requests_cancelled", "Requests whose client left", registry=registry)
         self.prompt_tokens = Counter("sluice_prompt_tokens", "Tokens read from prompts", registry=registry)
         self.completion_tokens = Counter("sluice_completion_tokens", "Tokens generated", registry=registry)

@@ -54,8 +54,3 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
-
-
-def not_stalled(record: logging.LogRecord) -> bool:
-    """Drop gunicorn's traceback for a client that stalled for STALL_TIMEOUT: it is the client's fault, and cut off."""
-    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))

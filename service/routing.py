@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flask import Response, current_app, g, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Priority
 from service.client import Client
-from service.errors import BodyTooLarge, ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
+from service.errors import ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
 from service.gateway import Answer, Caller, Gateway
+from service.intake import Whole, too_large
 from service.keys import Key, Keys
 from service.ollama import with_tag
 from service.record import Record
@@ -41,21 +41,14 @@ def authenticate(keys: Keys | None) -> Key | None:
 
 
 def read_body() -> bytes:
-    """Return the body of the current request; raises BodyTooLarge, InvalidRequest for broken chunks, or ClientGone."""
-    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
+    """Return the body of the current request, which service/worker.py has received in full; raises BodyTooLarge."""
+    body = request.environ["wsgi.input"]
+    if isinstance(body, Whole):
+        return body.take()
     try:
-        data = request.get_data(cache=False)
-        # Without a Content-Length werkzeug cuts the body at the limit and says nothing.
-        too_large = request.content_length is None and len(data) >= limit
+        return request.get_data(cache=False)
     except RequestEntityTooLarge:
-        too_large = True
-    except ParseException as error:
-        raise InvalidRequest(f"body: its chunks are broken: {error}") from None
-    except OSError:  # it stalled for STALL_TIMEOUT, or was reset
-        raise ClientGone from None
-    if too_large:
-        raise BodyTooLarge(f"body: is too large; at most {limit} bytes are allowed")
-    return data
+        raise too_large(current_app.config["MAX_CONTENT_LENGTH"]) from None
 
 
 def check_model(name: str | None, gateway: Gateway) -> None:

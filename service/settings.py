@@ -58,9 +58,12 @@ class Settings:
     max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
     max_image_pixels: int = knob(16_000_000, "Largest image, in pixels.", 1, 1_000_000_000)
     max_images: int = knob(4, "Images in one request.", 0, 64)
-    stall_timeout: float = knob(
-        20.0, "Seconds a client may let us wait for its next byte, or for room for ours.", 0.1, 600
-    )
+    head_timeout: float = knob(10.0, "Seconds a request's head may take to come, from its first byte.", 0.1, 600)
+    body_timeout: float = knob(60.0, "Seconds a request's body may take to come.", 0.1, 600)
+    write_timeout: float = knob(60.0, "Seconds a client may take for what is left of a complete answer.", 0.1, 600)
+    max_connections: int = knob(4096, "Connections at once; with one more, the one idle for longest goes.", 16, 65_536)
+    receive_mib: int = knob(64, "Memory for requests that aren't whole or not read yet, in MiB.", 1, 65_536)
+    send_mib: int = knob(64, "Memory for answers that clients haven't taken yet, in MiB.", 1, 65_536)
     api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
     prestop: float = knob(0.0, "Seconds in which requests are still accepted after SIGTERM.", 0, 600)
 

@@ -57,6 +57,12 @@ def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None) -> 
             return Reply(error.code, dict(error.headers), error.read())
 
 
+def message(path: str, body: Any) -> bytes:
+    """Return a POST of `body` (JSON) as it goes over the wire."""
+    data = json.dumps(body).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+
+
 @dataclass
 class Served:
     """A running gateway."""
@@ -96,10 +102,23 @@ class Served:
 
     def connect(self, path: str, body: Any) -> socket.socket:
         """Send a request and return its socket without reading the answer; the block's end closes it."""
-        data = json.dumps(body).encode()
+        return self.open(message(path, body))
+
+    def open(self, data: bytes) -> socket.socket:
+        """Send bytes on a connection of their own and return its socket; the block's end closes it."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         self.sockets.append(sock)
-        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        sock.sendall(data)
+        return sock
+
+    def slow_reader(self, body: Any) -> socket.socket:
+        """Ask /generate on a connection that takes as little as it can at a time."""
+        sock = socket.socket()
+        self.sockets.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.settimeout(30)
+        sock.connect(("127.0.0.1", self.port))
+        sock.sendall(message("/generate", body))
         return sock
 
 

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
             text = haproxy_cfg(replace(ONE_SLOT, **changes))
             if patience:
                 text = text.replace(
-                    f"timeout http-request {Settings.stall_timeout:.0f}s", f"timeout http-request {patience}s"
+                    f"timeout http-request {Settings.head_timeout:.0f}s", f"timeout http-request {patience}s"
                 )
             return stack.enter_context(haproxy(text, folder, pods, ports, holders))
 
