@@ -153,8 +153,7 @@ class Worker(ThreadWorker):
             self.poller.unregister(connection)
         connection.registered = events
         if events:
-            on_event = self._on_readable if events == selectors.EVENT_READ else self._on_room
-            self.poller.register(connection, events, on_event)
+            self.poller.register(connection, events, self._on_event)
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection for good."""
@@ -169,9 +168,18 @@ class Worker(ThreadWorker):
         self.gateway.metrics.cut.labels(reason).inc()
         self._drop(connection)
 
+    def _on_event(self, connection: Connection) -> None:
+        """Read or write; what was reported before it was refused or let go may be neither any more."""
+        try:
+            if connection.registered == selectors.EVENT_READ:
+                self._on_readable(connection)
+            elif connection.registered == selectors.EVENT_WRITE:
+                self._on_writable(connection)
+        except Exception:  # noqa: BLE001 - one connection's fault must not end all others
+            self.log.exception("a connection failed")
+            self._drop(connection)
+
     def _on_readable(self, connection: Connection) -> None:
-        if connection.registered != selectors.EVENT_READ:
-            return  # it was refused or let go after this event had been reported
         try:
             data = connection.sock.recv(READ)
         except BlockingIOError:
@@ -256,7 +264,7 @@ class Worker(ThreadWorker):
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with a connection whose request a thread has answered."""
-        conn.keep = not fs.cancelled() and fs.result()
+        conn.keep = not fs.cancelled() and fs.exception() is None and fs.result()
         conn.request = None
         conn.hold(0)
         if self.waiting:
@@ -268,14 +276,10 @@ class Worker(ThreadWorker):
         """Send what a thread couldn't, as the client takes it; where all clients leave too much, one has to go."""
         if connection.sock.pending:
             self._listen(connection, selectors.EVENT_WRITE)
-        while self.unsent.exceeded:
-            slowest = max(self.connections.of(Phase.RUNNING, Phase.SENDING), key=lambda each: each.sock.pending)
+        senders = sorted(self.connections.of(Phase.RUNNING, Phase.SENDING), key=lambda each: each.sock.pending)
+        while self.unsent.exceeded and senders:
             self.gateway.metrics.cut.labels("memory").inc()
-            slowest.sock.cut()
-
-    def _on_room(self, connection: Connection) -> None:
-        if connection.registered == selectors.EVENT_WRITE:  # else see _on_readable()
-            self._on_writable(connection)
+            senders.pop().sock.cut()
 
     def _on_writable(self, connection: Connection) -> None:
         try:
