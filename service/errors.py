@@ -54,6 +54,12 @@ class ModelNotServed(ServiceError):
     status, code = 404, "model_not_found"
 
 
+class RequestTimeout(ServiceError):
+    """The request didn't come within HEAD_TIMEOUT or BODY_TIMEOUT."""
+
+    status, code = 408, "request_timeout"
+
+
 class BodyTooLarge(ServiceError):
     """The request body is over its limit."""
 

@@ -27,7 +27,11 @@ CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")  # its size
 
 
 class Whole(io.BytesIO):
-    """A body that is complete."""
+    """A body that is complete. size: its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.size = len(data)
 
     def take(self) -> bytes:
         """Return the bytes without copying them, and forget them."""

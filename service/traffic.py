@@ -1,0 +1,251 @@
+"""All reading and writing of a worker's connections, in its event loop: a slow client never holds a thread.
+
+A connection gets a thread once its request is whole (service/intake.py). What its client doesn't take of the answer at
+once waits in memory (service/outbox.py). Every phase of a connection ends after a time (service/connections.py).
+"""
+
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.config import Config
+from gunicorn.http.errors import ParseException
+
+from service.connections import Connection, Connections, Phase
+from service.errors import RequestTimeout, Saturated, ServiceError
+from service.intake import Incoming
+from service.metrics import Metrics
+from service.outbox import Budget, Outbox
+from service.settings import Settings
+
+log = logging.getLogger("sluice")
+
+LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
+READ = 262_144  # bytes taken from one connection before the next one's turn
+SKIP = 4  # times MAX_BODY_BYTES that are read over after a refusal, so that the client comes to read it
+MIB = 1 << 20
+
+Refuse = Callable[[Outbox, Exception], None]
+
+
+class Traffic:
+    """The connections of a worker, from accept to close. Everything runs in the event loop, but for settled().
+
+    defer: has the event loop call something. answer: gives a connection whose request is whole to a thread.
+    refuse: writes an error.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        metrics: Metrics,
+        poller: selectors.BaseSelector,
+        *,
+        defer: Callable[..., None],
+        answer: Callable[[Connection], None],
+        refuse: Refuse,
+    ) -> None:
+        self._config, self._settings, self._metrics, self._poller = config, settings, metrics, poller
+        self._defer, self._answer, self._write_refusal = defer, answer, refuse
+        self._receiving, self._unsent = Budget(settings.receive_mib * MIB), Budget(settings.send_mib * MIB)
+        self._waiting: list[Connection] = []  # uploads, for room in the first of these budgets
+        lengths = {
+            Phase.IDLE: config.keepalive,
+            Phase.HEAD: settings.head_timeout,
+            Phase.BODY: settings.body_timeout,
+            Phase.SENDING: settings.write_timeout,
+            Phase.CLOSING: settings.head_timeout,
+        }
+        self._connections = Connections(lengths)
+        self._stopping = False
+        self.count = 0
+
+    def begin(self, sock: socket.socket, client: Any, server: Any) -> None:
+        """Take a new connection; where there are too many, an old one goes."""
+        outbox = Outbox(sock, self._unsent, lambda: self._defer(self._await_room, connection))
+        outbox.settled = lambda: self._settled(connection)
+        incoming = Incoming(self._config, client, self._settings.max_body_bytes)
+        connection = Connection(outbox, client, server, incoming, self._receiving)
+        self._connections.enter(connection, Phase.HEAD)
+        self._listen(connection, selectors.EVENT_READ)
+        self.count += 1
+        if self.count > self._settings.max_connections:
+            self.spare_one("connections")
+
+    def spare_one(self, reason: str) -> None:
+        """Let the connection go that its client needs least."""
+        connection = self._connections.oldest_sparable()
+        if connection is not None:
+            self._cut(connection, reason)
+
+    def stop(self) -> None:
+        """Leave connections that send nothing little time from now on."""
+        self._stopping = True
+        self._connections.cap(LINGER, Phase.IDLE, Phase.CLOSING)
+        for connection in self._connections.of(Phase.HEAD):
+            if not connection.held:
+                self._connections.enter(connection, Phase.IDLE, within=LINGER)
+
+    def expire(self) -> None:
+        """End what has taken too long."""
+        for connection in self._connections.due():
+            if connection.phase is Phase.BODY or (connection.phase is Phase.HEAD and connection.held):
+                self._metrics.cut.labels(f"{connection.phase.name.lower()}_timeout").inc()
+                self._refuse(connection, RequestTimeout("the request took too long to come"))
+            elif connection.phase is Phase.SENDING:
+                self._cut(connection, "write_timeout")
+            else:
+                self._drop(connection)
+
+    def answered(self, connection: Connection, *, keep: bool) -> None:
+        """Go on with a connection whose request a thread has answered; keep: whether it can have another one."""
+        connection.request, connection.keep = None, keep
+        connection.hold(0)
+        self._resume()
+        self._connections.enter(connection, Phase.SENDING)
+        self._write(connection)
+
+    def _listen(self, connection: Connection, events: int) -> None:
+        """Have the event loop watch a connection for `events`, 0 for none."""
+        if connection.registered == events:
+            return
+        if connection.registered:
+            self._poller.unregister(connection)
+        connection.registered = events
+        if events:
+            self._poller.register(connection, events, self._on_event)
+
+    def _on_event(self, connection: Connection) -> None:
+        """Read or write; what was reported before it was refused or let go may be neither any more."""
+        try:
+            if connection.registered == selectors.EVENT_READ:
+                self._read(connection)
+            elif connection.registered == selectors.EVENT_WRITE:
+                self._write(connection)
+        except Exception:
+            log.exception("a connection failed")  # one connection's fault must not end all others
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection for good."""
+        self._listen(connection, 0)
+        self._connections.leave(connection)
+        connection.hold(0)
+        connection.sock.close()
+        self.count -= 1
+
+    def _cut(self, connection: Connection, reason: str) -> None:
+        """Close a connection that its client would have liked to keep."""
+        self._metrics.cut.labels(reason).inc()
+        self._drop(connection)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+        elif connection.phase is Phase.CLOSING:
+            connection.skipped += len(data)
+            if connection.skipped > SKIP * self._settings.max_body_bytes:
+                self._drop(connection)
+        else:
+            self._receive(connection, data)
+
+    def _receive(self, connection: Connection, data: bytes) -> None:
+        """Take bytes of a request; once it is whole, a thread answers it."""
+        if connection.phase is Phase.IDLE:
+            self._connections.enter(connection, Phase.HEAD)
+        incoming = connection.incoming
+        try:
+            connection.request = incoming.feed(data)
+        except (ParseException, ServiceError) as error:
+            self._refuse(connection, error)
+            return
+        if connection.request is not None:
+            self._listen(connection, 0)
+            self._connections.enter(connection, Phase.RUNNING)
+            connection.hold(connection.request.body.size + incoming.size)
+            self._answer(connection)
+            return
+        connection.hold(incoming.size)
+        if incoming.in_body and connection.phase is Phase.HEAD:
+            self._connections.enter(connection, Phase.BODY)
+            if incoming.wants_continue():
+                connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._receiving.exceeded:
+            self._make_room(connection)
+
+    def _make_room(self, connection: Connection) -> None:
+        """With too many bytes in memory, refuse the greediest upload, or have this one wait for those that run."""
+        while self._receiving.exceeded and self._connections.unfinished() > self._receiving.limit // 2:
+            greediest = self._connections.greediest()
+            if greediest is None:
+                break
+            self._metrics.cut.labels("memory").inc()
+            self._refuse(greediest, Saturated("too many large requests come in at once", retry_after=1))
+        if self._receiving.exceeded and connection.phase is Phase.BODY:
+            self._listen(connection, 0)
+            self._waiting.append(connection)
+
+    def _settled(self, connection: Connection) -> None:
+        """Count a request's bytes no more: called from its thread, once it has read and checked them."""
+        connection.hold(connection.incoming.size)
+        if self._waiting:
+            self._defer(self._resume)
+
+    def _resume(self) -> None:
+        """Go on with the uploads that waited for room."""
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            if connection.phase is Phase.BODY:
+                self._listen(connection, selectors.EVENT_READ)
+
+    def _await_room(self, connection: Connection) -> None:
+        """Send what a thread couldn't, as the client takes it; where all clients leave too much, the slowest go."""
+        if connection.sock.pending:
+            self._listen(connection, selectors.EVENT_WRITE)
+        if self._unsent.exceeded:
+            senders = sorted(self._connections.of(Phase.RUNNING, Phase.SENDING), key=lambda each: each.sock.pending)
+            while self._unsent.exceeded and senders:
+                self._metrics.cut.labels("memory").inc()
+                senders.pop().sock.cut()
+
+    def _write(self, connection: Connection) -> None:
+        try:
+            done = connection.sock.flush()
+        except OSError:
+            connection.sock.cut()
+            done, connection.keep = True, False
+        if not done:
+            self._listen(connection, selectors.EVENT_WRITE)
+        elif connection.phase is Phase.RUNNING:
+            self._listen(connection, 0)
+        elif connection.keep:
+            self._connections.enter(connection, Phase.IDLE, within=LINGER if self._stopping else None)
+            self._listen(connection, selectors.EVENT_READ)
+            if connection.incoming.size:
+                self._receive(connection, b"")
+        else:
+            self._close_gently(connection)
+
+    def _close_gently(self, connection: Connection) -> None:
+        """End our side, and read over what the client still sends: a close now would reset it, and lose the answer."""
+        connection.sock.finish()
+        self._connections.enter(connection, Phase.CLOSING, within=LINGER if self._stopping else None)
+        self._listen(connection, selectors.EVENT_READ)
+
+    def _refuse(self, connection: Connection, error: Exception) -> None:
+        """Answer a request that no thread will see."""
+        connection.incoming.forget()
+        connection.hold(0)
+        connection.keep = False
+        self._connections.enter(connection, Phase.SENDING)
+        self._write_refusal(connection.sock, error)
+        self._write(connection)
