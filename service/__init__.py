@@ -7,6 +7,7 @@ from pathlib import Path
 from flask import Flask, Response, g, request
 
 from service.admission import Admission
+from service.browsers import check_host, check_origin
 from service.chat import chat_blueprint
 from service.embeddings import embeddings_blueprint
 from service.errors import ClientGone
@@ -38,7 +39,9 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(embeddings_blueprint(gateway, keys))
     answer_errors_in_json(app)
     app.register_error_handler(ClientGone, lambda _gone: Response(status=CLIENT_GONE))
-    _keep_records(app, gateway.metrics)
+    _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
+    check_host(app, settings.host, settings)
+    check_origin(app, keys, settings)
     app.extensions["sluice"] = gateway
     return app
 

@@ -48,6 +48,12 @@ class Unauthorized(ServiceError):
         return {"WWW-Authenticate": 'Bearer realm="sluice"'}
 
 
+class Forbidden(ServiceError):
+    """The caller is known, or needn't be, and still may not ask this."""
+
+    status, code = 403, "forbidden"
+
+
 class ModelNotServed(ServiceError):
     """The request names a model that this server doesn't serve."""
 

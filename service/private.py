@@ -7,6 +7,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from flask import Flask, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from service.addresses import is_loopback
+from service.browsers import check_host
 from service.errors import ServiceError
 from service.gateway import Gateway
 from service.handlers import answer_errors_in_json
@@ -22,6 +24,8 @@ def create_private_app(gateway: Gateway) -> Flask:
     """Return the WSGI app with /healthz, /readyz and /metrics."""
     app = Flask("private")
     answer_errors_in_json(app)
+    if is_loopback(gateway.settings.private_host):  # elsewhere probes come with addresses that nobody can list
+        check_host(app, gateway.settings.private_host, gateway.settings)
 
     @app.get("/healthz")
     def healthz() -> Response:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from service import addresses
+
 
 class SettingError(ValueError):
     """A setting has a value that it can't have; the message names the variable and what is allowed."""
@@ -65,6 +67,16 @@ class Settings:
     receive_mib: int = knob(64, "Memory for requests that aren't whole or not read yet, in MiB.", 1, 65_536)
     send_mib: int = knob(64, "Memory for answers that clients haven't taken yet, in MiB.", 1, 65_536)
     api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
+    allowed_hosts: str = knob(
+        "",
+        "Names that `Host` may have, with commas between them, besides those of a loopback address. "
+        "Empty: only those where `HOST` is a loopback address, else any.",
+    )
+    allowed_origins: str = knob(
+        "",
+        "Origins of other sites whose pages may use the API, such as `https://app.example.com`, with commas between "
+        "them; `*` for all, only with API keys.",
+    )
     prestop: float = knob(0.0, "Seconds in which requests are still accepted after SIGTERM.", 0, 600)
 
     def __post_init__(self) -> None:
@@ -79,10 +91,21 @@ class Settings:
             )
         if self.port == self.private_port:
             raise SettingError(f"PORT and PRIVATE_PORT are both {self.port}: metrics must not be public")
+        self._check_browsers()
         if not self.model.strip():
             raise SettingError("MODEL is empty: name a model, such as moondream")
         object.__setattr__(self, "ollama_host", ollama_url(self.ollama_host))
         object.__setattr__(self, "threads", self.threads or available_cpus())
+
+    def _check_browsers(self) -> None:
+        for name in addresses.listed(self.allowed_hosts):
+            if addresses.host_name(name) != name.strip("[]").lower():
+                raise SettingError(f"ALLOWED_HOSTS: {name!r} is not a name such as llm.example.com, without a port")
+        for origin in addresses.listed(self.allowed_origins):
+            if origin == "*" and not self.api_keys_file:
+                raise SettingError("ALLOWED_ORIGINS=* lets every web page in: it needs API_KEYS_FILE")
+            if origin != "*" and not addresses.origin(origin):
+                raise SettingError(f"ALLOWED_ORIGINS: {origin!r} is not an origin such as https://app.example.com")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

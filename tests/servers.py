@@ -60,7 +60,7 @@ def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None) -> 
 def message(path: str, body: Any) -> bytes:
     """Return a POST of `body` (JSON) as it goes over the wire."""
     data = json.dumps(body).encode()
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 @dataclass

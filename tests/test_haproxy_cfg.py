@@ -81,7 +81,7 @@ def code(reply: Reply) -> Any:
 def ask(proxy: Proxy, body: bytes = b'{"prompt": "x"}') -> socket.socket:
     """Send a request of which all but `body` has come, and return its connection."""
     sock = socket.create_connection(("127.0.0.1", proxy.ports.clients), timeout=10)
-    sock.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n" + body)
+    sock.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n" + body)
     return sock
 
 

@@ -206,7 +206,7 @@ def test_the_log_has_one_line_a_request_without_prompt_answer_or_key(make_server
         (b"NONSENSE\r\n\r\n", 400),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
-        (b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
     ],
 )
 def test_what_is_not_http_is_a_json_error_too(make_server: Make, sent: bytes, status: int) -> None:
@@ -251,7 +251,7 @@ def test_connections_that_send_nothing_do_not_stop_others(make_server: Make) -> 
 
 
 @pytest.mark.parametrize(
-    "sent", [b"GET / HTTP/1.1\r\nHos", b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"]
+    "sent", [b"GET / HTTP/1.1\r\nHos", b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"]
 )
 def test_a_request_that_does_not_come_whole_in_time_is_told_so(make_server: Make, sent: bytes) -> None:
     served = make_server(head_timeout=0.5, body_timeout=0.5)
@@ -268,7 +268,7 @@ def test_a_byte_now_and_then_does_not_make_a_request_last_longer(make_server: Ma
     served = make_server(body_timeout=1.5)
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", served.port), timeout=0.2) as sock:
-        sock.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
+        sock.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n")
         answer = b""
         while not answer:
             sock.sendall(b"x")
@@ -280,7 +280,7 @@ def test_a_byte_now_and_then_does_not_make_a_request_last_longer(make_server: Ma
 
 def test_slow_heads_and_bodies_and_silent_connections_hold_no_thread(make_server: Make) -> None:
     served = make_server(slots=1, max_queue=1)  # 8 threads
-    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
     for sent in (b"", head[:20], head, head + b"x" * 40_000):
         for _ in range(20):
             served.open(sent)
@@ -302,7 +302,7 @@ def test_the_connection_that_is_idle_for_longest_goes_when_there_are_too_many(ma
 
 def test_uploads_that_fill_the_memory_are_refused_greediest_first(make_server: Make) -> None:
     served = make_server(receive_mib=1)
-    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n"
     slow = served.open(head + b"x" * 700_000)
     eventually(lambda: unread(slow) == 0)
     body = json.dumps({"prompt": "x"}).encode().ljust(500_000)
@@ -334,8 +334,8 @@ def test_a_body_over_the_limit_is_refused_so_that_every_client_reads_it(make_ser
 
 def test_requests_may_follow_each_other_without_waiting(make_server: Make) -> None:
     served = make_server()
-    one = b'POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"prompt": "x"}'
-    with served.open(one * 3 + b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as sock:
+    one = b'POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"prompt": "x"}'
+    with served.open(one * 3 + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as sock:
         text = b""
         while part := sock.recv(65536):
             text += part
@@ -344,7 +344,7 @@ def test_requests_may_follow_each_other_without_waiting(make_server: Make) -> No
 
 def test_a_client_that_expects_a_100_gets_one_before_it_sends(make_server: Make) -> None:
     served = make_server()
-    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
     sock = served.open(head + b"15\r\n\r\n")
     assert sock.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
     sock.sendall(b'{"prompt": "x"}')

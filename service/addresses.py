@@ -1,0 +1,37 @@
+"""Hosts and origins as HTTP writes them, in one spelling each, so that they can be compared."""
+
+import re
+from ipaddress import ip_address
+
+ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def origin(text: str) -> str:
+    """Return `scheme://host[:port]` in lower case and without a default port; "" for what is none, such as `null`."""
+    match = ORIGIN.fullmatch(text.strip().lower())
+    if match is None:
+        return ""
+    scheme, host, port = match["scheme"], match["host"], match["port"]
+    return f"{scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS.get(scheme) else "")
+
+
+def host_name(text: str) -> str:
+    """Return the name or address in a Host header, without its port and brackets; "" for what is none."""
+    match = ORIGIN.fullmatch(f"http://{text.strip().lower()}")
+    return match["host"].strip("[]").rstrip(".") if match else ""
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether a name or address is this machine's own, which no name server can make another's."""
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def listed(text: str) -> list[str]:
+    """Return the items of a list with commas between them."""
+    return [item.strip() for item in text.split(",") if item.strip()]
