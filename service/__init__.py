@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
     gateway = create_gateway(settings)
-    keys = Keys(Path(settings.api_keys_file)) if settings.api_keys_file else None
+    keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
     app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
     app.register_blueprint(generate_blueprint(gateway, keys))
     app.register_blueprint(chat_blueprint(gateway, keys))

@@ -1,4 +1,4 @@
-"""API keys: a file of hashes that is read again when it changes, and a quota for each key.
+"""API keys: a file of hashes that is read again when it changes, and for each key a quota and its priorities.
 
 `python -m service.keys NAME` makes a key, prints it once, and the lines for the file.
 """
@@ -12,16 +12,22 @@ import sys
 import threading
 import time
 import tomllib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from service.errors import QuotaExceeded, Unauthorized
+from service.admission import Priority
+from service.errors import Forbidden, QuotaExceeded, Unauthorized
 from service.settings import SettingError
 
 log = logging.getLogger("sluice")
 
 LOOK_AGAIN = 1.0  # seconds between two looks at the file's time stamp
-FIELDS = {"sha256", "requests_per_minute", "concurrent"}
+MINUTE = 60.0
+LIMITS = ("requests_per_minute", "concurrent")
+FIELDS = {"sha256", "priorities", *LIMITS}
 
 
 def digest(token: str) -> str:
@@ -29,13 +35,35 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-class Key:
-    """One client's key and what it has used of its quota. 0 means no limit."""
+@dataclass(frozen=True)
+class Entry:
+    """What the file says of a key. A limit of 0 means no limit; `priorities` begins with the one it gets unasked."""
 
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
-        self.name, self.sha256, self.requests_per_minute, self.concurrent = name, "", 0, 0
-        self._clock, self._lock = clock, threading.Lock()
-        self._used, self._at, self._running = 0.0, clock(), 0
+    sha256: str
+    priorities: tuple[Priority, ...]
+    requests_per_minute: int
+    concurrent: int
+
+
+class Key:
+    """One client's key, what it may ask for, and what it has used of its quota.
+
+    shares: processes over which the quota is divided; each knows only what it granted itself.
+    """
+
+    def __init__(self, name: str, entry: Entry, shares: int, clock: Callable[[], float]) -> None:
+        self.name, self.entry = name, entry
+        self._shares, self._clock, self._lock = shares, clock, threading.Lock()
+        self._running = 0
+        self._granted = deque[float]()  # when, within the last minute
+
+    def priority(self, asked: Priority | None) -> Priority:
+        """Return the class of a request: what it asked for, or the first that this key may have. Raises Forbidden."""
+        if asked is None:
+            return self.entry.priorities[0]
+        if asked not in self.entry.priorities:
+            raise Forbidden(f"X-Priority: this key may ask for {' or '.join(self.entry.priorities)} only")
+        return asked
 
     def acquire(self, service_time: float) -> Callable[[], None]:
         """Count a request against the quota and return what gives its concurrent place back.
@@ -43,20 +71,32 @@ class Key:
         service_time: seconds a request takes at present, for Retry-After. Raises QuotaExceeded.
         """
         with self._lock:
-            if self.concurrent and self._running >= self.concurrent:
-                raise QuotaExceeded(f"this key may run {self.concurrent} requests at once", retry_after=service_time)
-            if self.requests_per_minute:
-                self._take_from_bucket()
+            concurrent, a_minute = self.entry.concurrent, self.entry.requests_per_minute
+            if concurrent and self._running >= self._share(concurrent):
+                raise self._exceeded("run", concurrent, "requests at once", service_time)
+            if a_minute:
+                self._count_this_minute(a_minute)
             self._running += 1
         return self._release
 
-    def _take_from_bucket(self) -> None:
-        rate, now = self.requests_per_minute / 60, self._clock()
-        used = max(0.0, self._used - (now - self._at) * rate)
-        if used + 1 > self.requests_per_minute:
-            message = f"this key may send {self.requests_per_minute} requests a minute"
-            raise QuotaExceeded(message, retry_after=(used + 1 - self.requests_per_minute) / rate)
-        self._used, self._at = used + 1, now
+    def _share(self, whole: int) -> int:
+        """Return this process's part of a limit: rounded down, so that all of them together keep to it."""
+        return max(1, whole // self._shares)
+
+    def _count_this_minute(self, limit: int) -> None:
+        now, allowed, granted = self._clock(), self._share(limit), self._granted
+        while granted and granted[0] <= now - MINUTE:
+            granted.popleft()
+        if len(granted) >= allowed:
+            until = granted[len(granted) - allowed] + MINUTE
+            raise self._exceeded("send", limit, "requests a minute", until - now)
+        granted.append(now)
+
+    def _exceeded(self, verb: str, limit: int, what: str, retry_after: float) -> QuotaExceeded:
+        message = f"this key may {verb} {limit} {what}"
+        if self._shares > 1:
+            message += f", {self._share(limit)} at each of {self._shares} gateways"
+        return QuotaExceeded(message, retry_after=retry_after)
 
     def _release(self) -> None:
         with self._lock:
@@ -64,13 +104,14 @@ class Key:
 
 
 class Keys:
-    """The keys in a TOML file: a table a client with `sha256`, `requests_per_minute` and `concurrent`.
+    """The keys in a TOML file: a table a client with `sha256`, `requests_per_minute`, `concurrent` and `priorities`.
 
-    Raises SettingError when the first reading fails; later a broken file is logged and the known keys stay.
+    shares: processes that each grant an equal part of every quota. Raises SettingError when the first reading fails;
+    later a broken file is logged and the known keys stay.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path, self._clock, self._lock = path, clock, threading.Lock()
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic, *, shares: int = 1) -> None:
+        self._path, self._clock, self._shares, self._lock = path, clock, shares, threading.Lock()
         self._keys: dict[str, Key] = {}
         self._stamp: tuple[int, ...] = ()
         self._looked = clock()
@@ -81,7 +122,7 @@ class Keys:
         self._look_again()
         wanted, found = digest(token), None
         for key in list(self._keys.values()):  # all of them, so that the time doesn't tell which one was near
-            if hmac.compare_digest(wanted, key.sha256):
+            if hmac.compare_digest(wanted, key.entry.sha256):
                 found = key
         if found is None:
             raise Unauthorized("the API key is not known", hint="send it as `Authorization: Bearer KEY`")
@@ -107,24 +148,34 @@ class Keys:
             tables = tomllib.loads(self._path.read_text())
         except (OSError, ValueError) as error:
             raise SettingError(f"API_KEYS_FILE={self._path} can't be read: {error}") from None
-        self._keys = {name: self._key(name, table) for name, table in tables.items()}
+        entries = {name: self._entry(name, table) for name, table in tables.items()}
+        self._keys = {name: self._key(name, entry) for name, entry in entries.items()}  # only now: all of them are good
 
-    def _key(self, name: str, table: object) -> Key:
+    def _key(self, name: str, entry: Entry) -> Key:
+        """Return a key as the file has it; the one in use keeps what it has counted."""
+        if known := self._keys.get(name):
+            known.entry = entry
+        return known or Key(name, entry, self._shares, self._clock)
+
+    def _entry(self, name: str, table: object) -> Entry:
         if not isinstance(table, dict) or not re.fullmatch("[0-9a-f]{64}", str(table.get("sha256"))):
-            raise SettingError(f"API_KEYS_FILE={self._path}: [{name}] needs sha256, 64 hexadecimal digits")
-        limits = {field: table.get(field, 0) for field in FIELDS - {"sha256"}}
+            raise self._bad(name, "needs sha256, 64 hexadecimal digits")
         if unknown := set(table) - FIELDS:
-            raise SettingError(f"API_KEYS_FILE={self._path}: [{name}] has unknown fields: {', '.join(sorted(unknown))}")
-        for field, value in limits.items():
+            raise self._bad(name, f"has unknown fields: {', '.join(sorted(unknown))}")
+        limits = [table.get(field, 0) for field in LIMITS]
+        for field, value in zip(LIMITS, limits, strict=True):
             if type(value) is not int or value < 0:
-                raise SettingError(f"API_KEYS_FILE={self._path}: [{name}] {field} must be a whole number, 0 or more")
-        key = self._keys.get(name) or Key(name, self._clock)  # the one in use keeps what it has counted
-        key.sha256, key.requests_per_minute, key.concurrent = (
-            table["sha256"],
-            limits["requests_per_minute"],
-            limits["concurrent"],
-        )
-        return key
+                raise self._bad(name, f"{field} must be a whole number, 0 or more")
+        return Entry(table["sha256"], self._priorities(name, table.get("priorities", list(Priority))), *limits)
+
+    def _priorities(self, name: str, value: Any) -> tuple[Priority, ...]:
+        """Return the classes that a key may ask for, the one it gets unasked first."""
+        if not isinstance(value, list) or not value or any(each not in list(Priority) for each in value):
+            raise self._bad(name, 'priorities must be a list of "interactive", "batch" or both')
+        return tuple(priority for priority in Priority if priority in value)
+
+    def _bad(self, name: str, complaint: str) -> SettingError:
+        return SettingError(f"API_KEYS_FILE={self._path}: [{name}] {complaint}")
 
 
 def main() -> None:
@@ -133,7 +184,10 @@ def main() -> None:
         sys.exit("usage: python -m service.keys NAME   (letters, digits, _ and -)")
     token = f"sluice-{secrets.token_urlsafe(32)}"
     sys.stderr.write(f"The key of {sys.argv[1]}, shown only now: {token}\nFor the file in API_KEYS_FILE:\n")
-    sys.stdout.write(f'[{sys.argv[1]}]\nsha256 = "{digest(token)}"\nrequests_per_minute = 60\nconcurrent = 4\n')
+    sys.stdout.write(
+        f'[{sys.argv[1]}]\nsha256 = "{digest(token)}"\nrequests_per_minute = 60\nconcurrent = 4\n'
+        'priorities = ["interactive", "batch"]\n'
+    )
 
 
 if __name__ == "__main__":

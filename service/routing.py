@@ -20,14 +20,23 @@ NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 
 
 def caller(keys: Keys | None) -> Caller:
-    """Return who sends the current request; raises Unauthorized, or InvalidRequest for an unknown priority."""
+    """Return who sends the current request; raises Unauthorized, Forbidden, or InvalidRequest for no such priority."""
     record: Record = g.record
     key = authenticate(keys)
-    text = request.headers.get("X-Priority", Priority.INTERACTIVE).lower()
-    if text not in list(Priority):
+    asked = asked_priority()
+    priority = key.priority(asked) if key else asked or Priority.INTERACTIVE
+    record.priority, record.key = priority, key.name if key else None
+    return Caller(Client(request.environ.get("gunicorn.socket")), record, priority, key)
+
+
+def asked_priority() -> Priority | None:
+    """Return the class that the current request asks for, if any; raises InvalidRequest."""
+    text = request.headers.get("X-Priority")
+    if text is None:
+        return None
+    if text.lower() not in list(Priority):
         raise InvalidRequest(f"X-Priority: must be {' or '.join(Priority)}")
-    record.priority, record.key = text, key.name if key else None
-    return Caller(Client(request.environ.get("gunicorn.socket")), record, Priority(text), key)
+    return Priority(text.lower())
 
 
 def authenticate(keys: Keys | None) -> Key | None:

@@ -67,6 +67,9 @@ class Settings:
     receive_mib: int = knob(64, "Memory for requests that aren't whole or not read yet, in MiB.", 1, 65_536)
     send_mib: int = knob(64, "Memory for answers that clients haven't taken yet, in MiB.", 1, 65_536)
     api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
+    quota_shares: int = knob(
+        1, "Gateways that each grant an equal share of every key's quota: see [API keys](api.md#api-keys).", 1, 1024
+    )
     allowed_hosts: str = knob(
         "",
         "Names that `Host` may have, with commas between them, besides those of a loopback address. "
