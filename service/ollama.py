@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import select
 import socket
 import time
@@ -21,12 +22,19 @@ from service.errors import (
     PromptTooLong,
     ServiceError,
 )
+from service.record import said
 from service.settings import Settings
 
 log = logging.getLogger("sluice")
 
 CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
 RETRY_AFTER = 5.0  # seconds; about what a restart of Ollama and the load of a small model take
+# What of an engine's error may be logged: all else may quote a prompt or an answer.
+SAYABLE = re.compile(
+    r"(?:runner|llama-server) process (?:has terminated|exited)|exit status \d+|signal: \w+|unexpected EOF"
+    r"|more system memory|out of memory|no space left on device|unable to load model|not found|server busy|timed out"
+    r"|connection (?:refused|reset)|context canceled|deadline exceeded|parse grammar|parsing tool call|panic"
+)
 NOBODY = Client(None)
 
 
@@ -89,11 +97,13 @@ class Reply:
                 *lines, rest = (rest + data).split(b"\n")
                 for message in map(json.loads, lines):
                     if "error" in message:
-                        raise engine_error(500, message["error"])
+                        raise engine_error(500, str(message["error"]))
+                    if not {"message", "done"} <= set(message):
+                        raise ValueError("not a piece of an answer")
                     if message.get("done"):
                         self._response.read()  # the end of the body, after which the connection can be used again
                     yield message
-        except (HTTPException, OSError, ValueError) as error:
+        except (HTTPException, OSError, ValueError, TypeError) as error:
             raise broke_off(error) from error
 
     def json(self) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def _error_text(body: bytes) -> str:
 
 def broke_off(error: Exception) -> EngineFailed:
     """Return the error for an exchange with Ollama that ended early, and log what ended it."""
-    log.warning("Ollama broke off: %r", error)
+    log.warning("Ollama broke off: %s", said(error))
     return EngineFailed("the model server broke off", hint="the request can be sent again", retry_after=RETRY_AFTER)
 
 
@@ -194,7 +204,8 @@ def engine_error(status: int, text: str) -> ServiceError:
         return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
     if status in (400, 501):  # 501: a model that can't do what was asked, such as embeddings
         return InvalidRequest(text)
-    log.error("Ollama answered %d: %s", status, text)
+    known = ", ".join(dict.fromkeys(SAYABLE.findall(text)))
+    log.error("Ollama answered %d: %s", status, known or "nothing that may be logged; its own log says more")
     if status == 404:
         return EngineUnavailable("the model is not in the model server's store", retry_after=RETRY_AFTER)
     if status == 503 or "memory" in text:

@@ -58,6 +58,8 @@ def _example(kind: type[Body]) -> str:
 def _complaint(document: Any, loc: tuple[int | str, ...], kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         message = "is not supported"
+    if kind == "union_tag_invalid":  # pydantic's own sentence quotes the input
+        message = f"{message.rpartition('using ')[2].partition(' does')[0]} must be {message.rpartition(': ')[2]}"
     return f"{field_name(document, loc)}: {message.removeprefix('Value error, ')}"
 
 

@@ -3,11 +3,16 @@
 import json
 import logging
 import time
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from service.settings import SettingError
+
 log = logging.getLogger("sluice.request")
+
+FRAMES = 30  # of a traceback, the innermost
 
 
 @dataclass
@@ -40,6 +45,12 @@ class Record:
         log.info("request", extra={"fields": known})
 
 
+def said(error: BaseException) -> str:
+    """Return an error's class, with its words where they can't quote a prompt or an answer."""
+    sayable = isinstance(error, SettingError | ImportError) or (isinstance(error, OSError) and error.errno is not None)
+    return f"{type(error).__name__}: {error}" if sayable else type(error).__name__
+
+
 class JsonFormatter(logging.Formatter):
     """Formats every log record as one JSON object on one line."""
 
@@ -54,3 +65,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+    def formatException(self, ei: Any) -> str:
+        """Return where a fault and its causes happened, without words that may quote a request."""
+        parts, seen, error = [], set[int](), ei[1]
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            parts.append("".join(traceback.format_tb(error.__traceback__, -FRAMES)) + said(error))
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\nled to\n".join(reversed(parts))

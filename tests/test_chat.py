@@ -20,6 +20,11 @@ def post(client: FlaskClient, **body: Any) -> Any:
     return client.post("/v1/chat/completions", json={"model": MODEL, "messages": HI, **body}, buffered=True)
 
 
+def test_a_part_of_an_unknown_kind_is_told_the_known_ones(client: FlaskClient) -> None:
+    reply = post(client, messages=[{"role": "user", "content": [{"type": "video", "video": "x"}]}])
+    assert error_of(reply)["message"] == "messages[0].content[0]: 'type' must be 'text', 'image_url'"
+
+
 def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:
     messages = [
         {"role": "developer", "content": "Be brief."},
