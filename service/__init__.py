@@ -10,7 +10,6 @@ from service.admission import Admission
 from service.browsers import check_host, check_origin
 from service.chat import chat_blueprint
 from service.embeddings import embeddings_blueprint
-from service.errors import ClientGone
 from service.gateway import Gateway
 from service.generate import generate_blueprint
 from service.handlers import answer_errors_in_json
@@ -22,7 +21,6 @@ from service.page import page_blueprint
 from service.record import Record
 from service.settings import Settings
 
-CLIENT_GONE = 499  # nginx's status for a client that left: only the log and the metrics see it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -38,7 +36,6 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(chat_blueprint(gateway, keys))
     app.register_blueprint(embeddings_blueprint(gateway, keys))
     answer_errors_in_json(app)
-    app.register_error_handler(ClientGone, lambda _gone: Response(status=CLIENT_GONE))
     _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
     check_host(app, settings.host, settings)
     check_origin(app, keys, settings)

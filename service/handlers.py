@@ -3,7 +3,7 @@
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from service.errors import ServiceError
+from service.errors import ClientGone, ServiceError
 
 MESSAGES = {
     404: "there is nothing at {path}",
@@ -12,9 +12,19 @@ MESSAGES = {
 }
 
 
+class ClientClosedRequest(ServiceError):
+    """The client closed its connection, or the half of it that sends: nginx's status, seen by the log and metrics.
+
+    Only who closed no more than that half can read it.
+    """
+
+    status, code = 499, "client_gone"
+
+
 def answer_errors_in_json(app: Flask) -> None:
     """Turn ServiceErrors and Flask's own errors into `{"error": {"code", "message", "hint"}}`."""
     app.register_error_handler(ServiceError, answer_error)
+    app.register_error_handler(ClientGone, answer_who_left)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -36,3 +46,9 @@ def answer_error(error: ServiceError) -> Response:
     response.status_code = error.status
     response.headers.update(error.headers)
     return response
+
+
+def answer_who_left(_gone: ClientGone) -> Response:
+    """Return the response for a client that has closed its connection, should it still read."""
+    message = "the client stopped sending, which counts as having left: keep the connection open both ways"
+    return answer_error(ClientClosedRequest(message))
