@@ -115,6 +115,8 @@ class Incoming:
     def _check(self, request: Any) -> None:
         if request.version not in ((1, 0), (1, 1)):
             raise InvalidHTTPVersion(request.version)
+        if request.version == (1, 1) and not any(name == "HOST" for name, _value in request.headers):
+            raise InvalidRequest("Host: is required")  # RFC 9112, 3.2
         if not CANONICAL.fullmatch(request.uri) or DOTS.search(request.uri):
             raise InvalidRequest("the path must be written plainly: no %, no // and no dot segments")
 
