@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 from service.keys import Keys
 from service.settings import SettingError, Settings
@@ -31,14 +32,22 @@ worker_class = "service.worker.Worker"
 logger_class = "service.worker.Logger"
 threads = settings.worker_threads
 worker_connections = threads + settings.max_connections + 1  # service/worker.py lets old ones go before
-keepalive = 75  # seconds; longer than a load balancer in front keeps an idle connection
+keepalive = settings.keepalive
 backlog = 2048
 timeout = 30  # seconds without a heartbeat of the worker's main thread, which never runs a request
 # A drain may take the wait before it, a full wait in the queue and a full generation.
-graceful_timeout = int(settings.prestop + settings.queue_timeout + settings.generation_timeout) + 5
+graceful_timeout = int(settings.prestop + settings.queue_timeout + settings.answer_timeout) + 5
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat must not wait for a disk
 proc_name = "sluice"
+
+
+def pre_request(worker: Any, req: Any) -> None:
+    """While draining, close each connection with its answer: no client's next request shall meet a closed door."""
+    if worker.gateway.draining.is_set():
+        req.force_close()
+
+
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,

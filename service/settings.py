@@ -3,15 +3,28 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from service import addresses
 
+KINDS = {str(int): "a whole number", str(float): "a number"}
+REFUSING_THREADS = 64  # of a front, beside one for each request under way
+FRONT_MARGIN = 1.0  # seconds by which a front outlives the deadlines behind it, so that the innermost one answers
+
 
 class SettingError(ValueError):
     """A setting has a value that it can't have; the message names the variable and what is allowed."""
+
+
+class Role(StrEnum):
+    """What a process does of a request's way: all of it, or what comes before the queue on a cluster, or after it."""
+
+    ALL = "all"
+    FRONT = "front"
+    BACK = "back"
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -43,6 +56,13 @@ def knob(default: Any, doc: str, low: float | None = None, high: float | None = 
 class Settings:
     """The service's configuration. An environment variable is a field's name in upper case."""
 
+    role: Role = knob(  # noqa: RUF009 - an enum member is as fixed as a number
+        Role.ALL,
+        "On a cluster `front` checks requests and hands them to `UPSTREAM`, and `back` has them generated in the "
+        "model's pod; `all` does both.",
+    )
+    upstream: str = knob("http://127.0.0.1:8080", "Address of the HAProxy to which a front hands requests.")
+    max_in_flight: int = knob(256, "Requests that a front has under way at once; one more is refused.", 1, 4096)
     host: str = knob("127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`.")
     port: int = knob(5000, "Public port: the page and the API.", 1, 65535)
     private_host: str = knob("127.0.0.1", "Address the private port binds to; the image sets `0.0.0.0`.")
@@ -66,6 +86,9 @@ class Settings:
     max_connections: int = knob(4096, "Connections at once; with one more, the one idle for longest goes.", 16, 65_536)
     receive_mib: int = knob(64, "Memory for requests that aren't whole or not read yet, in MiB.", 1, 65_536)
     send_mib: int = knob(64, "Memory for answers that clients haven't taken yet, in MiB.", 1, 65_536)
+    keepalive: int = knob(
+        75, "Seconds an idle connection is kept: longer than a load balancer in front keeps it.", 1, 7200
+    )
     api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
     quota_shares: int = knob(
         1, "Gateways that each grant an equal share of every key's quota: see [API keys](api.md#api-keys).", 1, 1024
@@ -98,6 +121,7 @@ class Settings:
         if not self.model.strip():
             raise SettingError("MODEL is empty: name a model, such as moondream")
         object.__setattr__(self, "ollama_host", ollama_url(self.ollama_host))
+        object.__setattr__(self, "upstream", http_url("UPSTREAM", self.upstream, 8080))
         object.__setattr__(self, "threads", self.threads or available_cpus())
 
     def _check_browsers(self) -> None:
@@ -124,14 +148,28 @@ class Settings:
             try:
                 values[f.name] = f.type(text)  # type: ignore[operator]
             except ValueError:
-                wanted = "a whole number" if f.type is int else "a number"
+                wanted = KINDS.get(str(f.type), f"one of {', '.join(Role)}")
                 raise SettingError(f"{f.name.upper()}={text!r} is not {wanted}") from None
         return cls(**values)
 
     @property
     def worker_threads(self) -> int:
-        """Threads of the gateway: with fewer than 4 for each place, refusals wait behind those they refuse."""
+        """Threads of the gateway: with fewer than 4 for each place, refusals wait behind those they refuse.
+
+        A front has no places to wait in, and far more requests under way: a few threads that refuse are enough.
+        """
+        if self.role is Role.FRONT:
+            return self.max_in_flight + REFUSING_THREADS
         return 4 * (self.slots + self.max_queue)
+
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds from a request's leaving for Ollama, or for HAProxy, to the last byte of its answer.
+
+        Behind HAProxy it may wait in two queues: in HAProxy's, and where that has just moved, in the pod's.
+        """
+        queues = 2 * self.queue_timeout + FRONT_MARGIN if self.role is Role.FRONT else 0
+        return queues + self.generation_timeout
 
 
 def ollama_url(text: str) -> str:
@@ -139,14 +177,18 @@ def ollama_url(text: str) -> str:
 
     0.0.0.0 is an address to listen on, so a client goes to 127.0.0.1 instead. Raises SettingError.
     """
+    return http_url("OLLAMA_HOST", text, 11434)
+
+
+def http_url(name: str, text: str, default_port: int) -> str:
+    """Return `http://HOST:PORT` for the address in the variable `name`; see ollama_url(). Raises SettingError."""
     parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
-        host, port = parts.hostname or "127.0.0.1", parts.port or 11434
+        host, port = parts.hostname or "127.0.0.1", parts.port or default_port
     except ValueError as error:
-        raise SettingError(f"OLLAMA_HOST={text!r} is not an address such as http://127.0.0.1:11434: {error}") from None
+        example = f"http://127.0.0.1:{default_port}"
+        raise SettingError(f"{name}={text!r} is not an address such as {example}: {error}") from None
     if parts.scheme != "http" or parts.path.strip("/"):
-        raise SettingError(
-            f"OLLAMA_HOST={text!r} must be http://HOST:PORT: Ollama itself serves neither TLS nor a path"
-        )
+        raise SettingError(f"{name}={text!r} must be http://HOST:PORT: neither TLS nor a path is served there")
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
