@@ -18,6 +18,7 @@ from service.record import Record
 from service.settings import Settings
 
 LOOK = 0.25  # seconds between two looks at a queued request's client
+QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
 REFUSALS = {
     "queue_full": "every slot is busy and the queue is full",
     "wait_too_long": "every slot is busy and the wait would be too long",
@@ -33,6 +34,11 @@ class Caller:
     record: Record
     priority: Priority = Priority.INTERACTIVE
     key: Key | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what those behind this process are told, so that they log and queue the request as it does."""
+        return {"X-Request-Id": self.record.request_id, "X-Priority": self.priority}
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Gateway:
         fixed = {"stream": True, "think": False, "truncate": False, "shift": False}
         answer = Answer(self, caller)
         try:
-            answer.start("/api/chat", self.ollama.payload(options, **fixed, **chat))
+            answer.start(self.ollama.CHAT, self.ollama.payload(options, **fixed, **chat))
         except BaseException as error:
             answer.close(error)
             raise
@@ -66,7 +72,7 @@ class Gateway:
     def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
         with Answer(self, caller) as answer:
-            result = answer.open("/api/embed", self.ollama.payload(**inputs, truncate=False)).json()
+            result = answer.open(self.ollama.EMBED, self.ollama.payload(**inputs, truncate=False)).json()
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
@@ -89,9 +95,13 @@ class Answer:
         ticket = self._admit()
         self._cleanup.callback(lambda: ticket.release(completed=self.completed))
         self._await_slot(ticket)
-        timeout = self.gateway.settings.generation_timeout
-        reply = self.gateway.ollama.request(path, payload, timeout=timeout, client=self.caller.client)
+        caller, timeout = self.caller, self.gateway.settings.answer_timeout
+        reply = self.gateway.ollama.request(
+            path, payload, timeout=timeout, client=caller.client, headers=caller.headers
+        )
         self._cleanup.callback(reply.close)  # runs before the slot is released
+        behind = sum(map(reply.number, QUEUED_HEADERS))  # of a front: in HAProxy's queue and in the pod's
+        caller.record.queued_ms = round((caller.record.queued_ms or 0) + behind, 3)
         return reply
 
     def _admit(self) -> Ticket:

@@ -7,7 +7,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ SAYABLE = re.compile(
     r"|connection (?:refused|reset)|context canceled|deadline exceeded|parse grammar|parsing tool call|panic"
 )
 NOBODY = Client(None)
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class _WatchedSocket(socket.socket):
@@ -82,9 +83,18 @@ class Reply:
             self._sock.sendall(request)
             self._response.begin()
             if self._response.status != 200:
-                raise engine_error(self._response.status, _error_text(self._response.read()))
+                status, body = self._response.status, self._response.read()
+                told = passed_on(status, body, self._response.getheader("Retry-After", ""))
+                raise told or engine_error(status, _error_text(body))
         except (HTTPException, OSError) as error:
             raise broke_off(error) from error
+
+    def number(self, header: str) -> float:
+        """Return the number in a header of the answer, 0 where there is none."""
+        try:
+            return float(self._response.headers.get(header, 0))
+        except ValueError:
+            return 0.0
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a streamed answer as they come.
@@ -97,7 +107,8 @@ class Reply:
                 *lines, rest = (rest + data).split(b"\n")
                 for message in map(json.loads, lines):
                     if "error" in message:
-                        raise engine_error(500, str(message["error"]))
+                        told = passed_on(500, json.dumps(message).encode())
+                        raise told or engine_error(500, str(message["error"]))
                     if not {"message", "done"} <= set(message):
                         raise ValueError("not a piece of an answer")
                     if message.get("done"):
@@ -126,8 +137,10 @@ class Reply:
 class Ollama:
     """Ollama's API and the model served from it. A call has a connection to itself, so it can be cut alone."""
 
-    def __init__(self, settings: Settings) -> None:
-        parts = urlsplit(settings.ollama_host)
+    CHAT, EMBED = "/api/chat", "/api/embed"
+
+    def __init__(self, settings: Settings, address: str = "") -> None:
+        parts = urlsplit(address or settings.ollama_host)
         self._host, self._port = parts.hostname or "", parts.port or 11434
         self._idle: list[_WatchedSocket] = []  # at most as many as there were calls at once
         self.model = settings.model
@@ -138,7 +151,15 @@ class Ollama:
         """Return a request body about the model, which stays loaded after it."""
         return {"model": self.model, "keep_alive": -1, "options": {**self._options, **(options or {})}, **fields}
 
-    def request(self, path: str, payload: Any = None, *, timeout: float, client: Client = NOBODY) -> Reply:
+    def request(
+        self,
+        path: str,
+        payload: Any = None,
+        *,
+        timeout: float,
+        client: Client = NOBODY,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Reply:
         """Send `payload` (None: a GET) and return the reply once its status is known to be 200.
 
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
@@ -147,7 +168,7 @@ class Ollama:
         sock.watch(client, time.monotonic() + timeout)
         reply = Reply(sock, self._idle)
         try:
-            reply.begin(self._message(path, payload))
+            reply.begin(self._message(path, payload, headers))
         except (ServiceError, ClientGone):
             reply.close()
             raise
@@ -178,18 +199,33 @@ class Ollama:
         sock.setblocking(False)
         return sock
 
-    def _message(self, path: str, payload: Any) -> bytes:
+    def _message(self, path: str, payload: Any, headers: Mapping[str, str]) -> bytes:
         """Return the request as one piece, which goes out, and arrives, at once."""
         body = b"" if payload is None else json.dumps(payload).encode()
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{head}\r\n".encode() + body
 
 
 def _error_text(body: bytes) -> str:
     with contextlib.suppress(ValueError, TypeError, KeyError):
         return str(json.loads(body)["error"])
     return body.decode(errors="replace")
+
+
+def passed_on(status: int, body: bytes, retry_after: str = "") -> ServiceError | None:
+    """Return the error in a body of our own form, which HAProxy or a pod behind it sent; None for any other body."""
+    try:
+        told = json.loads(body)["error"]
+        error = ServiceError(str(told["message"]), hint=told["hint"])
+        error.code = str(told["code"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    error.status = next((kind.status for kind in ServiceError.__subclasses__() if kind.code == error.code), status)
+    if retry_after.isdigit():
+        error.retry_after = float(retry_after)
+    return error
 
 
 def broke_off(error: Exception) -> EngineFailed:
