@@ -7,9 +7,11 @@ from pathlib import Path
 from flask import Flask, Response, g, request
 
 from service.admission import Admission
+from service.back import back_blueprint
 from service.browsers import check_host, check_origin
 from service.chat import chat_blueprint
 from service.embeddings import embeddings_blueprint
+from service.front import Pods, PodsWatch
 from service.gateway import Gateway
 from service.generate import generate_blueprint
 from service.handlers import answer_errors_in_json
@@ -19,7 +21,7 @@ from service.model_watch import ModelWatch
 from service.ollama import Ollama
 from service.page import page_blueprint
 from service.record import Record
-from service.settings import Settings
+from service.settings import Role, Settings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -31,24 +33,41 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
     gateway = create_gateway(settings)
     keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
-    app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
-    app.register_blueprint(generate_blueprint(gateway, keys))
-    app.register_blueprint(chat_blueprint(gateway, keys))
-    app.register_blueprint(embeddings_blueprint(gateway, keys))
+    if settings.role is Role.BACK:
+        app.register_blueprint(back_blueprint(gateway))
+    else:
+        _register_public(app, gateway, keys)
     answer_errors_in_json(app)
     _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
-    check_host(app, settings.host, settings)
-    check_origin(app, keys, settings)
+    if settings.role is not Role.BACK:  # which fronts ask, and no browser
+        check_host(app, settings.host, settings)
+        check_origin(app, keys, settings)
     app.extensions["sluice"] = gateway
     return app
 
 
 def create_gateway(settings: Settings) -> Gateway:
     """Return the parts that a request passes; no thread is started and nothing is connected."""
+    if settings.role is Role.FRONT:
+        pods = Pods(settings)
+        admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout)
+        return _gateway(settings, admission, pods, PodsWatch(pods))
     ollama = Ollama(settings)
     admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
-    watch = ModelWatch(ollama)
+    return _gateway(settings, admission, ollama, ModelWatch(ollama))
+
+
+def _gateway(settings: Settings, admission: Admission, ollama: Ollama, watch: ModelWatch) -> Gateway:
     return Gateway(settings, admission, ollama, watch, Metrics(admission, watch))
+
+
+def _register_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
+    """Add the page and the API."""
+    settings = gateway.settings
+    app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
+    app.register_blueprint(generate_blueprint(gateway, keys))
+    app.register_blueprint(chat_blueprint(gateway, keys))
+    app.register_blueprint(embeddings_blueprint(gateway, keys))
 
 
 def _keep_records(app: Flask, metrics: Metrics) -> None:

@@ -1,4 +1,7 @@
-"""The private port: probes and metrics, served beside the gateway so that load on one never hides the other."""
+"""The private port: probes, metrics, and for fronts the model.
+
+It is served beside the gateway, so that load on one never hides the other.
+"""
 
 import threading
 from socketserver import ThreadingMixIn
@@ -10,8 +13,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service.addresses import is_loopback
 from service.browsers import check_host
 from service.errors import ServiceError
+from service.front import MODEL_PATH
 from service.gateway import Gateway
 from service.handlers import answer_errors_in_json
+from service.settings import Role
+
+NOT_LOADED = "the model is not loaded"
 
 
 class NotReady(ServiceError):
@@ -21,7 +28,7 @@ class NotReady(ServiceError):
 
 
 def create_private_app(gateway: Gateway) -> Flask:
-    """Return the WSGI app with /healthz, /readyz and /metrics."""
+    """Return the WSGI app with /healthz, /readyz, /model and /metrics."""
     app = Flask("private")
     answer_errors_in_json(app)
     if is_loopback(gateway.settings.private_host):  # elsewhere probes come with addresses that nobody can list
@@ -36,8 +43,13 @@ def create_private_app(gateway: Gateway) -> Flask:
         if gateway.draining.is_set():
             raise NotReady("draining")
         if not gateway.watch.loaded:
-            raise NotReady("the model is not loaded")
+            waiting = "no pod has this release's model yet" if gateway.settings.role is Role.FRONT else NOT_LOADED
+            raise NotReady(waiting)
         return jsonify({"status": "ready"})
+
+    @app.get(MODEL_PATH)
+    def model() -> Response:
+        return jsonify({"model": gateway.settings.model, "capabilities": sorted(gateway.watch.capabilities)})
 
     @app.get("/metrics")
     def metrics() -> Response:

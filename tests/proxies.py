@@ -1,4 +1,4 @@
-"""HAProxy with the rendered configuration, in front of gateways on this machine."""
+"""HAProxy with the rendered configuration, in front of pods on this machine, alone or with a front before it."""
 
 import json
 import re
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cdk8s_manifests.haproxy_cfg import FOLDER, LUA
-from cdk8s_manifests.names import PROXY_PORT, QUEUE_PORT, STATUS_PORT
+from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PROXY_PORT, QUEUE_PORT, STATUS_PORT
 from tests.docker import docker, need_docker
-from tests.servers import Served, fetch
+from tests.servers import Served, fetch, free_port, serve
 from tests.stand_in import eventually
 
 IMAGE = "haproxy:3.0"
@@ -88,43 +88,65 @@ def check(text: str, folder: Path) -> str:
 
 @contextmanager
 def haproxy(
-    text: str, folder: Path, pods: Sequence[Served], ports: Ports | None = None, holders: Sequence[Ports] = ()
+    text: str,
+    folder: Path,
+    pods: Sequence[Served],
+    ports: Ports | None = None,
+    holders: Sequence[Ports] = (),
+    front: int = 0,
 ) -> Iterator[Proxy]:
     """Run HAProxy with a configuration in front of `pods` until the block ends; wait until it sees a ready one.
 
-    holders: every proxy's ports, in the same order for each; this one alone by default.
+    holders: every proxy's ports, in the same order for each; this one alone by default. front: the private port of
+    the front that will stand before it, without which it isn't ready; 0 for none.
     """
     need_docker(IMAGE)
     ports = ports or Ports.free()
-    text = local(text, ports, pods, holders or [ports])
+    text = local(text, ports, pods, holders or [ports], front)
     options = ["--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", *_mount(text, folder)]
     name = docker("run", *options, IMAGE, "haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg")
     try:
         proxy = Proxy(name, ports)
-        eventually(lambda: proxy.status("/readyz") == 200)
+        eventually(lambda: proxy.status("/healthz" if front else "/readyz") == 200)
         yield proxy
     finally:
         docker("rm", "--force", name)
 
 
-def local(text: str, ports: Ports, pods: Sequence[Served], holders: Sequence[Ports]) -> str:
+@contextmanager
+def fronted(text: str, folder: Path, pods: Sequence[Served], **settings: Any) -> Iterator[tuple[Served, Proxy]]:
+    """Run HAProxy and a front with these settings before it, as a proxy's pod has them, until the block ends."""
+    private = free_port()
+    with haproxy(text, folder, pods, front=private) as proxy:
+        settings = {"role": "front", "upstream": proxy.url, "private_port": private, **settings}
+        with serve("http://127.0.0.1:1", folder / "front.log", **settings) as front:
+            eventually(lambda: proxy.status("/readyz") == 200)
+            yield front, proxy
+
+
+def local(text: str, ports: Ports, pods: Sequence[Served], holders: Sequence[Ports], front: int = 0) -> str:
     """Return a configuration with servers and ports of this machine in place of those found by DNS."""
-    text = _servers(text, "pod", [(pod.port, pod.private_port) for pod in pods])
-    text = _servers(text, "proxy", [(holder.queue, holder.status) for holder in holders])
+    text = _servers(text, f"{GATEWAY_PORT} port", "pod", [(pod.port, pod.private_port) for pod in pods])
+    text = _servers(text, f"{GATEWAY_PRIVATE_PORT} port", "pod", [(pod.private_port, pod.private_port) for pod in pods])
+    text = _servers(text, f"{QUEUE_PORT} port", "proxy", [(holder.queue, holder.status) for holder in holders])
+    front_server = f"server front 127.0.0.1:{GATEWAY_PRIVATE_PORT} "
+    assert front_server in text
+    text = text.replace(front_server, f"server front 127.0.0.1:{front or 1} {'' if front else 'no-check '}")
     text = text.replace("    default-server init-addr none resolvers cluster resolve-prefer ipv4\n", "")
-    for port, own in ((PROXY_PORT, ports.clients), (QUEUE_PORT, ports.queue), (STATUS_PORT, ports.status)):
+    text = text.replace(f"bind 127.0.0.1:{PROXY_PORT}\n", f"bind 127.0.0.1:{ports.clients}\n")
+    for port, own in ((QUEUE_PORT, ports.queue), (STATUS_PORT, ports.status)):
         text = text.replace(f"bind :{port}\n", f"bind 127.0.0.1:{own}\n")
     return text
 
 
-def _servers(text: str, name: str, ports: Sequence[tuple[int, int]]) -> str:
+def _servers(text: str, found: str, name: str, ports: Sequence[tuple[int, int]]) -> str:
     def servers(template: re.Match[str]) -> str:
         return "\n".join(
             f"    server {name}{index} 127.0.0.1:{port} port {checked}{template[1]}"
             for index, (port, checked) in enumerate(ports, 1)
         )
 
-    return re.sub(rf"    server-template {name} \d+ \S+ port \d+(.*)", servers, text)
+    return re.sub(rf"    server-template {name} \d+ [^:]+:{found} \d+(.*)", servers, text)
 
 
 def _mount(text: str, folder: Path) -> list[str]:

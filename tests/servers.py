@@ -125,8 +125,9 @@ class Served:
 @contextmanager
 def serve(ollama: str, log: Path, **settings: Any) -> Iterator[Served]:
     """Run the gateway in front of `ollama` until the block ends; wait until it is ready."""
-    ports = dict(zip(("port", "private_port"), free_ports(2), strict=True))
-    values = {"model": MODEL, "ollama_host": ollama, **ports, **settings}
+    ports: dict[str, int] = dict(zip(("port", "private_port"), free_ports(2), strict=True))
+    ports |= {name: settings[name] for name in ports if name in settings}
+    values = {"model": MODEL, "ollama_host": ollama, **settings, **ports}
     environ = os.environ | {name.upper(): str(value) for name, value in values.items()}
     command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
     with log.open("wb") as out:

@@ -1,0 +1,79 @@
+"""`/engine/…`: what fronts ask of a model's pod, through HAProxy. Nobody else reaches it, so nothing is checked twice.
+
+The bodies and answers are Ollama's, without the model's name and how it is loaded: those are this pod's own, which
+keeps every request working while pods of two releases stand beside each other.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from service.admission import Priority
+from service.client import Client
+from service.errors import InvalidRequest
+from service.front import Pods
+from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
+from service.routing import ndjson, read_body, stream
+
+CHAT_FIELDS = ("messages", "tools", "format")
+EMBED_FIELDS = ("input", "dimensions")
+
+
+def back_blueprint(gateway: Gateway) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("back", __name__)
+
+    @blueprint.post(Pods.CHAT)
+    def chat() -> Response:
+        who, payload = front(), read_payload()
+        fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
+        answer = gateway.generate(who, fields, payload.get("options") or {})
+        return with_wait(stream(answer, lines(answer), ndjson), who)
+
+    @blueprint.post(Pods.EMBED)
+    def embed() -> Response:
+        who, payload = front(), read_payload()
+        fields = {name: payload[name] for name in EMBED_FIELDS if name in payload}
+        return with_wait(jsonify(gateway.embed(who, fields)), who)
+
+    return blueprint
+
+
+def front() -> Caller:
+    """Return who sends the current request: a front, for a caller whose key and priority it has checked."""
+    priority = Priority(request.headers.get("X-Priority", Priority.INTERACTIVE))
+    g.record.priority = priority
+    return Caller(Client(request.environ.get("gunicorn.socket")), g.record, priority)
+
+
+def read_payload() -> dict[str, Any]:
+    """Return the body of the current request; raises InvalidRequest where it isn't a JSON object."""
+    try:
+        payload = json.loads(read_body())
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise InvalidRequest("body: must be a JSON object")
+    return payload
+
+
+def with_wait(response: Response, who: Caller) -> Response:
+    """Tell the front how long its request has waited here, beside the time in HAProxy's queue."""
+    response.headers[QUEUED_HEADERS[-1]] = str(who.record.queued_ms or 0)
+    return response
+
+
+def lines(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Yield an answer as Ollama writes it: messages, and a last line with the figures."""
+    for message in answer:
+        yield {"message": message, "done": False}
+    record = answer.caller.record
+    yield {
+        "message": {"role": "assistant", "content": ""},
+        "done": True,
+        "done_reason": record.finish_reason,
+        "prompt_eval_count": record.prompt_tokens,
+        "eval_count": record.completion_tokens,
+    }

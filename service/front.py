@@ -1,0 +1,64 @@
+"""What a front has behind it in place of Ollama: HAProxy, and the pods that generate behind HAProxy's queue."""
+
+import logging
+import time
+from typing import Any
+
+from service.errors import EngineUnavailable, ServiceError
+from service.model_watch import ANSWER_TIMEOUT, ModelWatch
+from service.ollama import Ollama, with_tag
+from service.settings import Settings
+
+log = logging.getLogger("sluice")
+
+MODEL_PATH = "/model"  # on the private port: see service/private.py
+REFRESH = 5.0  # seconds between two looks at what the pods' model can do
+ALONE = 6.0  # seconds without any pod after which a new front serves all the same; HAProxy finds them in 5
+
+
+class Pods(Ollama):
+    """The pods' side of the API, as service/back.py has it: each adds its own model and how that is loaded."""
+
+    CHAT, EMBED = "/engine/chat", "/engine/embed"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, settings.upstream)
+
+    def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+        """Return a request body without the model's name and its options of loading."""
+        return {"options": options or {}, **fields}
+
+
+class PodsWatch(ModelWatch):
+    """Asks a pod through HAProxy what its model is and can do; `loaded` says that this front may be asked.
+
+    A release whose pods never get ready must not take the requests of the release before: a front waits for the
+    first pod with its own model, unless there are no pods at all.
+    """
+
+    def __init__(self, pods: Pods) -> None:
+        super().__init__(pods)
+        self._started = time.monotonic()
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Ask, unless the last answer is fresh."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        try:
+            model = self._call(MODEL_PATH, timeout=ANSWER_TIMEOUT)
+        except ServiceError as error:
+            self.capabilities = frozenset()
+            if error.code == EngineUnavailable.code and now > self._started + ALONE:
+                self._serve("without a pod")
+            return
+        if with_tag(str(model.get("model"))) == with_tag(self._ollama.model):
+            self.capabilities = frozenset(model.get("capabilities", ()))
+            self._serve("with a pod of its model")
+        self._next = now + REFRESH if self.loaded else 0.0
+
+    def _serve(self, how: str) -> None:
+        if not self.loaded:
+            self.loaded = True
+            log.info("the front serves, %s", how)

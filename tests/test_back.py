@@ -1,0 +1,122 @@
+"""The pod's side of a cluster, as fronts ask it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from service.gateway import Gateway
+from service.private import create_private_app
+from service.settings import Role
+from tests.servers import Served, fetch
+from tests.stand_in import MODEL, StandIn, eventually
+
+HELLO = {"messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 5, "seed": 7}}
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    app = make_app(role=Role.BACK, context_length=1024)
+    app.extensions["sluice"].watch.look()
+    return app
+
+
+def ask(client: FlaskClient, body: Any, path: str = "/engine/chat") -> Any:
+    """Return the whole answer, its stream at its end."""
+    reply = client.post(path, json=body)
+    assert reply.data
+    reply.close()
+    return reply
+
+
+def lines(reply: Any) -> list[Any]:
+    return [json.loads(line) for line in reply.data.splitlines()]
+
+
+def test_a_chat_is_streamed_as_ollama_writes_it(client: FlaskClient) -> None:
+    reply = ask(client, HELLO)
+    assert (reply.status_code, reply.content_type) == (200, "application/x-ndjson")
+    *pieces, last = lines(reply)
+    assert "".join(piece["message"]["content"] for piece in pieces) == "Hello, world"
+    assert not any(piece["done"] for piece in pieces)
+    figures = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3}
+    assert last == {"message": {"role": "assistant", "content": ""}, "done": True, **figures}
+
+
+def test_the_pod_says_itself_which_model_and_how_it_is_loaded(client: FlaskClient, stand_in: StandIn) -> None:
+    theirs = {"model": "other", "keep_alive": 0, "think": True, "truncate": True}
+    ask(client, {**HELLO, **theirs})
+    [sent] = stand_in.chats()
+    options = sent.pop("options")
+    assert options == {"num_ctx": 1024, "num_thread": 2, "num_predict": 5, "seed": 7}
+    ours = {"model": MODEL, "keep_alive": -1, "stream": True, "think": False, "truncate": False, "shift": False}
+    assert sent == {"messages": HELLO["messages"], **ours}
+
+
+def test_tools_and_format_go_on_to_ollama(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.message = {"tool_calls": [{"function": {"name": "now", "arguments": {}}}]}
+    wanted = {"tools": [{"type": "function", "function": {"name": "now"}}], "format": {"type": "object"}}
+    reply = ask(client, {**HELLO, **wanted})
+    assert lines(reply)[0]["message"]["tool_calls"] == stand_in.message["tool_calls"]
+    [sent] = stand_in.chats()
+    assert {name: sent[name] for name in wanted} == wanted
+
+
+def test_embeddings_are_ollamas_answer(client: FlaskClient) -> None:
+    reply = client.post("/engine/embed", json={"input": ["a", "b"]})
+    assert reply.json == {"embeddings": [[0.6, 0.8], [0.6, 0.8]], "prompt_eval_count": 3}
+
+
+def test_the_wait_in_the_pods_queue_is_told(client: FlaskClient) -> None:
+    for path, body in (("/engine/chat", HELLO), ("/engine/embed", {"input": ["a"]})):
+        assert 0 <= float(ask(client, body, path).headers["X-Queued-Ms"]) < 1000
+
+
+def test_a_fault_before_the_answer_is_a_status_and_a_later_one_a_line(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.error_at = 1
+    *_, last = lines(ask(client, HELLO))
+    assert last["error"]["code"] == "engine_failed"
+    stand_in.error = (500, "no")
+    reply = ask(client, HELLO)
+    assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
+    assert reply.headers["Retry-After"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages": '])
+def test_what_is_no_object_is_refused(client: FlaskClient, body: bytes) -> None:
+    for path in ("/engine/chat", "/engine/embed"):
+        reply = client.post(path, data=body)
+        assert (reply.status_code, reply.json["error"]["code"]) == (400, "invalid_request")
+
+
+def test_it_serves_nothing_to_callers(client: FlaskClient) -> None:
+    for path in ("/", "/v1/models", "/generate", "/v1/chat/completions"):
+        assert client.get(path).status_code == client.post(path, json={}).status_code == 404
+
+
+def test_the_private_port_tells_the_model_and_what_it_can_do(app: Flask) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    told = create_private_app(gateway).test_client().get("/model").json
+    assert told == {"model": MODEL, "capabilities": ["completion", "tools", "vision"]}
+
+
+def test_a_front_that_leaves_stops_the_model_and_frees_the_slot(
+    make_server: Callable[..., Served], stand_in: StandIn
+) -> None:
+    stand_in.hold_at = 0
+    served = make_server(role="back", slots=1)
+    sock = served.connect("/engine/chat", HELLO)
+    eventually(lambda: stand_in.running == 1)
+    sock.close()
+    eventually(lambda: stand_in.cancelled == 1)
+    eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+
+
+def test_its_log_line_has_the_fronts_request_id(make_server: Callable[..., Served], stand_in: StandIn) -> None:
+    served = make_server(role="back")
+    fetch(f"{served.url}/engine/chat", HELLO, {"X-Request-Id": "mine-1", "X-Priority": "batch"})
+    [line] = eventually(lambda: [line for line in served.lines() if line.get("request_id") == "mine-1"])
+    assert (line["path"], line["priority"], line["completion_tokens"]) == ("/engine/chat", "batch", 3)
