@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network
 
-# What the gateway's container may use: `make bench` has it at 64 MiB and far below one CPU at 50 requests/s.
+# What the gateway's containers may use: `make bench` has it at 64 MiB and far below one CPU at 50 requests/s.
 GATEWAY_CPUS = 0.5
 GATEWAY_MIB = 256
+GATEWAY_BASE_MIB = 128  # before the first request: a front's 90 MiB with its threads, and room for the allocator
+COPIES = 3  # of a request that is read and checked: as it came, parsed, and as it goes on
+KEPT_COPIES = 2  # of one that is under way: as it went out, and what it was made of
+THREAD_MIB = 0.25  # of a request under way: its thread and its connections
+# HAProxy without requests, and one of its streams: two buffers, one more to send it again, and what describes it.
+PROXY_MIB, PROXY_BASE_MIB = 256, 64
+BUFFER_BYTES = 32_768
+STREAM_MIB = (3 * BUFFER_BYTES + 8192) / 2**20
 # Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
 NODE_OVERHEAD_CPUS = 0.5
 NODE_OVERHEAD_MIB = 1024
@@ -98,10 +106,22 @@ class Stage:
     generation_timeout: int = 120
     proxy_timeout: int = 155  # HAProxy's for a pod that sends nothing
     idle_timeout: int = 190  # the load balancer's
-    client_timeout: int = 200  # what we ask clients to allow
+    client_timeout: int = 230  # what we ask clients to allow
+    head_timeout: int = 10  # for a request's head to come, and
+    body_timeout: int = 30  # for its body, before it takes anything from others
+    write_timeout: int = 30  # for a client to take what is left of its complete answer
     prestop: int = 15  # from SIGTERM until no request is accepted: endpoints must have spread by then
     grace_period: int = 180
     start_timeout: int = 600  # from a new pod, its node included, to its first token: longer, and its release failed
+
+    # What callers may send and hold, of each front
+    max_body_mib: int = 8
+    payload_mib: int = 2  # of a request as it goes on to a pod, its pictures made as small as the model sees them
+    max_connections: int = 4096
+    receive_mib: int = 64  # of requests that aren't whole, or not checked yet
+    send_mib: int = 64  # of answers that clients haven't taken yet
+    max_in_flight: int = 128  # requests that wait or are answered
+    front_mib: int = 1024
 
     # How many pods
     autoscaling: Autoscaling = Autoscaling.REQUESTS
@@ -134,6 +154,7 @@ class Stage:
     def __post_init__(self) -> None:
         self._check_ranges()
         self._check_deadlines()
+        self._check_bytes()
         self._check_replicas()
         self._check_network()
         if self.node is not None:
@@ -146,9 +167,20 @@ class Stage:
         return math.ceil(self.model.weights_mib + context) + OLLAMA_OVERHEAD_MIB
 
     @property
+    def back_in_flight(self) -> int:
+        """Return the requests that a pod may hold: while the queue moves, each proxy may fill the pod's slots."""
+        return self.slots * (1 + self.proxy_replicas)
+
+    @property
+    def back_mib(self) -> int:
+        """Return the memory limit of the gateway in a pod, where each request may be as large as a front sends them."""
+        requests = self.back_in_flight * (COPIES * self.payload_mib + 4 * THREAD_MIB)
+        return max(GATEWAY_MIB, math.ceil(GATEWAY_BASE_MIB + requests))
+
+    @property
     def pod_mib(self) -> int:
         """Return the memory limit of a pod's two containers together."""
-        return self.ollama_mib + GATEWAY_MIB
+        return self.ollama_mib + self.back_mib
 
     def _check_ranges(self) -> None:
         positive = (
@@ -160,6 +192,12 @@ class Stage:
             "generation_timeout",
             "prestop",
             "start_timeout",
+            "head_timeout",
+            "body_timeout",
+            "write_timeout",
+            "max_body_mib",
+            "payload_mib",
+            "max_in_flight",
         )
         for name in positive:
             self._need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
@@ -175,8 +213,33 @@ class Stage:
         self._need_less("queue_timeout + generation_timeout", inside, "proxy_timeout")
         self._need_less("queue_timeout + proxy_timeout", self.queue_timeout + self.proxy_timeout, "idle_timeout")
         self._need_less("idle_timeout", self.idle_timeout, "client_timeout")
+        upload = self.head_timeout + self.body_timeout
+        whole = "head_timeout + body_timeout + queue_timeout + proxy_timeout"
+        self._need_less(whole, upload + self.queue_timeout + self.proxy_timeout, "client_timeout")
         drain = f"prestop + queue_timeout + generation_timeout + {EXIT_MARGIN}"
         self._need_less(drain, self.prestop + inside + EXIT_MARGIN, "grace_period")
+
+    def _check_bytes(self) -> None:
+        """What may be held at once fits the memory of who holds it, so that no caller's requests end others'."""
+        body, receive, send = self.max_body_mib, self.receive_mib, self.send_mib
+        at_once, payload, connections = self.max_in_flight, self.payload_mib, self.max_connections
+        advice = "lower the first or raise the second"
+        self._need(2 * body <= receive, f"max_body_mib={body} must be at most half of receive_mib={receive}: {advice}")
+        self._need(at_once < connections, f"max_in_flight={at_once} must be less than max_connections={connections}")
+        requests = math.ceil(at_once * (KEPT_COPIES * payload + THREAD_MIB))
+        needed = GATEWAY_BASE_MIB + COPIES * receive + send + requests
+        self._need(
+            needed <= self.front_mib,
+            f"receive_mib={receive}, send_mib={send} and max_in_flight={at_once} requests of payload_mib={payload} "
+            f"need {needed} MiB of front_mib={self.front_mib}: lower one of them or raise front_mib",
+        )
+        streams = at_once * (1 + self.proxy_replicas)  # its own front's, and as the holder of the queue everybody's
+        needed = math.ceil(PROXY_BASE_MIB + streams * STREAM_MIB)
+        self._need(
+            needed <= PROXY_MIB,
+            f"max_in_flight={at_once} and proxy_replicas={self.proxy_replicas} need {needed} MiB of HAProxy's "
+            f"PROXY_MIB={PROXY_MIB}: lower one of them or raise PROXY_MIB",
+        )
 
     def _check_replicas(self) -> None:
         least = 0 if self.autoscaling is Autoscaling.REQUESTS else 1  # an HPA has no pods to measure at 0
@@ -239,7 +302,15 @@ LOCAL = Stage(
     generation_timeout=30,
     proxy_timeout=55,
     idle_timeout=80,
-    client_timeout=90,
+    client_timeout=95,
+    head_timeout=5,
+    body_timeout=10,
+    write_timeout=10,
+    payload_mib=1,
+    receive_mib=32,
+    send_mib=32,
+    max_in_flight=64,
+    front_mib=448,
     prestop=5,
     grace_period=70,
     start_timeout=60,
@@ -255,6 +326,8 @@ PROD = Stage(
     name="prod",
     slots=8,
     cpus=7,
+    max_in_flight=192,  # eighty slots, and as many as they are through with in half a minute
+    front_mib=1280,
     requests_per_replica=6,
     min_replicas=4,
     max_replicas=10,

@@ -3,11 +3,15 @@
 import json
 from typing import Any
 
+from cdk8s_manifests.names import PODS, PROXIES
+
 RATE = "[$__rate_interval]"
+# Fronts and pods have the same metrics: what callers see is the fronts', what is generated the pods'.
+OF_FRONTS, OF_PODS = f'{{service="{PROXIES}"}}', f'{{service="{PODS}"}}'
 
 
-def _quantile(share: int, histogram: str) -> str:
-    return f"histogram_quantile(0.{share}, sum by (le) (rate({histogram}_bucket{RATE})))"
+def _quantile(share: int, histogram: str, of: str) -> str:
+    return f"histogram_quantile(0.{share}, sum by (le) (rate({histogram}_bucket{of}{RATE})))"
 
 
 WIDTH, HEIGHT = 8, 7
@@ -16,46 +20,46 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: unit, legend: query
         "short",
         {
             "waiting": 'sum(haproxy_backend_current_queue{proxy="generate"})',
-            "served": "sum(sluice_requests_in_flight)",
-            "slots": "sum(sluice_slots)",
+            "served": f"sum(sluice_requests_in_flight{OF_PODS})",
+            "slots": f"sum(sluice_slots{OF_PODS})",
         },
     ),
-    "Answers by status": ("reqps", {"{{status}}": f"sum by (status) (rate(sluice_responses_total{RATE}))"}),
+    "Answers by status": ("reqps", {"{{status}}": f"sum by (status) (rate(sluice_responses_total{OF_FRONTS}{RATE}))"}),
     "Refused": (
         "reqps",
         {
-            "pod: {{reason}}": f"sum by (reason) (rate(sluice_requests_refused_total{RATE}))",
-            "proxy: {{code}}": "sum by (code) (rate(haproxy_backend_http_responses_total"
+            "{{service}}: {{reason}}": f"sum by (service, reason) (rate(sluice_requests_refused_total{RATE}))",
+            "HAProxy: {{code}}": "sum by (code) (rate(haproxy_backend_http_responses_total"
             f'{{code="5xx",proxy="generate"}}{RATE}))',
         },
     ),
     "Time to first token": (
         "s",
-        {f"p{share}": _quantile(share, "sluice_time_to_first_token_seconds") for share in (50, 95, 99)},
+        {f"p{share}": _quantile(share, "sluice_time_to_first_token_seconds", OF_FRONTS) for share in (50, 95, 99)},
     ),
     "Between two tokens": (
         "s",
-        {f"p{share}": _quantile(share, "sluice_inter_token_latency_seconds") for share in (50, 95)},
+        {f"p{share}": _quantile(share, "sluice_inter_token_latency_seconds", OF_FRONTS) for share in (50, 95)},
     ),
     "Wait in the queue": (
         "s",
         {
             "HAProxy, average of the last 1024": 'max(haproxy_backend_queue_time_average_seconds{proxy="generate"})',
-            "pod, p95": _quantile(95, "sluice_queue_wait_seconds"),
+            "pod, p95": _quantile(95, "sluice_queue_wait_seconds", OF_PODS),
         },
     ),
     "Tokens": (
         "short",
         {
-            "generated a second": f"sum(rate(sluice_completion_tokens_total{RATE}))",
-            "read a second": f"sum(rate(sluice_prompt_tokens_total{RATE}))",
+            "generated a second": f"sum(rate(sluice_completion_tokens_total{OF_PODS}{RATE}))",
+            "read a second": f"sum(rate(sluice_prompt_tokens_total{OF_PODS}{RATE}))",
         },
     ),
     "Pods with the model loaded": (
         "short",
-        {"loaded": "sum(sluice_model_loaded)", "all": "count(sluice_model_loaded)"},
+        {"loaded": f"sum(sluice_model_loaded{OF_PODS})", "all": f"count(sluice_model_loaded{OF_PODS})"},
     ),
-    "Requests whose client left": ("reqps", {"left": f"sum(rate(sluice_requests_cancelled_total{RATE}))"}),
+    "Requests whose client left": ("reqps", {"left": f"sum(rate(sluice_requests_cancelled_total{OF_FRONTS}{RATE}))"}),
 }
 
 

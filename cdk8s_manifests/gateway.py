@@ -1,4 +1,4 @@
-"""The gateway's pods: Ollama with the model as a sidecar, and the gateway in front of it."""
+"""The pods that generate: Ollama with the model as a sidecar, and the gateway in its role `back` before it."""
 
 import json
 
@@ -6,11 +6,12 @@ from cdk8s_plus_36 import k8s
 from constructs import Construct
 
 from cdk8s_manifests import pods
-from cdk8s_manifests.gateway_settings import FIRST_TOKEN, KEYS_FOLDER, gateway_settings, ollama_variables
+from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
 from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS
-from config import GATEWAY_CPUS, GATEWAY_MIB, Stage
+from config import GATEWAY_CPUS, Stage
 
 USER = 10001  # service/Dockerfile
+COMMAND = ["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
 MODELS = "/models"
 # Seconds a new pod must have been ready before an old one goes: HAProxy looks at it twice a second.
 SEEN_SECONDS = 2
@@ -25,7 +26,7 @@ class Gateway(Construct):
     def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, weights: str) -> None:
         super().__init__(scope, id_)
         self._stage, self._image, self._weights = stage, image, weights
-        settings = gateway_settings(stage)
+        settings = back_settings(stage)
         named = k8s.ObjectMeta(name=NAME)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
@@ -116,11 +117,10 @@ class Gateway(Construct):
 
     def _gateway(self) -> k8s.Container:
         requested = self._stage.requested_cpus or GATEWAY_CPUS
-        keys = k8s.VolumeMount(name="keys", mount_path=KEYS_FOLDER, read_only=True)
         return k8s.Container(
             name="gateway",
             image=self._image,
-            command=["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"],
+            command=COMMAND,
             env_from=[_settings()],
             ports=[
                 k8s.ContainerPort(name="http", container_port=GATEWAY_PORT),
@@ -129,21 +129,16 @@ class Gateway(Construct):
             startup_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=1, failures=60),
             readiness_probe=pods.probe("/readyz", GATEWAY_PRIVATE_PORT, period=1, failures=3),
             liveness_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=10, failures=3),
-            resources=pods.resources(cpu_request=min(requested, GATEWAY_CPUS), cpu_limit=1, mib=GATEWAY_MIB),
+            resources=pods.resources(cpu_request=min(requested, GATEWAY_CPUS), cpu_limit=1, mib=self._stage.back_mib),
             security_context=pods.container_security(),
-            volume_mounts=[keys] if self._stage.api_keys else None,
         )
 
     def _volumes(self) -> list[k8s.Volume]:
         weights = k8s.ImageVolumeSource(reference=self._weights, pull_policy="IfNotPresent")
-        volumes = [
+        return [
             k8s.Volume(name="weights", image=weights),
             k8s.Volume(name="tmp", empty_dir=k8s.EmptyDirVolumeSource(size_limit=k8s.Quantity.from_string("64Mi"))),
         ]
-        if self._stage.api_keys:
-            secret = k8s.SecretVolumeSource(secret_name=self._stage.api_keys)
-            volumes.append(k8s.Volume(name="keys", secret=secret))
-        return volumes
 
 
 def _settings() -> k8s.EnvFromSource:

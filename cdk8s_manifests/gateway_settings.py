@@ -1,34 +1,70 @@
-"""What a Stage says to the gateway and to Ollama, as environment variables."""
+"""What a Stage says to the gateway, in its two roles, and to Ollama, as environment variables."""
 
 from pathlib import Path
 
+from cdk8s_manifests.names import PROXY_PORT
 from config import Stage
 from launcher.ollama_process import ollama_environ
-from service.settings import Settings
+from service.settings import Role, Settings
 
 FIRST_TOKEN = Path(__file__).with_name("first_token.py")
 KEYS_FOLDER = "/etc/sluice"
+MIB = 2**20
 
 
-def gateway_settings(stage: Stage) -> dict[str, str]:
-    """Return the settings of service/settings.py that the Stage decides; the image and the defaults have the rest."""
+def back_settings(stage: Stage) -> dict[str, str]:
+    """Return the settings of service/settings.py for a pod that generates; image and defaults have the rest."""
     values: dict[str, object] = {
-        "MODEL": stage.model.name,
+        **_common(stage),
+        "ROLE": Role.BACK,
         "SLOTS": stage.slots,
         "THREADS": stage.cpus,
-        "CONTEXT_LENGTH": stage.context_length,
         # While the queue moves from one proxy to another, each of them may send as much as there are slots.
-        "MAX_QUEUE": stage.slots * stage.proxy_replicas,
+        "MAX_QUEUE": stage.back_in_flight - stage.slots,
+        # What comes was checked by a front, so that nothing is refused here for its size but what would be too much.
+        "MAX_BODY_BYTES": stage.payload_mib * MIB,
+        "RECEIVE_MIB": stage.back_in_flight * stage.payload_mib,
+    }
+    return _as_text(values)
+
+
+def front_settings(stage: Stage) -> dict[str, str]:
+    """Return the settings of a front, whose callers are everybody."""
+    values: dict[str, object] = {
+        **_common(stage),
+        "ROLE": Role.FRONT,
+        "UPSTREAM": f"http://127.0.0.1:{PROXY_PORT}",
+        "MAX_IN_FLIGHT": stage.max_in_flight,
+        "MAX_CONNECTIONS": stage.max_connections,
+        "MAX_BODY_BYTES": stage.max_body_mib * MIB,
+        "RECEIVE_MIB": stage.receive_mib,
+        "SEND_MIB": stage.send_mib,
+        "HEAD_TIMEOUT": stage.head_timeout,
+        "BODY_TIMEOUT": stage.body_timeout,
+        "WRITE_TIMEOUT": stage.write_timeout,
+        "KEEPALIVE": stage.client_timeout,  # longer than the load balancer keeps its connections to us
+        "QUOTA_SHARES": stage.proxy_replicas,
+    }
+    if stage.api_keys:
+        values["API_KEYS_FILE"] = f"{KEYS_FOLDER}/keys.toml"
+    return _as_text(values)
+
+
+def ollama_variables(stage: Stage) -> dict[str, str]:
+    """Return Ollama's own environment variables, which follow from the same settings."""
+    return ollama_environ(Settings.from_environ(back_settings(stage)), {})
+
+
+def _common(stage: Stage) -> dict[str, object]:
+    return {
+        "MODEL": stage.model.name,
+        "CONTEXT_LENGTH": stage.context_length,
         "QUEUE_TIMEOUT": stage.queue_timeout,
         "GENERATION_TIMEOUT": stage.generation_timeout,
         "MAX_TOKENS": stage.max_tokens,
         "PRESTOP": stage.prestop,
     }
-    if stage.api_keys:
-        values["API_KEYS_FILE"] = f"{KEYS_FOLDER}/keys.toml"
+
+
+def _as_text(values: dict[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
-
-
-def ollama_variables(stage: Stage) -> dict[str, str]:
-    """Return Ollama's own environment variables, which follow from the same settings."""
-    return ollama_environ(Settings.from_environ(gateway_settings(stage)), {})

@@ -15,32 +15,36 @@ from cdk8s_manifests.names import (
     STATUS_PORT,
     host,
 )
-from config import EXIT_MARGIN, Stage
+from config import BUFFER_BYTES, EXIT_MARGIN, Stage
 from service.admission import BATCH_SHARE
 from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError
-from service.settings import Settings
+from service.front import MODEL_PATH, Pods
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg")
 LUA = Path(__file__).with_name("await_pod.lua")
 FOLDER = "/usr/local/etc/haproxy"  # of both, in the container
-GENERATION_PATHS = ("/generate", "/v1/chat/completions", "/v1/embeddings")
-MAX_CLIENTS = 1000  # connections to one proxy, those that send nothing at present among them
-SPARE_CONNECTIONS = 200  # for probes, metrics and the checks of other proxies
+GENERATION_PATHS = (Pods.CHAT, Pods.EMBED)
+SPARE_CONNECTIONS = 64  # of a front, that it keeps or has just opened anew; and for probes and metrics
+SMALL_TIMEOUT = 10  # seconds for a request to come, of which a front or a proxy sends all at once
 
 
 def haproxy_cfg(stage: Stage) -> str:
     """Return the text of haproxy.cfg."""
+    clients = stage.max_in_flight + SPARE_CONNECTIONS
     values: dict[str, object] = {
         **_names(stage),
-        "max_clients": MAX_CLIENTS,
-        "max_queue": MAX_CLIENTS * stage.proxy_replicas,
-        "max_connections": MAX_CLIENTS * (1 + stage.proxy_replicas) + SPARE_CONNECTIONS,
+        "max_clients": clients,
+        "max_queue": clients * stage.proxy_replicas,
+        "max_status": SPARE_CONNECTIONS,
+        "max_connections": clients * (1 + stage.proxy_replicas) + SPARE_CONNECTIONS,
+        "buffer_bytes": BUFFER_BYTES,
         # While pods are replaced, old ones that still drain keep their places beside the new ones.
         "pods": 2 * stage.max_replicas,
         "proxies": 2 * stage.proxy_replicas,
         "slots": stage.slots,
         "batch_share": BATCH_SHARE,
         "generation_paths": " ".join(GENERATION_PATHS),
+        "model_path": MODEL_PATH,
         "request_id": "^[A-Za-z0-9._-]{1,128}$",
         "min_replicas": stage.min_replicas,
         "lua": f"{FOLDER}/{LUA.name}",
@@ -51,8 +55,13 @@ def haproxy_cfg(stage: Stage) -> str:
 
 
 def drain_seconds(stage: Stage) -> int:
-    """Return the longest that a proxy needs to end what it has accepted."""
-    return stage.prestop + stage.queue_timeout + stage.proxy_timeout
+    """Return the longest that a front needs to end what it has accepted."""
+    return stage.prestop + stage.head_timeout + stage.body_timeout + answer_seconds(stage) + stage.write_timeout
+
+
+def answer_seconds(stage: Stage) -> int:
+    """Return the longest that HAProxy has a request: in its queue, and with a pod."""
+    return stage.queue_timeout + stage.proxy_timeout
 
 
 def _names(stage: Stage) -> dict[str, object]:
@@ -70,14 +79,14 @@ def _names(stage: Stage) -> dict[str, object]:
 def _seconds(stage: Stage) -> dict[str, object]:
     return {
         "prestop": stage.prestop,
-        "drain": drain_seconds(stage) + EXIT_MARGIN // 2,
-        "stall": int(Settings.head_timeout),
+        "drain": stage.prestop + answer_seconds(stage) + EXIT_MARGIN // 2,
+        "small": SMALL_TIMEOUT,
         "idle": stage.idle_timeout,
         "keep_alive": stage.client_timeout,
         "queue": stage.queue_timeout,
         "queue_ms": stage.queue_timeout * 1000,
         "proxy": stage.proxy_timeout,
-        "holder": stage.queue_timeout + stage.proxy_timeout,
+        "holder": answer_seconds(stage),
     }
 
 
@@ -86,6 +95,7 @@ def _errors() -> dict[str, object]:
     later = "see Retry-After"
     errors = {
         "bad_request": _plain(HTTPStatus.BAD_REQUEST, "the request is malformed"),
+        "not_found": _plain(HTTPStatus.NOT_FOUND, "there is nothing here"),
         "request_timeout": _plain(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come"),
         "internal_error": ServiceError("an error of the server’s own"),
         "engine_failed": EngineFailed("the pod broke off", hint="the request can be sent again"),

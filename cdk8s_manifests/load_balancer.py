@@ -1,4 +1,4 @@
-"""The Service `sluice` in front of the proxies, and the load balancer of EKS Auto Mode in front of it."""
+"""The Service `sluice` in front of the fronts, and the load balancer of EKS Auto Mode in front of it."""
 
 import json
 
@@ -7,7 +7,7 @@ from constructs import Construct
 
 from cdk8s_manifests import pods
 from cdk8s_manifests.haproxy_cfg import drain_seconds
-from cdk8s_manifests.names import NAME, PROXY, PROXY_PORT, STATUS_PORT
+from cdk8s_manifests.names import GATEWAY_PORT, NAME, PROXY, STATUS_PORT
 from config import LoadBalancer, Stage
 
 HTTP, HTTPS = 80, 443
@@ -31,7 +31,7 @@ def entry(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None
 
 def _port(port: int) -> k8s.ServicePort:
     name = {HTTP: "http", HTTPS: "https"}[port]
-    return k8s.ServicePort(name=name, port=port, target_port=k8s.IntOrString.from_number(PROXY_PORT))
+    return k8s.ServicePort(name=name, port=port, target_port=k8s.IntOrString.from_number(GATEWAY_PORT))
 
 
 def _service(ports: list[k8s.ServicePort]) -> k8s.ServiceSpec:

@@ -26,14 +26,10 @@ def render(stage: Stage, *, image: str, weights: str, context: Context | None) -
     certificate = context.certificate_arn if context else ""
     app = App()
     chart = Chart(app, NAME, namespace=stage.namespace, labels={"app.kubernetes.io/part-of": NAME})
-    Gateway(
-        chart,
-        "gateway",
-        stage=stage,
-        image=_reference(stage, context, IMAGE_REPOSITORY, image),
-        weights=_reference(stage, context, WEIGHTS_REPOSITORY, weights),
-    )
-    Proxy(chart, "proxy", stage=stage)
+    gateway_image = _reference(stage, context, IMAGE_REPOSITORY, image)
+    weights_image = _reference(stage, context, WEIGHTS_REPOSITORY, weights)
+    Gateway(chart, "gateway", stage=stage, image=gateway_image, weights=weights_image)
+    Proxy(chart, "proxy", stage=stage, image=gateway_image)
     NetworkPolicies(chart, "network", stage=stage)
     autoscaler(chart, "autoscaler", stage=stage)
     entry(chart, "entry", stage=stage, certificate=certificate)

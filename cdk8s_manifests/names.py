@@ -1,12 +1,13 @@
 """Names and ports that several objects agree on."""
 
-NAME = "sluice"  # the gateway's Deployment, and the Service that clients use
+NAME = "sluice"  # the Deployment of the pods that generate, and the Service that clients use
 PROXY = "proxy"
-PODS, PROXIES = "pods", "proxies"  # headless Services: the addresses of the gateway's pods, and of HAProxy's
+FRONT = "front"  # the container that clients reach, beside HAProxy in a proxy's pod
+PODS, PROXIES = "pods", "proxies"  # headless Services: the addresses of the pods that generate, and of HAProxy's
 
-GATEWAY_PORT, GATEWAY_PRIVATE_PORT = 5000, 9090  # service/settings.py
+GATEWAY_PORT, GATEWAY_PRIVATE_PORT = 5000, 9090  # service/settings.py; of fronts and of pods that generate
 OLLAMA_PORT = 11434
-PROXY_PORT, QUEUE_PORT, STATUS_PORT = 8080, 8081, 8404  # clients; proxies among themselves; probes and metrics
+PROXY_PORT, QUEUE_PORT, STATUS_PORT = 8080, 8081, 8404  # the front beside it; other proxies; probes and metrics
 
 
 def host(service: str, namespace: str) -> str:

@@ -9,7 +9,6 @@ from cdk8s_manifests.names import (
     GATEWAY_PRIVATE_PORT,
     NAME,
     PROXY,
-    PROXY_PORT,
     QUEUE_PORT,
     STATUS_PORT,
 )
@@ -31,7 +30,7 @@ class NetworkPolicies(Construct):
         k8s.KubeNetworkPolicy(self, "proxy", metadata=k8s.ObjectMeta(name=PROXY), spec=self._proxy())
 
     def _gateway(self) -> k8s.NetworkPolicySpec:
-        """Proxies come in; nothing goes out, for model and keys are in the pod."""
+        """Proxies come in; nothing goes out, for the model is in the pod."""
         ingress = [_from([_pods(PROXY)], GATEWAY_PORT, GATEWAY_PRIVATE_PORT)]
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
@@ -41,11 +40,13 @@ class NetworkPolicies(Construct):
 
     def _proxy(self) -> k8s.NetworkPolicySpec:
         ingress = [
-            _from(self._clients(), PROXY_PORT, *self._health_check_ports()),
+            _from(self._clients(), GATEWAY_PORT, *self._health_check_ports()),
             _from([_pods(PROXY)], QUEUE_PORT, STATUS_PORT),
         ]
         if readers := self._metrics_readers():
             ingress.append(_from(readers, STATUS_PORT))
+        if self._stage.monitoring:
+            ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
         egress = [
             k8s.NetworkPolicyEgressRule(to=[_pods(NAME)], ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
             k8s.NetworkPolicyEgressRule(to=[_pods(PROXY)], ports=_ports(QUEUE_PORT, STATUS_PORT)),

@@ -1,29 +1,45 @@
-"""HAProxy: the one queue in front of the pods."""
+"""A proxy: the front, which callers reach, and HAProxy beside it, which has the one queue in front of the pods."""
+
+import json
 
 from cdk8s_plus_36 import k8s
 from constructs import Construct
 
 from cdk8s_manifests import pods
+from cdk8s_manifests.gateway import COMMAND, USER
+from cdk8s_manifests.gateway_settings import KEYS_FOLDER, front_settings
 from cdk8s_manifests.haproxy_cfg import FOLDER, LUA, drain_seconds, haproxy_cfg
-from cdk8s_manifests.names import PROXIES, PROXY, PROXY_PORT, QUEUE_PORT, STATUS_PORT
-from config import EXIT_MARGIN, Stage
+from cdk8s_manifests.names import (
+    FRONT,
+    GATEWAY_PORT,
+    GATEWAY_PRIVATE_PORT,
+    PROXIES,
+    PROXY,
+    QUEUE_PORT,
+    STATUS_PORT,
+)
+from config import EXIT_MARGIN, GATEWAY_CPUS, PROXY_MIB, Stage
 
-USER = 99  # haproxy, in the official image
-CPUS, MIB = 0.1, 256
+CPUS = 0.1
+START_SECONDS = 60  # of a proxy once there is a pod of its release: see service/front.py
 
 
 class Proxy(Construct):
-    """The Deployment, its configuration, the headless Service that proxies find each other by, and its budget."""
+    """The Deployment, its configurations, the headless Service that proxies find each other by, and its budget.
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+    image: full reference of the gateway's image, for the front.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str) -> None:
         super().__init__(scope, id_)
-        self._stage = stage
-        text = haproxy_cfg(stage)
+        self._stage, self._image = stage, image
+        settings, files = front_settings(stage), {"haproxy.cfg": haproxy_cfg(stage), LUA.name: LUA.read_text()}
         named = k8s.ObjectMeta(name=PROXY)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
-        files = {"haproxy.cfg": text, LUA.name: LUA.read_text()}
         k8s.KubeConfigMap(self, "config", metadata=named, data=files)
-        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment("".join(files.values())))
+        k8s.KubeConfigMap(self, "settings", metadata=k8s.ObjectMeta(name=FRONT), data=settings)
+        config = "".join(files.values()) + json.dumps(settings)
+        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(config))
         k8s.KubeService(self, "proxies", metadata=k8s.ObjectMeta(name=PROXIES), spec=self._addresses())
         k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(PROXY))
 
@@ -33,38 +49,71 @@ class Proxy(Construct):
             selector=pods.selector(PROXY),
             strategy=pods.rolling(),
             min_ready_seconds=5,  # until every proxy has found the new one, for it may hold the queue
+            progress_deadline_seconds=self._stage.start_timeout + START_SECONDS,
             revision_history_limit=3,
             template=k8s.PodTemplateSpec(metadata=pods.metadata(PROXY, rolled_by=config), spec=self._pod()),
         )
 
     def _addresses(self) -> k8s.ServiceSpec:
-        ports = [k8s.ServicePort(name="queue", port=QUEUE_PORT), k8s.ServicePort(name="status", port=STATUS_PORT)]
-        return k8s.ServiceSpec(cluster_ip="None", selector=pods.labels(PROXY), ports=ports)
+        ports = {"queue": QUEUE_PORT, "status": STATUS_PORT, "private": GATEWAY_PRIVATE_PORT}
+        return k8s.ServiceSpec(
+            cluster_ip="None",
+            selector=pods.labels(PROXY),
+            ports=[k8s.ServicePort(name=name, port=port) for name, port in ports.items()],
+        )
 
     def _pod(self) -> k8s.PodSpec:
+        """Return the pod. HAProxy is the sidecar: it is up before the front, and until the front's last answer is out.
+
+        Then HAProxy is still open for as long as it may be another front's: see haproxy.cfg.
+        """
+        volumes = [k8s.Volume(name="config", config_map=k8s.ConfigMapVolumeSource(name=PROXY))]
+        if self._stage.api_keys:
+            secret = k8s.SecretVolumeSource(secret_name=self._stage.api_keys)
+            volumes.append(k8s.Volume(name="keys", secret=secret))
         return k8s.PodSpec(
             service_account_name=PROXY,
             automount_service_account_token=False,
             enable_service_links=False,
             security_context=pods.pod_security(USER),
             topology_spread_constraints=pods.spread(PROXY),
-            termination_grace_period_seconds=drain_seconds(self._stage) + EXIT_MARGIN,
-            containers=[self._haproxy()],
-            volumes=[k8s.Volume(name="config", config_map=k8s.ConfigMapVolumeSource(name=PROXY))],
+            termination_grace_period_seconds=drain_seconds(self._stage) + self._stage.prestop + EXIT_MARGIN,
+            init_containers=[self._haproxy()],
+            containers=[self._front()],
+            volumes=volumes,
+        )
+
+    def _front(self) -> k8s.Container:
+        requested = self._stage.requested_cpus or GATEWAY_CPUS
+        keys = k8s.VolumeMount(name="keys", mount_path=KEYS_FOLDER, read_only=True)
+        ports = {"http": GATEWAY_PORT, "private": GATEWAY_PRIVATE_PORT}
+        return k8s.Container(
+            name=FRONT,
+            image=self._image,
+            command=COMMAND,
+            env_from=[k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=FRONT))],
+            ports=[k8s.ContainerPort(name=name, container_port=port) for name, port in ports.items()],
+            startup_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=1, failures=60),
+            readiness_probe=pods.probe("/readyz", GATEWAY_PRIVATE_PORT, period=1, failures=2),
+            liveness_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=10, failures=3),
+            resources=pods.resources(cpu_request=min(requested, GATEWAY_CPUS), cpu_limit=1, mib=self._stage.front_mib),
+            security_context=pods.container_security(),
+            volume_mounts=[keys] if self._stage.api_keys else None,
         )
 
     def _haproxy(self) -> k8s.Container:
-        ports = {"http": PROXY_PORT, "queue": QUEUE_PORT, "status": STATUS_PORT}
+        ports = {"queue": QUEUE_PORT, "status": STATUS_PORT}
         return k8s.Container(
             name="haproxy",
             image=self._stage.proxy_image,
             # Without a master process: Kubernetes starts it again, and sends it the image's stop signal, SIGUSR1.
             command=["haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg"],
+            restart_policy="Always",
             ports=[k8s.ContainerPort(name=name, container_port=port) for name, port in ports.items()],
             startup_probe=pods.probe("/healthz", STATUS_PORT, period=1, failures=30),
             readiness_probe=pods.probe("/readyz", STATUS_PORT, period=1, failures=2),
             liveness_probe=pods.probe("/healthz", STATUS_PORT, period=10, failures=3),
-            resources=pods.resources(cpu_request=CPUS, cpu_limit=1, mib=MIB),
+            resources=pods.resources(cpu_request=CPUS, cpu_limit=1, mib=PROXY_MIB),
             security_context=pods.container_security(),
             volume_mounts=[k8s.VolumeMount(name="config", mount_path=FOLDER, read_only=True)],
         )

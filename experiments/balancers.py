@@ -3,8 +3,9 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
@@ -12,9 +13,10 @@ from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS
 from config import Stage
 from demo.cluster import Object, apply, run
 from experiments.deploy import CONTAINER, MANAGER, POD, await_pods, namespace, service_url
+from service.settings import Role
 
 ENTRY = "entry"
-# Of the stage's manifests, what a gateway pod needs.
+# Of the stage's manifests, what a pod that generates needs.
 PARTS = ("serviceaccount", "configmap", "deployment", "horizontalpodautoscaler")
 QUEUE = 64  # of each pod, as service/settings.py has it where no HAProxy stands before it
 HAPROXY_USER = 99
@@ -80,16 +82,23 @@ def least_outstanding(stage: Stage, *, image: str, weights: str) -> Iterator[str
 
 @contextmanager
 def _gateways(stage: Stage, image: str, weights: str, entry: Sequence[Object]) -> Iterator[str]:
-    # The pods' own queue is as long as many proxies would need it.
-    alone = replace(stage, proxy_replicas=QUEUE // stage.slots)
-    files = render(alone, image=image, weights=weights, context=None)
+    files = render(stage, image=image, weights=weights, context=None)
     chosen = {f"{part}-{NAME}.yaml" for part in PARTS} | {f"service-{PODS}.yaml"}
+    settings = f"configmap-{NAME}.yaml"
     with namespace(stage.namespace), tempfile.TemporaryDirectory() as folder:
-        write({name: text for name, text in files.items() if name in chosen}, Path(folder))
+        parts = {name: text for name, text in files.items() if name in chosen}
+        write({**parts, settings: alone(files[settings])}, Path(folder))
         run("kubectl", "apply", "--server-side", "--namespace", stage.namespace, "--filename", folder)
         apply([_placed(each, stage.namespace) for each in entry], MANAGER)
         await_pods(stage.namespace, NAME, stage.min_replicas)
         yield service_url(stage.namespace, ENTRY)
+
+
+def alone(settings: str) -> str:
+    """Return a pod's settings for one without proxies: it does all itself, and its own queue is a long one."""
+    config = yaml.safe_load(settings)
+    config["data"] |= {"ROLE": str(Role.ALL), "MAX_QUEUE": str(QUEUE)}
+    return str(yaml.safe_dump(config))
 
 
 def _placed(made: Object, name: str) -> Object:

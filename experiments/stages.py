@@ -37,7 +37,7 @@ def experiment_stage(namespace: str, *, replicas: int, scale: float = 1) -> Stag
         "generation_timeout": generation,
         "proxy_timeout": queue + generation + 1,
         "idle_timeout": 2 * queue + generation + 2,
-        "client_timeout": 2 * queue + generation + 3,
+        "client_timeout": LOCAL.head_timeout + LOCAL.body_timeout + 2 * queue + generation + 3,
         "grace_period": LOCAL.prestop + queue + generation + 11,
     }
     return StandInStage(**{**vars(LOCAL), **changes})

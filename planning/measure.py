@@ -18,13 +18,15 @@ from config import LOCAL, Autoscaling
 from planning.simulation import Outcome, System
 from planning.speeds import Speeds
 from planning.workload import Trace
-from tests.proxies import Proxy, haproxy
+from service.settings import Role
+from tests.proxies import Proxy, fronted
 from tests.servers import Served, free_port, serve
 from tests.stand_in import eventually
 
 TOKENS = 120  # of an answer by which speeds are measured
 LONG_PROMPT = 400  # words
 MAX_QUEUE = 250  # requests; the gateway has four threads for each
+MAX_IN_FLIGHT = 500  # requests; HAProxy is what refuses
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ def engine(speeds: Speeds, slots: int) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(speeds: Speeds, slots: int, queue_timeout: float) -> Iterator[Served]:
+def gateway(speeds: Speeds, slots: int, queue_timeout: float, role: Role = Role.ALL) -> Iterator[Served]:
     """Run a gateway over an engine of its own."""
     with engine(speeds, slots) as ollama:
         log = systems.scratch() / f"gateway-{free_port()}.log"
-        with serve(ollama, log, slots=slots, max_queue=MAX_QUEUE, queue_timeout=queue_timeout) as served:
+        settings = {"role": role, "slots": slots, "max_queue": MAX_QUEUE, "queue_timeout": queue_timeout}
+        with serve(ollama, log, **settings) as served:
             yield served
 
 
@@ -59,7 +62,8 @@ def gateway(speeds: Speeds, slots: int, queue_timeout: float) -> Iterator[Served
 def running(system: System) -> Iterator[Target]:
     """Run one gateway, or as many as the system has replicas behind HAProxy with the stages' configuration."""
     with ExitStack() as stack:
-        start = (gateway(system.speeds, system.slots, system.queue_timeout) for _ in range(system.replicas))
+        role = Role.ALL if system.replicas == 1 else Role.BACK
+        start = (gateway(system.speeds, system.slots, system.queue_timeout, role) for _ in range(system.replicas))
         pods = [stack.enter_context(pod) for pod in start]
         if system.replicas == 1:
             yield Target(pods[0].url)
@@ -73,10 +77,13 @@ def running(system: System) -> Iterator[Target]:
             queue_timeout=int(system.queue_timeout),
             min_replicas=system.replicas,
             max_replicas=system.replicas,
+            max_in_flight=MAX_IN_FLIGHT,
+            front_mib=4096,
         )
-        proxy = stack.enter_context(haproxy(haproxy_cfg(stage), Path(folder), pods))
+        times = {"queue_timeout": system.queue_timeout, "max_in_flight": MAX_IN_FLIGHT}
+        front, proxy = stack.enter_context(fronted(haproxy_cfg(stage), Path(folder), pods, **times))
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="generate"}') == system.replicas)
-        yield Target(proxy.url, proxy)
+        yield Target(front.url, proxy)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 
-from cdk8s_manifests.haproxy_cfg import MAX_CLIENTS
 from cost.estimate import estimate
 from loadtest.document import markdown_table
 from planning.options import Asked, Candidate
@@ -117,12 +116,12 @@ def _notes(asked: Asked, rows: list[Row]) -> list[str]:
         f"In brackets: 95 % intervals over {RUNS} simulated runs, and the fewest and the most replicas that one of "
         "them needed. Cost is the whole stage's, as `make cost` counts it, with all replicas all the time.",
     ]
-    places = MAX_CLIENTS * rows[0].candidate.stage.proxy_replicas
+    stage = rows[0].candidate.stage
+    places = stage.max_in_flight * stage.proxy_replicas
     most = max(row.answer.forecast.most_at_once for row in rows)
     if most > places:
         notes += [
             "",
-            f"**{most:,} requests at once are more than HAProxy holds, {places:,}**: raise MAX_CLIENTS in "
-            "cdk8s_manifests/haproxy_cfg.py or proxy_replicas with it.",
+            f"**{most:,} requests at once are more than the fronts take, {places:,}**: raise max_in_flight with it.",
         ]
     return notes

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import DEV, EXIT_MARGIN, LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage, find_stage
+from config import (
+    BUFFER_BYTES,
+    DEV,
+    EXIT_MARGIN,
+    LOCAL,
+    PROD,
+    PROXY_MIB,
+    STAGES,
+    Autoscaling,
+    ConfigError,
+    Stage,
+    find_stage,
+)
 from service.settings import Settings
 
 SECONDS = st.integers(1, 400)
@@ -25,7 +37,9 @@ TIMES = (
 def agree(queue: int, generation: int, proxy: int, idle: int, client: int, prestop: int, grace: int) -> bool:
     """Say whether an answer, or the drain's last one, can come before the one who waits for it gives up."""
     longest_in_pod = queue + generation
-    return longest_in_pod < proxy and queue + proxy < idle < client and prestop + longest_in_pod + EXIT_MARGIN < grace
+    upload = DEV.head_timeout + DEV.body_timeout
+    in_time = longest_in_pod < proxy and queue + proxy < idle < client and upload + queue + proxy < client
+    return in_time and prestop + longest_in_pod + EXIT_MARGIN < grace
 
 
 @given(times=st.tuples(*[SECONDS] * len(TIMES)))
@@ -51,7 +65,7 @@ def test_any_queue_and_generation_have_deadlines_around_them_that_agree(
         generation_timeout=generation,
         proxy_timeout=proxy,
         idle_timeout=idle,
-        client_timeout=idle + slack[2],
+        client_timeout=idle + DEV.head_timeout + DEV.body_timeout + slack[2],
         grace_period=DEV.prestop + queue + generation + EXIT_MARGIN + slack[3],
     )
     assert stage.client_timeout - stage.queue_timeout > queue + generation
@@ -77,6 +91,13 @@ def test_the_memory_limit_holds_weights_and_the_context_of_every_slot(slots: int
         ({"max_tokens": 2048}, ["max_tokens = 2048", "context_length=2048", "lower max_tokens, or raise"]),
         ({"proxy_timeout": 150}, ["queue_timeout + generation_timeout = 150", "proxy_timeout=150", "raise proxy"]),
         ({"grace_period": 170}, ["prestop", "grace_period=170", "raise grace_period"]),
+        ({"body_timeout": 40}, ["head_timeout + body_timeout", "client_timeout=230", "lower head_timeout or body"]),
+        ({"max_body_mib": 33}, ["max_body_mib=33", "receive_mib=64", "lower the first or raise the second"]),
+        ({"receive_mib": 256}, ["receive_mib=256", "front_mib=1024", "raise front_mib"]),
+        ({"max_in_flight": 300}, ["max_in_flight=300", "payload_mib=2", "front_mib=1024", "lower one of them"]),
+        ({"max_in_flight": 4096, "payload_mib": 1, "front_mib": 9999}, ["max_in_flight=4096", "max_connections=4096"]),
+        ({"max_in_flight": 900, "front_mib": 9999}, ["max_in_flight=900", "proxy_replicas=2", "PROXY_MIB=256"]),
+        ({"proxy_replicas": 14, "front_mib": 9999}, ["proxy_replicas=14", "PROXY_MIB=256", "lower one of them"]),
         ({"min_replicas": 5}, ["min_replicas=5", "max_replicas=4", "raise the second"]),
         ({"min_replicas": 0, "autoscaling": Autoscaling.CPU}, ["min_replicas=0", "autoscaling=cpu"]),
         ({"requests_per_replica": 5}, ["requests_per_replica=5", "slots=4"]),
@@ -121,3 +142,18 @@ def test_what_is_kept_and_protected_differs_by_stage() -> None:
     assert (PROD.deletion_protection, PROD.keep_data) == (True, True)
     assert (DEV.deletion_protection, DEV.keep_data) == (False, False)
     assert LOCAL.node is None
+
+
+@given(
+    at_once=st.integers(1, 2000), payload=st.integers(1, 16), receive=st.integers(16, 512), front=st.integers(1, 4096)
+)
+def test_a_front_and_haproxy_have_memory_for_all_that_they_may_hold(
+    at_once: int, payload: int, receive: int, front: int
+) -> None:
+    try:
+        stage = replace(DEV, max_in_flight=at_once, payload_mib=payload, receive_mib=receive, front_mib=front)
+    except ConfigError as error:
+        assert "MiB" in str(error)
+        return
+    assert stage.receive_mib + stage.send_mib + at_once * payload < front
+    assert at_once * (1 + stage.proxy_replicas) * 2 * BUFFER_BYTES < PROXY_MIB * 2**20

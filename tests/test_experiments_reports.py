@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdk8s_manifests.gateway_settings import gateway_settings
+from cdk8s_manifests.gateway_settings import back_settings
 from config import LOCAL, Stage
 from experiments import comparison_report, pages
 from experiments.__main__ import COMMANDS, main
@@ -133,7 +133,7 @@ def test_the_stage_differs_from_local_in_what_it_says_and_its_deadlines_fit_the_
     assert isinstance(stage, Stage)
     assert stage.generation_timeout > LONGEST * SECONDS
     assert stage.queue_timeout + LONGEST * SECONDS < 92  # a client waits 90 s
-    assert gateway_settings(stage)["SLOTS"] == "1"
+    assert back_settings(stage)["SLOTS"] == "1"
     same = {"registry", "proxy_image", "load_balancer", "proxy_replicas", "prestop", "cpus", "autoscaling"}
     assert same < {field.name for field in fields(Stage) if getattr(stage, field.name) == getattr(LOCAL, field.name)}
 

@@ -16,17 +16,17 @@ from typing import Any
 
 import psutil
 import pytest
-from flask import Flask
 
 from cdk8s_manifests.autoscaling import WORK
 from cdk8s_manifests.dashboard import dashboard
 from cdk8s_manifests.haproxy_cfg import GENERATION_PATHS, haproxy_cfg
 from config import LOCAL, STAGES, Autoscaling, Stage
-from service.settings import Settings
+from service import create_app
+from service.settings import Role, Settings
 from tests.proxies import Ports, Proxy, check, haproxy
 from tests.rendered import container, find
 from tests.servers import Reply, Served, fetch, serve
-from tests.stand_in import StandIn, eventually
+from tests.stand_in import MODEL, StandIn, eventually
 
 SCALED = replace(LOCAL, autoscaling=Autoscaling.REQUESTS)
 ONE_SLOT = replace(SCALED, slots=1, requests_per_replica=1, queue_timeout=5, prestop=1)
@@ -45,16 +45,11 @@ def run(tmp_path: Path) -> Iterator[Run]:
             *pods: Served,
             ports: Ports | None = None,
             holders: tuple[Ports, ...] = (),
-            patience: int = 0,
             **changes: Any,
         ) -> Proxy:
             folder = tmp_path / f"haproxy-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
             text = haproxy_cfg(replace(ONE_SLOT, **changes))
-            if patience:
-                text = text.replace(
-                    f"timeout http-request {Settings.head_timeout:.0f}s", f"timeout http-request {patience}s"
-                )
             return stack.enter_context(haproxy(text, folder, pods, ports, holders))
 
         yield start
@@ -67,9 +62,14 @@ def post() -> Iterator[Post]:
 
         def send(proxy: Proxy, prompt: str = "x", priority: str = "interactive", **body: Any) -> Future[Reply]:
             headers = {"X-Priority": priority}
-            return pool.submit(fetch, f"{proxy.url}/generate", {"prompt": prompt, **body}, headers)
+            return pool.submit(fetch, f"{proxy.url}/engine/chat", chat(prompt, **body), headers)
 
         yield send
+
+
+def chat(prompt: str = "x", **body: Any) -> dict[str, Any]:
+    """Return a request as a front sends it."""
+    return {"messages": [{"role": "user", "content": prompt}], **body}
 
 
 def code(reply: Reply) -> Any:
@@ -78,10 +78,10 @@ def code(reply: Reply) -> Any:
     return error["code"]
 
 
-def ask(proxy: Proxy, body: bytes = b'{"prompt": "x"}') -> socket.socket:
-    """Send a request of which all but `body` has come, and return its connection."""
+def ask(proxy: Proxy) -> socket.socket:
+    """Send a request and return its connection."""
     sock = socket.create_connection(("127.0.0.1", proxy.ports.clients), timeout=10)
-    sock.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n" + body)
+    sock.sendall(b'POST /engine/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"messages":[]}')
     return sock
 
 
@@ -134,16 +134,16 @@ def test_each_deadline_of_haproxy_outlives_the_one_inside_it() -> None:
         assert int(keep_alive[1]) > stage.idle_timeout
 
 
-def test_it_queues_just_what_generates(app: Flask) -> None:
-    posts = {rule.rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
-    assert posts == set(GENERATION_PATHS)
+def test_it_queues_just_what_generates() -> None:
+    rules = create_app(Settings(role=Role.BACK)).url_map.iter_rules()
+    assert {rule.rule for rule in rules} == set(GENERATION_PATHS)
 
 
 def test_pods_together_run_as_many_as_they_have_slots(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
     stand_in.hold_at = 0
-    proxy = run(make_server(slots=2), make_server(slots=2), slots=2, requests_per_replica=2)
+    proxy = run(make_server(role="back", slots=2), make_server(role="back", slots=2), slots=2, requests_per_replica=2)
     replies = [post(proxy) for _ in range(7)]
     eventually(lambda: (proxy.waiting, stand_in.running) == (3, 4))
     assert proxy.metric(WORK) == 7  # what the autoscaler reads
@@ -154,7 +154,7 @@ def test_pods_together_run_as_many_as_they_have_slots(
 def test_interactive_requests_go_first_and_one_batch_request_in_four_with_them(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(slots=1))
+    proxy = run(make_server(role="back", slots=1))
     hold_the_slot(stand_in, proxy, post)
     replies = queue(proxy, post, *"abcd", priority="batch") + queue(proxy, post, *"vwxyz")
     stand_in.release()
@@ -163,23 +163,62 @@ def test_interactive_requests_go_first_and_one_batch_request_in_four_with_them(
     assert order == ["first", "d", *"vwxyz", *"abc"]
 
 
-def test_the_page_and_lists_do_not_wait_behind_generations(
+def test_what_the_model_can_do_is_told_while_all_slots_are_taken(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(slots=1))
+    proxy = run(make_server(role="back", slots=1))
     first = hold_the_slot(stand_in, proxy, post)
     replies = queue(proxy, post, "a")
-    assert fetch(f"{proxy.url}/").status == 200
-    assert fetch(f"{proxy.url}/v1/models").status == 200
-    assert fetch(f"{proxy.url}/generate").status == 405
+    told = fetch(f"{proxy.url}/model")
+    assert told.json() == {"model": MODEL, "capabilities": ["completion", "tools", "vision"]}
     stand_in.release()
     assert {reply.result().status for reply in [first, *replies]} == {200}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", b"{}"),
+        ("/engine/%63hat", b"{}"),
+        ("//engine/chat", b"{}"),
+        ("/engine/../engine/chat", b"{}"),
+        ("/engine/chat/", b"{}"),
+        ("/engine/chat", None),
+        ("/model", b"{}"),
+        ("/readyz", None),
+        ("/", None),
+    ],
+)
+def test_it_carries_what_fronts_ask_for_and_nothing_else(
+    make_server: Make, run: Run, path: str, body: bytes | None
+) -> None:
+    served = make_server(role="back")
+    proxy = run(served)
+    reply = fetch(f"{proxy.url}{path}", body)
+    assert (reply.status, code(reply)) == (404, "not_found")
+    assert not [line for line in served.lines() if line["message"] == "request"]
+
+
+def test_nobody_but_the_front_beside_it_reaches_its_first_door() -> None:
+    for stage in STAGES.values():
+        binds = re.findall(r"frontend (\w+)\n    bind (\S+)", haproxy_cfg(stage))
+        assert dict(binds) == {"clients": "127.0.0.1:8080", "queue": ":8081", "status": ":8404"}
+
+
+@pytest.mark.parametrize("port", ["clients", "queue", "status"])
+def test_no_port_speaks_http_2(make_server: Make, run: Run, port: str) -> None:
+    proxy = run(make_server(role="back"))
+    with socket.create_connection(("127.0.0.1", getattr(proxy.ports, port)), timeout=10) as sock:
+        settings = b"\0\0\0\x04\0\0\0\0\0"
+        sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        said = sock.recv(1024)
+    assert said.startswith(b"HTTP/1.1 400 "), said
 
 
 def test_a_wait_that_gets_too_long_is_a_503_that_says_when_to_come_back(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(slots=1), queue_timeout=1)
+    proxy = run(make_server(role="back", slots=1), queue_timeout=1)
     first = hold_the_slot(stand_in, proxy, post)
     reply = post(proxy).result()
     assert (reply.status, code(reply)) == (503, "saturated")
@@ -198,7 +237,7 @@ def learn_the_pace(stand_in: StandIn, proxy: Proxy, post: Post, seconds: float) 
 def test_a_wait_that_would_be_too_long_is_refused_at_once_with_that_wait(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(slots=1), queue_timeout=3)
+    proxy = run(make_server(role="back", slots=1), queue_timeout=3)
     learn_the_pace(stand_in, proxy, post, 0.5)
     stand_in.first_delay = 0.0
     first = hold_the_slot(stand_in, proxy, post)
@@ -222,7 +261,7 @@ def test_a_wait_that_would_be_too_long_is_refused_at_once_with_that_wait(
 def test_interactive_requests_are_not_refused_for_a_queue_of_batch_requests(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(slots=1), queue_timeout=3)
+    proxy = run(make_server(role="back", slots=1), queue_timeout=3)
     learn_the_pace(stand_in, proxy, post, 0.5)
     stand_in.first_delay = 0.0
     hold_the_slot(stand_in, proxy, post)
@@ -235,7 +274,7 @@ def test_interactive_requests_are_not_refused_for_a_queue_of_batch_requests(
 
 def test_a_slow_past_never_closes_an_empty_queue(make_server: Make, stand_in: StandIn, run: Run, post: Post) -> None:
     stand_in.hold_at = 0
-    pods = [make_server(slots=1), make_server(slots=1)]
+    pods = [make_server(role="back", slots=1), make_server(role="back", slots=1)]
     proxy = run(*pods, queue_timeout=2)
     busy = [post(proxy), post(proxy)]
     eventually(lambda: stand_in.running == 2)
@@ -253,7 +292,7 @@ def test_a_pod_that_dies_before_its_answer_is_replaced_by_another(
     make_server: Make, stand_in: StandIn, run: Run, post: Post, tmp_path: Path
 ) -> None:
     stand_in.hold_at = 0
-    pods = [make_server(slots=1), make_server(slots=1)]
+    pods = [make_server(role="back", slots=1), make_server(role="back", slots=1)]
     proxy = run(*pods)
     replies = [post(proxy), post(proxy)]
     eventually(lambda: stand_in.running == 2)
@@ -267,8 +306,8 @@ def test_a_pod_without_its_model_server_is_passed_over_also_while_all_others_are
     make_server: Make, stand_in: StandIn, run: Run, post: Post, tmp_path: Path
 ) -> None:
     other = StandIn().start()
-    with serve(other.url, tmp_path / "other", slots=1) as broken:
-        proxy = run(broken, make_server(slots=1))
+    with serve(other.url, tmp_path / "other", role="back", slots=1) as broken:
+        proxy = run(broken, make_server(role="back", slots=1))
         other.stop()
         assert [post(proxy).result().status for _ in range(4)] == [200] * 4  # well before the checks have seen it
         hold_the_slot(stand_in, proxy, post)
@@ -281,7 +320,7 @@ def test_a_pod_that_drains_finishes_its_streams_and_gets_no_more(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
     stand_in.token_delay = 0.5
-    pods = [make_server(slots=1, prestop=3), make_server(slots=1)]
+    pods = [make_server(role="back", slots=1, prestop=3), make_server(role="back", slots=1)]
     proxy = run(*pods)
     streams = [post(proxy, stream=True), post(proxy, stream=True)]
     eventually(lambda: stand_in.running == 2)
@@ -299,7 +338,7 @@ def test_a_client_that_leaves_gives_up_its_place_and_its_generation(
     make_server: Make, stand_in: StandIn, run: Run
 ) -> None:
     stand_in.hold_at = 0
-    proxy = run(make_server(slots=1))
+    proxy = run(make_server(role="back", slots=1))
     first = ask(proxy)
     eventually(lambda: stand_in.running == 1)
     second = ask(proxy)
@@ -313,54 +352,57 @@ def test_a_client_that_leaves_gives_up_its_place_and_its_generation(
 
 def test_each_token_comes_when_it_is_generated(make_server: Make, stand_in: StandIn, run: Run) -> None:
     stand_in.tokens, stand_in.token_delay = ["word "] * 40, 0.02
-    proxy = run(make_server())
+    proxy = run(make_server(role="back"))
     connection = HTTPConnection("127.0.0.1", proxy.ports.clients)
-    connection.request("POST", "/generate", json.dumps({"prompt": "x", "stream": True}))
+    connection.request("POST", "/engine/chat", json.dumps(chat()))
     response = connection.getresponse()
-    times = [time.monotonic() for _ in response]
+    times = [time.monotonic() for _ in response][:-1]  # the last two lines come together
     connection.close()
     gaps = [after - before for before, after in pairwise(times)]
     assert len(gaps) == 40
     assert median(gaps) > 0.01  # in bursts most would come together
 
 
-def test_a_body_larger_than_haproxys_buffer_reaches_the_gateway(make_server: Make, run: Run) -> None:
-    proxy = run(make_server())
-    reply = fetch(f"{proxy.url}/generate", {"prompt": "x" * 1_000_000})
-    assert (reply.status, code(reply)) == (413, "prompt_too_long")
+def test_a_request_larger_than_haproxys_buffer_reaches_the_pod(make_server: Make, stand_in: StandIn, run: Run) -> None:
+    proxy = run(make_server(role="back"))
+    assert fetch(f"{proxy.url}/engine/chat", chat("x" * 1_000_000)).status == 200
+    [sent] = stand_in.chats()
+    assert len(sent["messages"][0]["content"]) == 1_000_000
+
+
+def test_the_wait_in_the_queue_is_told_with_the_answer(
+    make_server: Make, stand_in: StandIn, run: Run, post: Post
+) -> None:
+    proxy = run(make_server(role="back", slots=1))
+    first = hold_the_slot(stand_in, proxy, post)
+    [reply] = queue(proxy, post, "a")
+    eventually(lambda: proxy.metric('haproxy_backend_current_queue{proxy="generate"}') == 1)
+    time.sleep(0.3)
+    stand_in.release()
+    waits = [float(each.result().headers["x-proxy-queued-ms"]) for each in (first, reply)]
+    assert waits[0] < 50
+    assert 300 <= waits[1] < 5000
 
 
 def test_a_request_keeps_its_id_through_the_queue(make_server: Make, run: Run) -> None:
-    served = make_server()
+    served = make_server(role="back")
     proxy = run(served)
-    reply = fetch(f"{proxy.url}/generate", {"prompt": "x"}, {"X-Request-Id": "mine-1"})
+    reply = fetch(f"{proxy.url}/engine/chat", chat(), {"X-Request-Id": "mine-1"})
     assert reply.headers["x-request-id"] == "mine-1"
     eventually(lambda: any(line.get("request_id") == "mine-1" for line in served.lines()))
     for bad in ("a b", "x" * 129):
-        given = fetch(f"{proxy.url}/generate", {"prompt": "x"}, {"X-Request-Id": bad}).headers["x-request-id"]
+        given = fetch(f"{proxy.url}/engine/chat", chat(), {"X-Request-Id": bad}).headers["x-request-id"]
         assert re.fullmatch("[0-9a-f-]{36}", given)
 
 
 def test_the_log_has_one_line_a_request_without_prompt_or_key(make_server: Make, run: Run) -> None:
-    proxy = run(make_server())
+    proxy = run(make_server(role="back"))
     headers = {"Authorization": "Bearer secret", "X-Request-Id": "mine-1"}
-    fetch(f"{proxy.url}/generate?key=secret", {"prompt": "secret"}, headers)
-    fetch(f"{proxy.url}/v1/models", headers=headers)
-    lines = eventually(lambda: len(proxy.log()) == 2 and proxy.log())
-    assert [(line["request_id"], line["method"], line["path"], line["status"]) for line in lines] == [
-        ("mine-1", "POST", "/generate", 200),
-        ("mine-1", "GET", "/v1/models", 200),
-    ]
-    assert "secret" not in json.dumps(lines)
-
-
-def test_a_body_that_never_ends_is_a_json_error_too(make_server: Make, run: Run) -> None:
-    proxy = run(make_server(), patience=1)
-    with ask(proxy, b"{") as sock:
-        response = HTTPResponse(sock)
-        response.begin()
-        assert response.status == 408
-        assert json.load(response)["error"]["code"] == "request_timeout"
+    fetch(f"{proxy.url}/model", headers=headers)
+    fetch(f"{proxy.url}/engine/chat?key=secret", chat("secret"), headers)
+    [line] = eventually(proxy.log)
+    assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/engine/chat", 200)
+    assert "secret" not in json.dumps(line)
 
 
 def test_without_a_pod_the_answer_comes_at_once(run: Run, post: Post) -> None:
@@ -384,7 +426,7 @@ def test_with_a_minimum_of_no_pods_a_request_is_held_for_the_autoscaler_to_see(r
 def test_a_request_that_is_held_is_answered_as_soon_as_there_is_a_pod(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    proxy = run(make_server(), min_replicas=0, queue_timeout=20)
+    proxy = run(make_server(role="back"), min_replicas=0, queue_timeout=20)
     stand_in.error, stand_in.loaded = (500, "no model"), False
     eventually(lambda: proxy.metric(UP) == 0)
     reply = post(proxy)
@@ -402,7 +444,7 @@ def test_the_proxys_pod_has_the_file_that_its_configuration_loads() -> None:
 
 
 def test_a_request_is_held_for_a_pod_that_is_known_and_not_ready(make_server: Make, run: Run, post: Post) -> None:
-    pod = make_server()
+    pod = make_server(role="back")
     crash(pod)
     proxy = run(pod, min_replicas=0, queue_timeout=3)
     assert code(post(proxy).result()) == "engine_unavailable"  # not what a connection that failed would say
@@ -411,7 +453,7 @@ def test_a_request_is_held_for_a_pod_that_is_known_and_not_ready(make_server: Ma
 def test_a_request_whose_last_pod_goes_while_it_waits_is_told_when_to_come_back(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
-    pod = make_server(slots=1)
+    pod = make_server(role="back", slots=1)
     proxy = run(pod)
     hold_the_slot(stand_in, proxy, post)
     [reply] = queue(proxy, post, "next")
@@ -423,7 +465,7 @@ def test_a_proxy_that_stops_is_open_for_a_while_and_ends_its_streams(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
     stand_in.token_delay = 1.0
-    proxy = run(make_server(slots=2), slots=2, prestop=2)
+    proxy = run(make_server(role="back", slots=2), slots=2, prestop=2)
     stream = post(proxy, stream=True)
     eventually(lambda: stand_in.running == 1)
     proxy.stop_softly()
@@ -432,7 +474,6 @@ def test_a_proxy_that_stops_is_open_for_a_while_and_ends_its_streams(
         late = HTTPResponse(sock)
         late.begin()
         assert late.status == 200
-        assert late.headers["Connection"] == "close"  # so that no client's next request meets a closed door
     eventually(lambda: proxy.status("/healthz") == 0)
     assert json.loads(stream.result().body.splitlines()[-1])["done"]
 
@@ -441,7 +482,7 @@ def test_all_proxies_share_one_queue_and_the_next_takes_over(
     make_server: Make, stand_in: StandIn, run: Run, post: Post
 ) -> None:
     stand_in.hold_at = 0
-    served = make_server(slots=1, max_queue=4)
+    served = make_server(role="back", slots=1, max_queue=4)
     holders = Ports.free(), Ports.free()
     # On this machine they have one address and are told apart by their names.
     proxies = [run(served, ports=ports, holders=holders) for ports in holders]

@@ -23,11 +23,11 @@ def annotations(obj: Object) -> Any:
 
 
 @pytest.mark.parametrize("stage", [LOCAL, DEV, PROD], ids=lambda stage: stage.name)
-def test_clients_reach_the_proxies_on_port_80(stage: Stage) -> None:
+def test_clients_reach_the_fronts_on_port_80(stage: Stage) -> None:
     spec = find(stage, "Service", "sluice")["spec"]
     ports = {(port["port"], port["targetPort"]) for port in spec["ports"]}
-    assert (80, 8080) in ports
-    assert {"name": "http", "containerPort": 8080} in container(stage, "proxy", "haproxy")["ports"]
+    assert (80, 5000) in ports
+    assert {"name": "http", "containerPort": 5000} in container(stage, "proxy", "front")["ports"]
 
 
 def test_without_a_load_balancer_the_service_is_the_clusters_own() -> None:
@@ -51,7 +51,7 @@ def test_a_network_load_balancer_ends_tls_where_there_is_a_certificate() -> None
     service = find(DEV, "Service", "sluice")
     assert annotations(service)[f"{NLB}-ssl-cert"] == CONTEXT.certificate_arn
     assert annotations(service)[f"{NLB}-ssl-ports"] == "443"
-    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(80, 8080), (443, 8080)]
+    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(80, 5000), (443, 5000)]
     assert DEV.idle_timeout < 350  # which is fixed for a TLS listener
 
 

@@ -55,7 +55,7 @@ def test_prometheus_reads_gateways_and_proxies_by_the_ports_of_their_services() 
             and port in [each["name"] for each in obj["spec"]["ports"]]
         }
 
-    assert [services(endpoint["port"]) for endpoint in spec["endpoints"]] == [{"pods"}, {"proxies"}]
+    assert [services(endpoint["port"]) for endpoint in spec["endpoints"]] == [{"pods", "proxies"}, {"proxies"}]
     assert {endpoint["path"] for endpoint in spec["endpoints"]} == {"/metrics"}
 
 

@@ -62,7 +62,7 @@ stages = pytest.mark.parametrize("stage", [LOCAL, DEV, PROD], ids=lambda stage: 
 @stages
 def test_a_request_finds_its_way(stage: Stage) -> None:
     client: Any = pod("default") if stage is LOCAL else "10.0.3.4" if stage is DEV else "10.1.3.4"
-    assert allowed(stage, "Ingress", PROXY, client, 8080)
+    assert allowed(stage, "Ingress", PROXY, client, 5000)
     for port in (8081, 8404):
         assert allowed(stage, "Egress", PROXY, PROXY, port)
         assert allowed(stage, "Ingress", PROXY, PROXY, port)
@@ -77,7 +77,8 @@ def test_nobody_passes_the_queue_by(stage: Stage) -> None:
     for stranger in strangers:
         for port in (5000, 9090, 11434):
             assert not allowed(stage, "Ingress", GATEWAY, stranger, port)
-        assert not allowed(stage, "Ingress", PROXY, stranger, 8081)
+        for port in (8080, 8081):
+            assert not allowed(stage, "Ingress", PROXY, stranger, port)
     assert not allowed(stage, "Ingress", GATEWAY, PROXY, 11434)
 
 
@@ -109,7 +110,7 @@ def test_dns_is_reached_where_it_runs_on_the_node(stage: Stage) -> None:
 def test_a_load_balancer_reaches_clients_port_and_health_check_from_our_network_only(stage: Stage) -> None:
     inside = "10.0.9.9" if stage is DEV else "10.1.9.9"
     outside = "10.1.9.9" if stage is DEV else "10.0.9.9"
-    for port in (8080, 8404):
+    for port in (5000, 8404):
         assert allowed(stage, "Ingress", PROXY, inside, port)
         assert not allowed(stage, "Ingress", PROXY, outside, port)
         assert not allowed(stage, "Ingress", PROXY, pod("default"), port)
@@ -124,8 +125,10 @@ def test_metrics_are_read_by_who_scales_and_who_watches_and_nobody_else(stage: S
     assert allowed(by_requests, "Ingress", PROXY, keda, 8404)
     assert not allowed(by_cpu, "Ingress", PROXY, keda, 8404)
     assert not allowed(stage, "Ingress", GATEWAY, keda, 9090)
-    assert not allowed(stage, "Ingress", PROXY, monitoring, 8404)
+    assert not allowed(by_requests, "Ingress", PROXY, keda, 9090)
     assert not allowed(stage, "Ingress", GATEWAY, monitoring, 9090)
-    assert allowed(watched, "Ingress", PROXY, monitoring, 8404)
+    for port in (8404, 9090):
+        assert not allowed(stage, "Ingress", PROXY, monitoring, port)
+        assert allowed(watched, "Ingress", PROXY, monitoring, port)
     assert allowed(watched, "Ingress", GATEWAY, monitoring, 9090)
     assert not allowed(watched, "Ingress", GATEWAY, monitoring, 5000)
