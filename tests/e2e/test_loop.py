@@ -75,11 +75,11 @@ class Delivered:
         return self.loop.take_back(revision)
 
     def runs(self, image: str) -> bool:
-        """Say whether every pod is ready, and of this image."""
-        found = self.pods()
+        """Say whether every pod and every front is ready, and of this image."""
+        found = self.pods() + pods(STAGE.namespace, "proxy")
         images = {pod["spec"]["containers"][0]["image"].partition("@")[2] for pod in found}
         ready = [each["ready"] for pod in found for each in pod["status"].get("containerStatuses", [])]
-        return images == {image} and ready == [True] * STAGE.min_replicas
+        return images == {image} and ready == [True] * (STAGE.min_replicas + STAGE.proxy_replicas)
 
     def pods(self) -> list[Any]:
         """Return the gateway's pods, but for those that are about to end."""
