@@ -83,6 +83,7 @@ def running(system: System) -> Iterator[Target]:
         times = {"queue_timeout": system.queue_timeout, "max_in_flight": MAX_IN_FLIGHT}
         front, proxy = stack.enter_context(fronted(haproxy_cfg(stage), Path(folder), pods, **times))
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="generate"}') == system.replicas)
+        eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="holder"}') == 1)
         yield Target(front.url, proxy)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,6 +138,21 @@ def test_a_pod_that_crashes_is_passed_over(deployed: Deployed) -> None:
     for _ in range(10):
         assert fetch(f"http://{deployed.host}/generate", SHORT).status == 200
     eventually(lambda: len(deployed.ready("sluice")) == 2, 120)
+
+
+def test_slow_uploads_take_no_slot(deployed: Deployed) -> None:
+    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    slow = [socket.create_connection((deployed.host, 80), timeout=10) for _ in range(16)]
+    try:
+        for sock in slow:
+            sock.sendall(head + b" " * 40_000)  # more than HAProxy buffers
+        for _ in range(4):
+            for sock in slow:
+                sock.sendall(b" ")
+            assert fetch(f"http://{deployed.host}/generate", SHORT).status == 200
+    finally:
+        for sock in slow:
+            sock.close()
 
 
 @contextmanager
