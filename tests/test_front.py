@@ -48,11 +48,11 @@ class Way:
     def hold(self, count: int, key: str = "sesame") -> list[socket.socket]:
         """Send requests and return their connections; no answer is read."""
         data = json.dumps(HELLO)
-        head = f"POST /generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(data)}\r\n"
+        head = f"POST /generate HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
         sockets = [socket.create_connection(("127.0.0.1", self.front.port), timeout=30) for _ in range(count)]
         self.sockets += sockets
         for sock in sockets:
-            sock.sendall(f"{head}\r\n{data}".encode())
+            sock.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n{data}".encode())
         return sockets
 
     def hang_up(self) -> None:
@@ -232,14 +232,15 @@ def test_both_log_lines_of_a_request_have_its_id_and_the_front_knows_the_key(way
     assert (pod["path"], pod["priority"], pod["completion_tokens"]) == ("/engine/chat", "batch", 3)
 
 
-def test_more_than_a_front_may_have_under_way_is_refused_at_once(way: Way) -> None:
+def test_more_than_a_front_may_have_under_way_is_refused_at_once(way: Way, tmp_path: Path) -> None:
     way.stand_in.hold_at = 0
-    way.hold(8)
-    eventually(lambda: way.front.metric("sluice_requests_in_flight") == 8)
-    started = time.monotonic()
-    reply = ask(way)
-    assert (reply.status, error_of(reply)) == (503, "saturated")
-    assert time.monotonic() - started < 1
+    with serve("http://127.0.0.1:1", tmp_path / "log", role="front", upstream=way.proxy.url, max_in_flight=1) as front:
+        front.connect("/generate", HELLO)
+        eventually(lambda: front.metric("sluice_requests_in_flight") == 1)
+        started = time.monotonic()
+        reply = fetch(f"{front.url}/generate", HELLO)
+        assert (reply.status, error_of(reply)) == (503, "saturated")
+        assert time.monotonic() - started < 1
 
 
 def test_the_page_is_the_fronts_and_knows_what_the_pods_model_can_do(way: Way) -> None:
@@ -251,7 +252,7 @@ def test_the_page_is_the_fronts_and_knows_what_the_pods_model_can_do(way: Way) -
 
 def test_slow_uploads_take_no_slot(way: Way) -> None:
     """Sixteen uploads of which 40 kB have come, more than HAProxy buffers, and the rest comes byte by byte."""
-    head = "POST /generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\r\nContent-Length: 90000\r\n\r\n"
+    head = "POST /generate HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\nContent-Length: 90000\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", way.front.port)) for _ in range(16)]
     try:
         for sock in slow:
@@ -359,3 +360,16 @@ def test_an_upstream_that_is_not_ours_is_a_failed_engine() -> None:
         app.extensions["sluice"].ollama.close()
     assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
     assert "html" not in reply.text
+
+
+@pytest.mark.parametrize("path", ["/%67enerate", "//generate", "/v1/chat%2fcompletions", "/x/../generate"])
+def test_a_path_that_is_written_in_another_way_never_reaches_haproxy(way: Way, path: str) -> None:
+    before = len(way.proxy.log())
+    with socket.create_connection(("127.0.0.1", way.front.port), timeout=30) as sock:
+        body = json.dumps(HELLO)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n"
+        sock.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        status = int(sock.recv(65536).split()[1])
+    assert status in (400, 404)
+    assert ask(way).status == 200
+    assert len(eventually(lambda: len(way.proxy.log()) > before and way.proxy.log())) == before + 1

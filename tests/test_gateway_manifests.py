@@ -14,10 +14,6 @@ from tests.rendered import container, find, pod
 from tests.scripted import scripted
 from tests.servers import free_port
 
-# Of the event loop that receives requests, and of shared quotas.
-NOT_YET = {
-    *("HEAD_TIMEOUT", "BODY_TIMEOUT", "WRITE_TIMEOUT", "MAX_CONNECTIONS", "RECEIVE_MIB", "SEND_MIB", "QUOTA_SHARES")
-}
 each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 
 
@@ -29,7 +25,7 @@ def settings(stage: Stage, config: str = "sluice") -> Settings:
 @each_stage
 @pytest.mark.parametrize("config", ["sluice", "front"])
 def test_every_variable_is_a_setting_of_the_gateways_and_has_a_value_it_accepts(stage: Stage, config: str) -> None:
-    names = set(find(replace(stage, api_keys="keys"), "ConfigMap", config)["data"]) - NOT_YET
+    names = set(find(replace(stage, api_keys="keys"), "ConfigMap", config)["data"])
     assert names <= {field.name.upper() for field in fields(Settings)}
     assert settings(stage, config)
 

@@ -141,7 +141,7 @@ def test_a_pod_that_crashes_is_passed_over(deployed: Deployed) -> None:
 
 
 def test_slow_uploads_take_no_slot(deployed: Deployed) -> None:
-    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n"
     slow = [socket.create_connection((deployed.host, 80), timeout=10) for _ in range(16)]
     try:
         for sock in slow:
