@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import openai
 import psutil
 
 from bench import load, systems
@@ -288,4 +289,49 @@ def requests_and_cancels(served: Served, requests: int, cancels: int) -> None:
         list(pool.map(ask, range(requests)))
 
 
-MEASURES = (added_latency, throughput, streaming, real_model, parallel, overload, leaving, leaving_real, memory)
+def killers() -> Iterator[Row]:
+    """Let two clients kill the engine with every try for five minutes, and ask each second something beside them."""
+    seconds, mark = 300, "kill it"
+    engine = StandIn(first_delay=0.3, token_delay=0.05, killed_by=mark, down_for=1, keep_requests=False).start()
+    with serve(engine.url, systems.scratch() / "gateway.log") as served, ThreadPoolExecutor(2) as pool:
+        over = threading.Event()
+        tries = [pool.submit(kill_until, over, served.url, f"{mark} {name}") for name in ("a", "b")]
+        asked = [load.generate(served.url, prompt=f"Bystander {number}") for number in range(seconds)]
+        replies = list(itertools.chain(*asyncio.run(load.open_loop(asked, 1, seconds))))
+        over.set()
+        refused = sum(each.result() for each in tries)
+        deaths = engine.deaths
+    engine.stop()
+    answered = sum(reply.status == 200 for reply in replies) / len(replies) * 100
+    slowest = max(reply.took for reply in replies)
+    result = (
+        f"{answered:.1f} % answered, the slowest in {slowest:.1f} s; {deaths} deaths in {refused} requests that kill"
+    )
+    what = f"two clients kill the engine with every try and retry for {seconds} s; a bystander each second"
+    yield Row(what, result, "≥ 95 % answered, ≤ 4 deaths", answered >= 95 and deaths <= 4)
+
+
+def kill_until(over: threading.Event, url: str, prompt: str) -> int:
+    """Send what kills the engine as OpenAI's client does, with its own retries; return how often it was refused."""
+    refused = 0
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        while not over.wait(0.5):
+            try:
+                client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+            except openai.APIStatusError:
+                refused += 1
+    return refused
+
+
+MEASURES = (
+    added_latency,
+    throughput,
+    streaming,
+    real_model,
+    parallel,
+    overload,
+    leaving,
+    leaving_real,
+    memory,
+    killers,
+)

@@ -18,12 +18,12 @@ from cdk8s_manifests.names import (
 from config import BUFFER_BYTES, EXIT_MARGIN, Stage
 from service.admission import BATCH_SHARE
 from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError
-from service.front import MODEL_PATH, Pods
+from service.front import MODEL_PATH, PREFIX
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg")
 LUA = Path(__file__).with_name("await_pod.lua")
 FOLDER = "/usr/local/etc/haproxy"  # of both, in the container
-GENERATION_PATHS = (Pods.CHAT, Pods.EMBED)
+GENERATION_PATHS = (f"{PREFIX}/chat", f"{PREFIX}/embed")
 SPARE_CONNECTIONS = 64  # of a front, that it keeps or has just opened anew; and for probes and metrics
 SMALL_TIMEOUT = 10  # seconds for a request to come, of which a front or a proxy sends all at once
 

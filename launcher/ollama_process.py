@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from launcher.console import Problem
 from launcher.find_ollama import find_ollama
+from launcher.memory import default_mib, limit_memory
 from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
 from service.settings import Settings
@@ -63,7 +64,7 @@ class OllamaProcess:
         self.url = settings.ollama_host
         self._command = [str(program), "serve"]
         self._environ = ollama_environ(settings, environ)
-        self._log = log
+        self._log, self._memory_mib = log, settings.ollama_memory_mib
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -86,7 +87,9 @@ class OllamaProcess:
         return self.process
 
     def _spawn(self, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-        return spawn(self._command, death_signal=SIGTERM, env=self._environ, output=output)
+        process = spawn(self._command, death_signal=SIGTERM, env=self._environ, output=output)
+        limit_memory(process.pid, self._memory_mib or default_mib())
+        return process
 
     def _last_words(self) -> str:
         return f"{last_line(self._log)} (all of it: {self._log})" if self._log else "see its log above"

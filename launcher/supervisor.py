@@ -28,8 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 60.0  # seconds from the gateway's start to its /readyz
 DRAIN_MARGIN = 15.0  # seconds beyond what the gateway itself allows for a drain
 QUICK_STOP = 2.0  # seconds for the gateway to go when nothing is waited for
-STABLE = 60.0  # seconds after which an Ollama that ends counts as a first failure again
+STABLE = 5.0  # seconds after which an Ollama that ends counts as a first failure again
 LONGEST_BACKOFF = 30.0  # seconds
+LOOK = 1.0  # seconds between two looks at an Ollama that isn't ours
+GONE = 5.0  # seconds without it until we start our own; a systemd unit of Ollama's restarts after 3
 
 
 class Supervisor:
@@ -39,6 +41,7 @@ class Supervisor:
         self.settings, self._environ = settings, environ
         self._ollama: OllamaProcess | None = None  # None: one that was already running
         self._gateway: subprocess.Popen[bytes] | None = None
+        self._gone_since: float | None = None
 
     def start(self) -> None:
         """Return once the gateway is ready. Raises Problem."""
@@ -102,14 +105,46 @@ class Supervisor:
     def watch(self) -> int:
         """Start Ollama again whenever it ends, until the gateway ends; return the gateway's exit code."""
         assert self._gateway is not None  # noqa: S101
+        while self._ollama is None:
+            if await_end(self._gateway, timeout=LOOK):
+                return exit_code(self._gateway)
+            self._replace_ollama()
         failures, started = 0, time.monotonic()
         while True:
-            await_end(self._gateway, *([self._ollama.process] if self._ollama and self._ollama.process else []))
+            await_end(self._gateway, *([self._ollama.process] if self._ollama.process else []))
             if self._gateway.poll() is not None:
                 return exit_code(self._gateway)
             failures = failures + 1 if time.monotonic() - started < STABLE else 0
             self._restart_ollama(failures)
             started = time.monotonic()
+
+    def _replace_ollama(self) -> None:
+        """Start an Ollama of our own once the one that was running has been gone for a while."""
+        url = self.settings.ollama_host
+        if answers(url):
+            self._gone_since = None
+            return
+        now = time.monotonic()
+        if self._gone_since is None:
+            say(f"the Ollama at {url} doesn't answer: waiting for it")
+            self._gone_since = now
+        if now - self._gone_since < GONE or not self._may_listen(url):
+            return
+        try:
+            self._start_ollama()
+            if find_model(url, self.settings.model, self._environ) != self.settings.model:
+                say(f"the new Ollama has no {self.settings.model}: pull it, or start again")
+        except Problem as problem:
+            say(str(problem))
+
+    def _may_listen(self, url: str) -> bool:
+        """Say whether the Ollama that is gone was on this machine, and nothing is at its port."""
+        address = urlsplit(url)
+        try:
+            need_port(address.hostname or "", address.port or 0, "OLLAMA_HOST")
+        except Problem:
+            return False
+        return True
 
     def _restart_ollama(self, failures: int) -> None:
         assert self._gateway is not None and self._ollama is not None  # noqa: S101

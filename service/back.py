@@ -6,33 +6,48 @@ keeps every request working while pods of two releases stand beside each other.
 
 import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
 
 from service.admission import Priority
 from service.client import Client
-from service.errors import InvalidRequest
-from service.front import Pods
+from service.engine_errors import EngineDied
+from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
+from service.front import PREFIX
 from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
+from service.handlers import answer_error
 from service.routing import ndjson, read_body, stream
 
 CHAT_FIELDS = ("messages", "tools", "format")
 EMBED_FIELDS = ("input", "dimensions")
 
 
+# HAProxy takes a pod out after three answers of 500 and more, except 501 (`observe layer7`). These errors are the
+# request's as much as the pod's; the front knows them by their code.
+BLAMELESS = (EngineFailed.code, GenerationTimeout.code)
+
+
 def back_blueprint(gateway: Gateway) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("back", __name__)
 
-    @blueprint.post(Pods.CHAT)
+    @blueprint.errorhandler(ServiceError)
+    def failed(error: ServiceError) -> Response:
+        response = answer_error(error)
+        if error.code in BLAMELESS and not isinstance(error, EngineDied):
+            response.status_code = HTTPStatus.NOT_IMPLEMENTED
+        return response
+
+    @blueprint.post(f"{PREFIX}/chat")
     def chat() -> Response:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
         answer = gateway.generate(who, fields, payload.get("options") or {})
         return with_wait(stream(answer, lines(answer), ndjson), who)
 
-    @blueprint.post(Pods.EMBED)
+    @blueprint.post(f"{PREFIX}/embed")
     def embed() -> Response:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in EMBED_FIELDS if name in payload}

@@ -57,7 +57,7 @@ def _tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]
 def completion(answer: Answer) -> dict[str, Any]:
     """Return the whole answer as one object."""
     text, calls = "", list[dict[str, Any]]()
-    for message in answer:
+    for message in answer.whole():
         text += message["content"]
         calls += _tool_calls(message.get("tool_calls", []), len(calls))
     for call in calls:

@@ -84,6 +84,12 @@ class ImageTooLarge(ServiceError):
     status, code = 413, "image_too_large"
 
 
+class KillsEngine(ServiceError):
+    """This request has ended the model server twice; no client retries a 422."""
+
+    status, code = 422, "kills_engine"
+
+
 class QuotaExceeded(ServiceError):
     """A client is over its own quota: others are still served."""
 
@@ -112,3 +118,11 @@ class GenerationTimeout(ServiceError):
     """The answer took longer than GENERATION_TIMEOUT."""
 
     status, code = 504, "generation_timeout"
+
+
+def named(status: int, code: str, message: str, hint: str | None, retry_after: float | None) -> ServiceError:
+    """Return the error that another gateway has sent in our form, with all that it says."""
+    kind = next((kind for kind in ServiceError.__subclasses__() if kind.code == code), ServiceError)
+    error = kind(message, hint=hint, retry_after=retry_after)
+    error.status, error.code = status if kind is ServiceError else kind.status, code
+    return error

@@ -11,6 +11,7 @@ from service.settings import Settings
 
 log = logging.getLogger("sluice")
 
+PREFIX = "/engine"  # of the routes in service/back.py
 MODEL_PATH = "/model"  # on the private port: see service/private.py
 REFRESH = 5.0  # seconds between two looks at what the pods' model can do
 ALONE = 6.0  # seconds without any pod after which a new front serves all the same; HAProxy finds them in 5
@@ -19,14 +20,12 @@ ALONE = 6.0  # seconds without any pod after which a new front serves all the sa
 class Pods(Ollama):
     """The pods' side of the API, as service/back.py has it: each adds its own model and how that is loaded."""
 
-    CHAT, EMBED = "/engine/chat", "/engine/embed"
-
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, settings.upstream)
+        super().__init__(settings, url=settings.upstream, prefix=PREFIX)
 
     def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         """Return a request body without the model's name and its options of loading."""
-        return {"options": options or {}, **fields}
+        return {**fields, "options": options or {}}
 
 
 class PodsWatch(ModelWatch):
@@ -38,8 +37,16 @@ class PodsWatch(ModelWatch):
 
     def __init__(self, pods: Pods) -> None:
         super().__init__(pods)
-        self._started = time.monotonic()
+        self._born = time.monotonic()
         self._next = 0.0
+
+    def lost(self) -> None:
+        """Go on serving: HAProxy is back in a second, and a front that isn't ready for that long gets no requests."""
+
+    @property
+    def ready(self) -> bool:
+        """Say yes: a request that waits for HAProxy finds out itself."""
+        return True
 
     def look(self) -> None:
         """Ask, unless the last answer is fresh."""
@@ -50,7 +57,7 @@ class PodsWatch(ModelWatch):
             model = self._call(MODEL_PATH, timeout=ANSWER_TIMEOUT)
         except ServiceError as error:
             self.capabilities = frozenset()
-            if error.code == EngineUnavailable.code and now > self._started + ALONE:
+            if error.code == EngineUnavailable.code and now > self._born + ALONE:
                 self._serve("without a pod")
             return
         if with_tag(str(model.get("model"))) == with_tag(self._ollama.model):

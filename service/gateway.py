@@ -2,23 +2,27 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from service.admission import Admission, Priority, Refused, Ticket
+from service.call import LOOK, Call, Engine
 from service.client import Client
+from service.engine_errors import EngineDied, broke_off
 from service.errors import ClientGone, QuotaExceeded, Saturated, ServiceError
 from service.keys import Key
 from service.metrics import QUOTA, Metrics
 from service.model_watch import ModelWatch
-from service.ollama import Ollama, Reply, broke_off
+from service.ollama import Ollama
 from service.record import Record
-from service.settings import Settings
+from service.reply import Reply
+from service.settings import Role, Settings
+from service.suspects import Suspects
 
-LOOK = 0.25  # seconds between two looks at a queued request's client
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
+T = TypeVar("T")
 REFUSALS = {
     "queue_full": "every slot is busy and the queue is full",
     "wait_too_long": "every slot is busy and the wait would be too long",
@@ -50,6 +54,7 @@ class Gateway:
     ollama: Ollama
     watch: ModelWatch
     metrics: Metrics
+    suspects: Suspects = field(default_factory=Suspects)
     draining: threading.Event = field(default_factory=threading.Event)
 
     def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
@@ -63,7 +68,7 @@ class Gateway:
         fixed = {"stream": True, "think": False, "truncate": False, "shift": False}
         answer = Answer(self, caller)
         try:
-            answer.start(self.ollama.CHAT, self.ollama.payload(options, **fixed, **chat))
+            answer.start(self.ollama.chat_path, self.ollama.payload(options, **fixed, **chat))
         except BaseException as error:
             answer.close(error)
             raise
@@ -72,7 +77,8 @@ class Gateway:
     def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
         with Answer(self, caller) as answer:
-            result = answer.open(self.ollama.EMBED, self.ollama.payload(**inputs, truncate=False)).json()
+            answer.open(self.ollama.embed_path, self.ollama.payload(**inputs, truncate=False))
+            result = answer.ask(Reply.json)
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
@@ -90,19 +96,17 @@ class Answer:
     _cleanup: ExitStack = field(default_factory=ExitStack)
     _last_token: float = 0.0
 
-    def open(self, path: str, payload: dict[str, Any]) -> Reply:
-        """Pass quota and queue, then ask Ollama; returns its reply with the status already checked."""
+    def open(self, path: str, payload: dict[str, Any]) -> None:
+        """Pass quota and queue; after that `call` asks the engine."""
+        gateway, caller = self.gateway, self.caller
         ticket = self._admit()
-        self._cleanup.callback(lambda: ticket.release(completed=self.completed))
+        self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
         self._await_slot(ticket)
-        caller, timeout = self.caller, self.gateway.settings.answer_timeout
-        reply = self.gateway.ollama.request(
-            path, payload, timeout=timeout, client=caller.client, headers=caller.headers
-        )
-        self._cleanup.callback(reply.close)  # runs before the slot is released
-        behind = sum(map(reply.number, QUEUED_HEADERS))  # of a front: in HAProxy's queue and in the pod's
-        caller.record.queued_ms = round((caller.record.queued_ms or 0) + behind, 3)
-        return reply
+        waits = gateway.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
+        engine = Engine(gateway.ollama, gateway.watch, gateway.suspects, gateway.metrics, waits)
+        deadline = time.monotonic() + gateway.settings.answer_timeout
+        self.call = Call(engine, path, payload, caller.client, deadline, caller.headers)
+        self._cleanup.callback(lambda: self.call.close(answered=self.completed))  # runs before the slot is released
 
     def _admit(self) -> Ticket:
         admission, metrics, caller = self.gateway.admission, self.gateway.metrics, self.caller
@@ -128,26 +132,57 @@ class Answer:
                     raise ClientGone
         except Refused as refused:
             raise self._saturated(refused) from None
-        self.caller.record.queued_ms = round(ticket.queued_for * 1000, 3)
+        self._queued_ms = ticket.queued_for * 1000
+        self.caller.record.queued_ms = round(self._queued_ms, 3)
         self.gateway.metrics.admitted.inc()
         self.gateway.metrics.queue_wait.observe(ticket.queued_for)
 
     def start(self, path: str, payload: dict[str, Any]) -> None:
         """Open the stream and read its first piece, so that a fault before it is still a real status."""
-        self._pieces = self.open(path, payload).lines()
-        self._first = self._next()
+        self.open(path, payload)
+        self._begin()
+
+    def ask(self, read: Callable[[Reply], T]) -> T:
+        """Return what `read` makes of the engine's reply, and note how long the request waited behind this process."""
+        result, record = self.call.ask(read), self.caller.record
+        behind = sum(map(self.call.number, QUEUED_HEADERS))  # of a front: in HAProxy's queue and in the pod's
+        record.queued_ms = round(self._queued_ms + behind, 3)
+        return result
+
+    def _begin(self) -> None:
+        self._first = self.ask(self._read_first)
         self._last_token = time.monotonic()
         record = self.caller.record
         record.first_token_ms = record.elapsed_ms()
         self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
+
+    def _read_first(self, reply: Reply) -> dict[str, Any]:
+        self._pieces = reply.lines()
+        return self._next()
 
     def _next(self) -> dict[str, Any]:
         for piece in self._pieces:
             return piece
         raise broke_off(EOFError("the stream ended without done"))
 
+    def whole(self) -> list[dict[str, Any]]:
+        """Return all of Ollama's messages at once, as __iter__ does; the engine's death costs the caller only time."""
+        while True:
+            try:
+                return list(self._messages())
+            except EngineDied as died:
+                self.call.survive(died)
+                self._begin()
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield Ollama's messages `{"content": str, "tool_calls"?: [...]}`; afterwards the record has the usage."""
+        try:
+            yield from self._messages()
+        except EngineDied as died:
+            self.call.judge(died)  # raises another error for a request that is known to kill
+            raise
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
         piece = self._first
         while not piece["done"]:
             yield piece["message"]

@@ -62,7 +62,7 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         if body.stream:
             return stream(answer, pieces(answer), sse if SSE in request.accept_mimetypes.values() else ndjson)
         with answer:
-            text = "".join(message["content"] for message in answer)
+            text = "".join(message["content"] for message in answer.whole())
             return jsonify({"response": text, **ending(answer)})
 
     return blueprint

@@ -57,9 +57,9 @@ class Incoming:
         return len(self._buffer) + (len(self._body.data) if self._body else 0)
 
     @property
-    def in_body(self) -> bool:
-        """Say whether the head is complete and the body isn't."""
-        return self._head is not None
+    def head(self) -> Any:
+        """Return gunicorn's Request while its head is complete and its body isn't, else None."""
+        return self._head
 
     def forget(self) -> None:
         """Give the memory back; nothing more is read from this connection."""
@@ -95,9 +95,9 @@ class Incoming:
             return False
         head = bytes(self._buffer[: MAX_HEAD if end < 0 else end + 4])
         del self._buffer[: len(head)]
-        request = self._parse(head)
+        self._head = request = self._parse(head)
         self._check(request)
-        self._head, self._body = request, self._reader(request)
+        self._body = self._reader(request)
         return True
 
     def _has_bare_line_feed(self) -> bool:

@@ -48,6 +48,10 @@ class Metrics:
         for reason in CUTS:
             self.cut.labels(reason)
         self.cancelled = Counter("sluice_requests_cancelled", "Requests whose client left", registry=registry)
+        self.engine_deaths = Counter("sluice_engine_deaths", "Times the engine died under requests", registry=registry)
+        self.sent_again = Counter(
+            "sluice_requests_sent_again", "Requests sent again after the engine died under them", registry=registry
+        )
         self.prompt_tokens = Counter("sluice_prompt_tokens", "Tokens read from prompts", registry=registry)
         self.completion_tokens = Counter("sluice_completion_tokens", "Tokens generated", registry=registry)
         self.queue_wait = Histogram(

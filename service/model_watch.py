@@ -5,12 +5,14 @@ import threading
 import time
 from typing import Any
 
+from service.engine_errors import EngineDied, EngineDown
 from service.errors import ServiceError
-from service.ollama import Ollama, with_tag
+from service.ollama import Ollama
 
 log = logging.getLogger("sluice")
 
 EVERY = 1.0  # seconds between two looks
+SOON = 0.1  # the same while Ollama is away: requests wait for it
 ANSWER_TIMEOUT = 5.0  # seconds for Ollama to say what it holds
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 
@@ -23,22 +25,37 @@ class ModelWatch:
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
         self.loaded = False
         self.load_seconds = 0.0
+        self._started, self._wake, self._away = False, threading.Event(), False
 
     def start(self) -> None:
         """Start the thread."""
+        self._started = True
         threading.Thread(target=self._run, name="model-watch", daemon=True).start()
 
     def _run(self) -> None:
-        wait = threading.Event()
         while True:
+            self._wake.clear()
             self.look()
-            wait.wait(EVERY)
+            self._wake.wait(SOON if self._away else EVERY)
+
+    def lost(self) -> None:
+        """Take it from a request that the engine is gone, and look at once."""
+        if self.loaded:
+            log.error("the model is not ready: the engine died")
+        self.loaded = False
+        self._wake.set()
+
+    @property
+    def ready(self) -> bool:
+        """Say whether a request that waits for the engine should go: without the thread it has to find out itself."""
+        return self.loaded or not self._started
 
     def look(self) -> None:
         """See whether the model is loaded, and load it if it isn't; a fault is logged once, not every second."""
         before = self.loaded
         try:
-            if not self._is_loaded():
+            self._away = False
+            if not self._ollama.holds_model(ANSWER_TIMEOUT):
                 self.loaded = False
                 self._load()
             if not self.capabilities:
@@ -46,13 +63,9 @@ class ModelWatch:
                 self.capabilities = frozenset(shown.get("capabilities", ()))
             self.loaded = True
         except ServiceError as error:
-            self.loaded = False
+            self.loaded, self._away = False, isinstance(error, EngineDown | EngineDied)
             if before:
                 log.error("the model is not ready: %s", error)
-
-    def _is_loaded(self) -> bool:
-        held = self._call("/api/ps").get("models", [])
-        return with_tag(self._ollama.model) in {with_tag(model["name"]) for model in held}
 
     def _load(self) -> None:
         started = time.monotonic()

@@ -68,6 +68,13 @@ class Settings:
     private_host: str = knob("127.0.0.1", "Address the private port binds to; the image sets `0.0.0.0`.")
     private_port: int = knob(9090, "Private port: `/healthz`, `/readyz`, `/metrics`.", 1, 65535)
     ollama_host: str = knob("http://127.0.0.1:11434", "Ollama's address, as Ollama's own client reads it.")
+    ollama_memory_mib: int = knob(
+        0,
+        "Memory that each of Ollama's processes may take, in MiB, where the service starts it; 0 takes nine tenths "
+        "of what is free then.",
+        0,
+        16_777_216,
+    )
     model: str = knob("moondream", "The model that is served, by its name in Ollama.")
     slots: int = knob(4, "Requests that generate at the same time; Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
     threads: int = knob(0, "CPU threads of Ollama; 0 takes the CPUs this process may use.", 0, 1024)

@@ -27,14 +27,14 @@ READ = 262_144  # bytes taken from one connection before the next one's turn
 SKIP = 4  # times MAX_BODY_BYTES that are read over after a refusal, so that the client comes to read it
 MIB = 1 << 20
 
-Refuse = Callable[[Outbox, Exception], None]
+Refuse = Callable[[Any, Outbox, Exception], None]
 
 
 class Traffic:
     """The connections of a worker, from accept to close. Everything runs in the event loop, but for settled().
 
     defer: has the event loop call something. answer: gives a connection whose request is whole to a thread.
-    refuse: writes an error.
+    refuse: writes an error in answer to a head, if there is one.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Traffic:
             self._answer(connection)
             return
         connection.hold(incoming.size)
-        if incoming.in_body and connection.phase is Phase.HEAD:
+        if incoming.head is not None and connection.phase is Phase.HEAD:
             self._connections.enter(connection, Phase.BODY)
             if incoming.wants_continue():
                 connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -243,9 +243,10 @@ class Traffic:
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
         """Answer a request that no thread will see."""
+        head = connection.incoming.head
         connection.incoming.forget()
         connection.hold(0)
         connection.keep = False
         self._connections.enter(connection, Phase.SENDING)
-        self._write_refusal(connection.sock, error)
+        self._write_refusal(head, connection.sock, error)
         self._write(connection)

@@ -25,6 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from service.connections import Connection
 from service.errors import ServiceError
 from service.gateway import Gateway
+from service.record import Record
 from service.traffic import Traffic
 
 STATUSES: dict[type[Exception], HTTPStatus] = {
@@ -68,7 +69,7 @@ class Worker(ThreadWorker):
             self.poller,
             defer=self.method_queue.defer,
             answer=self._answer,
-            refuse=lambda outbox, error: self.handle_error(None, outbox, None, error),
+            refuse=lambda head, outbox, error: self.handle_error(head, outbox, None, error),
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -150,15 +151,18 @@ class Worker(ThreadWorker):
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what never reached the app, or what it failed on, in the form of every other error."""
         error = exc if isinstance(exc, ServiceError) else self._as_service_error(exc)
+        method, path = (req.method, req.path) if req else ("", "")
+        record = Record(uuid.uuid4().hex, method, path, status=error.status, error=error.code)
         self.gateway.metrics.responses.labels("none", error.status).inc()
         body = json.dumps(error.body())
-        headers = {"Content-Type": "application/json", "X-Request-Id": uuid.uuid4().hex, **error.headers}
+        headers = {"Content-Type": "application/json", "X-Request-Id": record.request_id, **error.headers}
         head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("the client left before its error")
+        record.write()
 
     def _as_service_error(self, exc: BaseException) -> ServiceError:
         status = next((STATUSES[kind] for kind in STATUSES if isinstance(exc, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)

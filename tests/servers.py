@@ -45,12 +45,12 @@ class Reply:
         return json.loads(self.body)
 
 
-def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
+def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 60) -> Reply:
     """Send a GET, or a POST of `body` (JSON, or bytes as they are), and return the whole answer."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
             return Reply(response.status, dict(response.headers), response.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -87,7 +87,7 @@ class Served:
         """Say whether /readyz answers 200."""
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return fetch(f"{self.private}/readyz").status == 200
+            return fetch(f"{self.private}/readyz", timeout=5).status == 200
         except OSError:
             return False
 

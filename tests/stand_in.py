@@ -39,7 +39,12 @@ class StandIn:
     die_at: int | None = None
     end_at: int | None = None
     error_at: int | None = None
-    error: tuple[int, str] | None = None
+    error: tuple[int, Any] | None = None
+    error_line: Any = "the runner crashed at 0xdead"
+    killed_by: str = ""  # a text; a chat that has it in its body kills the server, which comes back by itself
+    down_for: float = 0.3
+    deaths: int = 0
+    cut_kept: bool = False  # break off a chat that comes on a connection that had one before
     message: dict[str, Any] = field(default_factory=dict)
     capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools"])
     loaded: bool = True
@@ -47,6 +52,7 @@ class StandIn:
     cancelled: int = 0
     running: int = 0
     keep_requests: bool = True
+    headers: list[Any] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)  # the ports that requests came from
 
     def __post_init__(self) -> None:
@@ -91,15 +97,39 @@ class StandIn:
         app.router.add_get("/api/ps", self._ps)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024)
-        await site.start()
+        await self._open(port)
         self.port: int = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}"
 
+    async def _open(self, port: int) -> None:
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024, reuse_address=True)
+        await self._site.start()
+
+    def kill(self) -> None:
+        """Die, and come back after `down_for` seconds without the model, as Ollama does under a supervisor."""
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._die()))
+
+    async def _die(self) -> None:
+        self.deaths, self.loaded = self.deaths + 1, False
+        await self._site.stop()
+        for connection in list(self._runner.server.connections if self._runner.server else ()):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(self.down_for)
+        await self._open(self.port)
+
+    async def _live_or_die(self, body: Any) -> None:
+        if self.killed_by and self.killed_by in json.dumps(body):
+            self._dying = self._loop.create_task(self._die())
+            await asyncio.sleep(60)
+
     async def _body(self, request: web.Request) -> Any:
         body = await request.json()
+        peer = request.transport.get_extra_info("peername")[1] if request.transport else 0
+        if self.cut_kept and peer in self.peers and request.transport:
+            request.transport.abort()
         if self.keep_requests:
-            self.peers.add(request.transport.get_extra_info("peername")[1] if request.transport else 0)
+            self.peers.add(peer)
             self.requests.append((request.path, body))
         return body
 
@@ -107,11 +137,14 @@ class StandIn:
         await self._body(request)
         return web.json_response({"capabilities": self.capabilities})
 
-    async def _ps(self, _request: web.Request) -> web.Response:
+    async def _ps(self, request: web.Request) -> web.Response:
+        if self.keep_requests:
+            self.headers.append(request.headers)
         return web.json_response({"models": [{"name": f"{MODEL}:latest"}] if self.loaded else []})
 
     async def _embed(self, request: web.Request) -> web.Response:
         body = await self._body(request)
+        await self._live_or_die(body)
         if self.error:
             return web.json_response({"error": self.error[1]}, status=self.error[0])
         self.loaded = True
@@ -119,6 +152,7 @@ class StandIn:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._body(request)
+        await self._live_or_die(body)
         if self.error:
             return web.json_response({"error": self.error[1]}, status=self.error[0])
         self.running += 1
@@ -151,7 +185,7 @@ class StandIn:
             if not response.prepared:
                 await response.prepare(request)
             if index == self.error_at:
-                await response.write(b'{"error": "the runner crashed at 0xdead"}\n')
+                await response.write(json.dumps({"error": self.error_line}).encode() + b"\n")
                 return response
             piece = self._piece(tokens[index]) if index < len(tokens) else self._last(len(tokens), body)
             await response.write(json.dumps(piece).encode() + b"\n")

@@ -4,7 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -153,18 +153,23 @@ def test_an_error_of_the_engine_that_quotes_the_prompt_is_not_logged(
 
 @contextmanager
 def garbage(answer: bytes) -> Iterator[str]:
-    """Serve an engine that answers one request with these bytes."""
+    """Serve an engine that answers every request with these bytes, and says that it holds the model."""
+    held = json.dumps({"models": [{"name": f"{MODEL}:latest"}]}).encode()
+    healthy = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(held), held)
 
     def serve() -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(1 << 20)
-            connection.sendall(answer)
+        with suppress(OSError):  # the block has ended
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    request = connection.recv(1 << 20)
+                    connection.sendall(healthy if request.startswith(b"GET /api/ps ") else answer)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
         thread.join(10)
 
 

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from service import call
 from service.gateway import Gateway
 from service.settings import Settings
 from tests.servers import free_port
@@ -52,7 +53,10 @@ def test_ollama_down_is_a_503_at_once(make_app: Callable[..., Flask]) -> None:
     assert books(app) == (0, 0)
 
 
-def test_ollama_restarted_needs_no_restart_of_the_gateway(client: FlaskClient, stand_in: StandIn) -> None:
+def test_ollama_restarted_needs_no_restart_of_the_gateway(
+    client: FlaskClient, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "PATIENCE", 0.5)
     port = stand_in.port
     stand_in.stop()
     assert generate(client).status_code == 503

@@ -341,7 +341,7 @@ def test_a_front_without_any_pod_is_ready_after_a_while() -> None:
         app = front_app(upstream.url)
         assert watched(app) == (False, frozenset())
         watch: Any = app.extensions["sluice"].watch
-        watch._started -= ALONE
+        watch._born -= ALONE
         assert watched(app) == (True, frozenset())
 
 
@@ -349,7 +349,7 @@ def test_pods_of_a_release_that_does_not_know_fronts_are_not_waited_past() -> No
     missing = {"error": {"code": "not_found", "message": "there is nothing at /model", "hint": None}}
     with scripted(model=(404, missing)) as upstream:
         app = front_app(upstream.url)
-        app.extensions["sluice"].watch._started -= ALONE
+        app.extensions["sluice"].watch._born -= ALONE
         assert watched(app) == (False, frozenset())
 
 

@@ -163,8 +163,8 @@ def test_a_key_of_ten_a_minute_gets_ten_answers_from_two_gateways(stand_in: Stan
         serve(stand_in.url, tmp_path / "log1", **settings) as one,
         serve(stand_in.url, tmp_path / "log2", **settings) as two,
     ):
-        ask = [{"prompt": "x"}, {"Authorization": "Bearer secret"}]
-        replies = [fetch(f"{served.url}/generate", *ask) for served in [one, two] * 10]
+        alice = {"Authorization": "Bearer secret"}
+        replies = [fetch(f"{served.url}/generate", {"prompt": "x"}, alice) for served in [one, two] * 10]
     assert sorted(reply.status for reply in replies) == [200] * 10 + [429] * 10
     refused = next(reply for reply in replies if reply.status == 429)
     assert "10 requests a minute, 5 at each of 2 gateways" in refused.json()["error"]["message"]

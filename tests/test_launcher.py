@@ -153,6 +153,28 @@ def test_an_ollama_that_was_killed_is_started_again(launched: Launched) -> None:
     assert launched.child("gunicorn") == gateway
 
 
+def test_a_model_runner_that_was_killed_is_started_again(launched: Launched) -> None:
+    ollama, runner = launched.child("ollama serve"), launched.child("ollama runner")
+    assert runner
+    runner.kill()
+    eventually(lambda: gone([runner]))
+    assert launched.generate("What is the capital of Italy?").status == 200
+    assert launched.child("ollama serve") == ollama
+
+
+def test_an_ollama_at_its_memory_limit_ends_and_is_started_again(launch: Launch) -> None:
+    service = launch(OLLAMA_MEMORY_MIB="4096")
+    eventually(service.ready, 900)
+    ollama, runner = service.child("ollama serve"), service.child("ollama runner")
+    assert ollama
+    assert runner
+    for process in (ollama, runner):
+        assert process.rlimit(psutil.RLIMIT_DATA) == (4 << 30, 4 << 30)
+    ollama.rlimit(psutil.RLIMIT_DATA, (1 << 20, 4 << 30))
+    assert service.generate("What is the capital of Italy? " * 30).status == 200  # by the next one
+    eventually(lambda: gone([ollama]))
+
+
 def test_nothing_outlives_a_launcher_that_was_killed(launched: Launched) -> None:
     family = launched.family()
     launched.process.kill()
@@ -177,6 +199,17 @@ def test_an_ollama_that_answers_is_used_and_left_running(launch: Launch) -> None
         service.process.send_signal(signal.SIGINT)
         assert service.process.wait(20) == 0
         assert ollama.process.poll() is None
+
+
+def test_an_ollama_that_was_used_and_has_gone_is_replaced(launch: Launch) -> None:
+    with real_ollama() as ollama:
+        service = launch(OLLAMA_HOST=ollama.url)
+        eventually(lambda: service.ready(), 60)
+        ollama.process.kill()
+        ollama.process.wait()
+        eventually(lambda: "waiting for it" in service.output, 10)
+        eventually(lambda: service.child("ollama serve"), 30)
+        eventually(lambda: service.generate("What is the capital of Italy?").status == 200, 30)
 
 
 def problem(service: Launched) -> str:

@@ -1,0 +1,164 @@
+"""One request's dealings with the engine: sent when it is its turn, and again where the engine died under it."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from service.client import Client
+from service.engine_errors import RETRY_AFTER, EngineDied, EngineDown
+from service.errors import ClientGone, EngineUnavailable, KillsEngine
+from service.metrics import Metrics
+from service.model_watch import ModelWatch
+from service.ollama import Ollama, encode
+from service.reply import Reply
+from service.suspects import MEMORY, Culprit, Suspects
+
+LOOK = 0.25  # seconds between two looks at a waiting request's client
+POLL = 0.1  # seconds between two looks at an engine that is away
+PATIENCE = 15.0  # seconds an engine may be away before requests are refused at once
+BREAKS = 2  # exchanges that may break off while the engine lives
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine, and what is known of it and of those that may have killed it."""
+
+    ollama: Ollama
+    watch: ModelWatch
+    suspects: Suspects
+    metrics: Metrics
+    waits: bool = True  # for one that is away, with requests it hasn't had yet; else others shall have them
+
+
+@dataclass
+class Call:
+    """A request to the engine. Times are by time.monotonic(); close() may be called twice."""
+
+    engine: Engine
+    path: str
+    payload: dict[str, Any]
+    client: Client
+    deadline: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delayed: bool = False  # by a death: its duration says nothing about the next request's
+    _reply: Reply | None = None
+    _breaks: int = 0
+
+    def __post_init__(self) -> None:
+        self._body = encode(self.payload)
+        self._fingerprint = fingerprint(self.path, self._body)
+        self._run = self.engine.suspects.run(self._fingerprint)
+
+    def ask(self, read: Callable[[Reply], T]) -> T:
+        """Send the request and return what `read` makes of the reply; once more whenever the engine dies under that.
+
+        Nothing of an earlier try may have been passed on. Raises a ServiceError or ClientGone.
+        """
+        while True:
+            try:
+                result = read(self._send())
+                self._run.progress()
+                return result
+            except EngineDied as died:
+                self.survive(died)
+
+    def number(self, header: str) -> float:
+        """Return the number in a header of the reply, 0 where there is none."""
+        return self._reply.number(header) if self._reply else 0.0
+
+    def _send(self) -> Reply:
+        self._await_turn()
+        while True:
+            self._run.send()
+            try:
+                self._reply = self.engine.ollama.request(
+                    self.path, self._body, timeout=self._left(), client=self.client, headers=self.headers
+                )
+                return self._reply
+            except EngineDown as down:
+                self._run.unsent()
+                self._await_return(down)
+            except KillsEngine:  # a gateway nearer to the engine has found it out
+                self.engine.suspects.convict(self._fingerprint)
+                raise
+
+    def _left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def _await_turn(self) -> None:
+        while not self._turn():
+            self.delayed = True
+            self._look_at_client()
+            if self._left() <= 0:
+                message = "the model server was busy with finding out which request ends it"
+                raise EngineUnavailable(message, retry_after=RETRY_AFTER)
+
+    def _turn(self) -> bool:
+        try:
+            return self._run.wait(LOOK)
+        except Culprit:
+            raise self._refused() from None
+
+    def _await_return(self, down: EngineDown) -> None:
+        """Return once the engine may be asked again; raises `down` when that takes too long."""
+        self.engine.watch.lost()
+        patience = PATIENCE if self.engine.waits or self.delayed else 0.0
+        self.delayed = True
+        while True:
+            if self.engine.ollama.down_for >= patience or self._left() <= 0:
+                raise down
+            time.sleep(POLL)
+            self._look_at_client()
+            if self.engine.watch.ready:
+                return
+
+    def _look_at_client(self) -> None:
+        if self.client.gone():
+            raise ClientGone
+
+    def survive(self, died: EngineDied) -> None:
+        """Return where the request may be sent again after this; else raise what its caller gets."""
+        self.judge(died, again=True)
+        if self._breaks > BREAKS:
+            raise died
+        self.engine.metrics.sent_again.inc()
+
+    def judge(self, died: EngineDied, *, again: bool = False) -> None:
+        """Find out whether the engine has died, and hold it against those that were with it; raises KillsEngine."""
+        self.delayed = True
+        self._end_try()
+        if not died.told and self.engine.ollama.lives():
+            self._breaks += 1
+            self._run.end(answered=False)
+            self._run = self.engine.suspects.run(self._fingerprint)
+            return
+        self.engine.watch.lost()
+        try:
+            first = self._run.died(again=again)
+        except Culprit as culprit:
+            first = culprit.first
+            raise self._refused() from None
+        finally:
+            self.engine.metrics.engine_deaths.inc(first)
+
+    def _refused(self) -> KillsEngine:
+        hint = f"change it, or send it again after {MEMORY / 60:.0f} minutes"
+        return KillsEngine("this request ended the model server twice and is not sent to it again", hint=hint)
+
+    def _end_try(self) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.close()
+
+    def close(self, *, answered: bool) -> None:
+        """Cut Ollama's work short where it still runs."""
+        self._end_try()
+        self._run.end(answered=answered)
+
+
+def fingerprint(path: str, body: bytes) -> str:
+    """Return what tells a request from others: all but the options, which stand last; another seed makes no other."""
+    return hashlib.sha256(path.encode() + body[: body.rfind(b'"options"')]).hexdigest()

@@ -1,0 +1,111 @@
+"""An answer of the engine's while it is read: it ends when the client leaves or the deadline passes, in any case."""
+
+import json
+import select
+import socket
+import time
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+
+from service.client import Client
+from service.engine_errors import answered_error, broke_off, error_in_stream
+from service.errors import ClientGone, GenerationTimeout
+
+
+class WatchedSocket(socket.socket):
+    """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
+
+    def watch(self, client: Client, deadline: float) -> None:
+        """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
+        self._client, self._deadline, self._poll = client, deadline, select.poll()
+        client.watch(self._poll)
+
+    def is_silent(self) -> bool:
+        """Say whether there is nothing to read, not even the end of the connection."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return not poll.poll(0)
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """Read as a socket does; raises ClientGone or GenerationTimeout."""
+        self._await(select.POLLIN)
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Write as a socket does; raises ClientGone or GenerationTimeout."""
+        rest = memoryview(data)
+        while rest:
+            self._await(select.POLLOUT)
+            rest = rest[self.send(rest, flags) :]
+
+    def _await(self, event: int) -> None:
+        self._poll.register(self, event)
+        events = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)
+        if self._client.reported(events):
+            raise ClientGone
+        if not events:
+            raise GenerationTimeout("the model did not finish in time", hint="ask for fewer tokens with max_tokens")
+
+
+class Reply:
+    """An answer of Ollama's that is being read; close() cancels the work behind it."""
+
+    def __init__(self, sock: WatchedSocket, idle: list[WatchedSocket]) -> None:
+        self._sock, self._idle, self._response = sock, idle, HTTPResponse(sock)
+        self.answered = False  # whether the answer's head has come
+
+    def number(self, header: str) -> float:
+        """Return the number in a header of the answer, 0 where there is none."""
+        try:
+            return float(self._response.headers.get(header, 0))
+        except ValueError:
+            return 0.0
+
+    def begin(self, request: bytes) -> None:
+        """Send the request and read the answer's head; raises a ServiceError unless it is a 200."""
+        try:
+            self._sock.sendall(request)
+            self._response.begin()
+            self.answered = True
+            if self._response.status != 200:
+                retry_after = self._response.headers.get("Retry-After")
+                raise answered_error(self._response.status, self._response.read(), retry_after)
+        except (HTTPException, OSError) as error:
+            raise broke_off(error) from error
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a streamed answer as they come.
+
+        Raises EngineDied when Ollama breaks off, what it reports, and what a watched read raises.
+        """
+        rest = b""
+        try:
+            while data := self._response.read1():
+                *lines, rest = (rest + data).split(b"\n")
+                for message in map(json.loads, lines):
+                    if "error" in message:
+                        raise error_in_stream(message["error"])
+                    if not {"message", "done"} <= set(message):
+                        raise ValueError("not a piece of an answer")
+                    if message.get("done"):
+                        self._response.read()  # the end of the body, after which the connection can be used again
+                    yield message
+        except (HTTPException, OSError, ValueError, TypeError) as error:
+            raise broke_off(error) from error
+
+    def json(self) -> dict[str, Any]:
+        """Return an answer that is one JSON object; raises as lines() does."""
+        try:
+            return dict(json.loads(self._response.read()))
+        except (HTTPException, OSError, ValueError) as error:
+            raise broke_off(error) from error
+
+    def close(self) -> None:
+        """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
+        reusable = self._response.isclosed() and not self._response.will_close
+        self._response.close()
+        if reusable:
+            self._idle.append(self._sock)
+        else:
+            self._sock.close()

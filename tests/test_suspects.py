@@ -1,0 +1,181 @@
+import pytest
+
+from service.suspects import KNOWN, LONGEST_TRIAL, MEMORY, TRIAL, Culprit, Run, Suspects
+from tests.clock import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def suspects(clock: Clock) -> Suspects:
+    return Suspects(clock)
+
+
+def send(suspects: Suspects, fingerprint: str) -> Run:
+    """Return a run that is with the engine."""
+    run = suspects.run(fingerprint)
+    assert run.wait(0)
+    run.send()
+    return run
+
+
+def die(*runs: Run) -> None:
+    """Kill the engine under runs, each of which then tells of it."""
+    assert [run.died() for run in runs] == [True] + [False] * (len(runs) - 1)
+
+
+def test_requests_run_together_until_the_engine_dies(suspects: Suspects) -> None:
+    for run in [send(suspects, name) for name in "abc"]:
+        run.end(answered=True)
+
+
+def test_those_that_were_there_at_a_death_are_tried_one_by_one_before_all_others(suspects: Suspects) -> None:
+    die(*[send(suspects, name) for name in "ab"])
+    other, a, b = (suspects.run(name) for name in "xab")
+    assert [run.wait(0) for run in (other, b, a)] == [False, False, True]
+    a.send()
+    assert [run.wait(0) for run in (other, b)] == [False, False]
+    a.end(answered=True)
+    assert [run.wait(0) for run in (other, b)] == [False, True]
+    b.end(answered=True)
+    assert other.wait(0)
+    for run in (send(suspects, "a"), send(suspects, "b")):  # both are cleared
+        run.end(answered=True)
+
+
+def test_the_newest_suspect_is_tried_first(suspects: Suspects, clock: Clock) -> None:
+    old = send(suspects, "old")
+    clock.now += 1
+    new = send(suspects, "new")
+    assert old.died(again=True)
+    assert not old.wait(0)  # the newer one has still to find out
+    assert not new.died(again=True)
+    assert [run.wait(0) for run in (old, new)] == [False, True]
+
+
+def test_who_is_alone_at_its_second_death_is_the_culprit_and_never_sent_again(suspects: Suspects) -> None:
+    die(*[send(suspects, name) for name in "ab"])
+    a, waiting = send(suspects, "a"), suspects.run("a")
+    with pytest.raises(Culprit) as culprit:
+        a.died()
+    assert culprit.value.first
+    with pytest.raises(Culprit):
+        waiting.wait(0)
+    with pytest.raises(Culprit):
+        suspects.run("a").wait(0)
+    assert send(suspects, "b")
+
+
+def test_one_death_convicts_nobody_even_alone(suspects: Suspects) -> None:
+    die(send(suspects, "a"))
+    send(suspects, "a").end(answered=True)
+    die(send(suspects, "a"))
+    assert send(suspects, "a")
+
+
+def test_two_deaths_in_company_convict_nobody(suspects: Suspects, clock: Clock) -> None:
+    die(send(suspects, "a"))
+    a = send(suspects, "a")
+    a.progress()
+    clock.now += TRIAL
+    die(a, send(suspects, "b"))
+    assert send(suspects, "a")
+
+
+def test_copies_of_a_request_are_one_suspect(suspects: Suspects) -> None:
+    die(*[send(suspects, "a") for _ in range(4)])
+    a, copy = send(suspects, "a"), suspects.run("a")
+    assert not copy.wait(0)
+    a.end(answered=True)
+    assert copy.wait(0)
+
+
+def test_a_trial_ends_some_seconds_after_the_first_piece(suspects: Suspects, clock: Clock) -> None:
+    die(send(suspects, "a"))
+    a, other = send(suspects, "a"), suspects.run("b")
+    clock.now += TRIAL
+    assert not other.wait(0)
+    a.progress()
+    assert other.wait(0)
+
+
+def test_a_trial_never_lasts_longer_than_its_limit(suspects: Suspects, clock: Clock) -> None:
+    die(send(suspects, "a"))
+    send(suspects, "a")
+    other = suspects.run("b")
+    clock.now += LONGEST_TRIAL
+    assert other.wait(0)
+
+
+def test_a_suspect_need_not_wait_for_the_end_of_answers_that_are_under_way(suspects: Suspects, clock: Clock) -> None:
+    die(*[send(suspects, name) for name in "ab"])
+    a, b = send(suspects, "a"), suspects.run("b")
+    a.progress()
+    assert not b.wait(0)
+    clock.now += TRIAL
+    assert b.wait(0)
+
+
+def test_one_that_kills_late_is_found_and_not_who_was_sent_meanwhile(suspects: Suspects, clock: Clock) -> None:
+    late, near = send(suspects, "late"), send(suspects, "near")
+    die(late, near)
+    late, near = send(suspects, "late"), suspects.run("near")
+    late.progress()
+    clock.now += TRIAL
+    assert near.wait(0)
+    near.send()
+    assert late.died(again=True)
+    assert not near.died(again=True)
+    assert near.wait(0)  # the newest, now with nothing beside it until its answer is whole
+    near.send()
+    near.progress()
+    clock.now += TRIAL
+    assert not late.wait(0)
+    near.end(answered=True)
+    assert late.wait(0)
+    late.send()
+    late.progress()
+    clock.now += TRIAL
+    with pytest.raises(Culprit):
+        late.died(again=True)
+
+
+def test_a_request_that_never_reached_the_engine_is_no_suspect(suspects: Suspects) -> None:
+    a, b = send(suspects, "a"), send(suspects, "b")
+    b.unsent()
+    die(a)
+    b.end(answered=False)
+    assert send(suspects, "b")
+    assert send(suspects, "c")
+
+
+def test_a_death_is_told_of_late_only_once(suspects: Suspects) -> None:
+    late, a = send(suspects, "late"), send(suspects, "a")
+    assert a.died()
+    late_again = suspects.run("late")
+    assert not late_again.wait(0)  # the first of its runs has not ended
+    assert not late.died()
+    assert late_again.wait(0)
+
+
+def test_a_culprit_that_someone_else_found_is_refused(suspects: Suspects) -> None:
+    suspects.convict("a")
+    with pytest.raises(Culprit):
+        suspects.run("a").wait(0)
+
+
+def test_everything_is_forgotten_in_time(suspects: Suspects, clock: Clock) -> None:
+    suspects.convict("a")
+    clock.now += MEMORY
+    assert send(suspects, "a")
+
+
+def test_no_more_than_a_number_is_remembered(suspects: Suspects) -> None:
+    for index in range(KNOWN + 1):
+        suspects.convict(f"{index}")
+    assert send(suspects, "0")
+    with pytest.raises(Culprit):
+        suspects.run("1").wait(0)
