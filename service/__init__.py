@@ -19,6 +19,7 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama
+from service.openapi import openapi_blueprint
 from service.page import page_blueprint
 from service.record import Record
 from service.settings import Role, Settings
@@ -68,6 +69,7 @@ def _register_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(generate_blueprint(gateway, keys))
     app.register_blueprint(chat_blueprint(gateway, keys))
     app.register_blueprint(embeddings_blueprint(gateway, keys))
+    app.register_blueprint(openapi_blueprint(settings))
 
 
 def _keep_records(app: Flask, metrics: Metrics) -> None:

@@ -1,170 +1,51 @@
 """The body of `POST /v1/chat/completions`: the part of OpenAI's API that Ollama can keep, and its translation."""
 
-import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
+from service.chat_messages import Message
+from service.chat_tools import MAX_TOOLS, ResponseFormat, Tool
 from service.errors import InvalidRequest
 from service.gateway import Gateway
 from service.parsing import (
     Body,
+    Items,
     MaxTokens,
+    Name,
     Seed,
     Stop,
+    StopWord,
     Temperature,
-    Text,
     check_images,
-    check_length,
     check_max_tokens,
+    check_size,
     given,
 )
 from service.routing import check_model
 
+MAX_MESSAGES = 1024
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class TextPart(Body):
-    """A piece of a message that is text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ImageURL(Body):
-    """An image as a data URL; `detail` is accepted where it changes nothing."""
-
-    url: str
-    detail: Literal["auto"] | None = None
-
-
-class ImagePart(Body):
-    """A piece of a message that is an image."""
-
-    type: Literal["image_url"]
-    image_url: ImageURL
-
-
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-
-
-class FunctionCall(Body):
-    """A function the model called, with its arguments as JSON text."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(Body):
-    """A call the model made earlier in the conversation."""
-
-    id: str
-    type: Literal["function"]
-    function: FunctionCall
-
-
-Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
-    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
-]
-
-
-class Message(Body):
-    """One message of the conversation."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-    def text(self) -> str:
-        """Return the message's text, its parts joined."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content if isinstance(part, TextPart))
-        return self.content or ""
-
-    def images(self, name: str) -> dict[str, str]:
-        """Return the base64 data of the images in message `name` by field; raises InvalidRequest."""
-        parts = enumerate(self.content) if isinstance(self.content, list) else ()
-        urls = {f"{name}.content[{i}].image_url.url": p.image_url.url for i, p in parts if isinstance(p, ImagePart)}
-        return {field: data_of(field, url) for field, url in urls.items()}
-
-    def for_ollama(self, name: str, images: list[str]) -> dict[str, Any]:
-        """Return message `name` as Ollama wants it; raises InvalidRequest."""
-        calls = [_call_for_ollama(f"{name}.tool_calls[{i}]", call) for i, call in enumerate(self.tool_calls or ())]
-        role = "system" if self.role == "developer" else self.role
-        optional = {"images": images or None, "tool_calls": calls or None, "tool_call_id": self.tool_call_id}
-        return {"role": role, "content": self.text(), **given(**optional)}
-
-
-def data_of(field: str, url: str) -> str:
-    """Return the base64 data of a data URL; raises InvalidRequest for any other address."""
-    head, comma, data = url.partition(",")
-    if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
-        raise InvalidRequest(f"{field}: must be a data URL, data:image/png;base64,…; an address is never fetched")
-    return data
-
-
-def _call_for_ollama(field: str, call: ToolCall) -> dict[str, Any]:
-    try:
-        arguments = json.loads(call.function.arguments)
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequest(f"{field}.function.arguments: must be a JSON object, as text")
-    return {"id": call.id, "function": {"name": call.function.name, "arguments": arguments}}
-
-
-class Function(Body):
-    """A function the model may call; parameters is a JSON schema."""
-
-    name: Text
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class Tool(Body):
-    """A tool the model may use."""
-
-    type: Literal["function"]
-    function: Function
-
-
-class JsonSchema(Body):
-    """A named JSON schema; the answer always keeps to it, whatever `strict` says."""
-
-    name: str
-    schema_: dict[str, Any] = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
-
-
-class ResponseFormat(Body):
-    """What the answer must look like."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    def for_ollama(self) -> dict[str, Any]:
-        """Return Ollama's `format` field, or nothing for text; raises InvalidRequest."""
-        if self.type == "json_schema":
-            if self.json_schema is None:
-                raise InvalidRequest("response_format.json_schema: is required with type json_schema")
-            return {"format": self.json_schema.schema_}
-        return {"format": "json"} if self.type == "json_object" else {}
-
-
 class StreamOptions(Body):
-    """What a stream contains besides the answer."""
+    """What a stream contains besides the answer; there is no padding, so `include_obfuscation` changes nothing."""
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None
 
 
 class ChatBody(Body):
     """The body of POST /v1/chat/completions."""
 
-    model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    example = (
+        'send JSON, such as: curl "$URL/v1/chat/completions" '
+        """-d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}'"""
+    )
+
+    model: Name
+    messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None
@@ -173,36 +54,67 @@ class ChatBody(Body):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    stop: str | Stop | None = None
+    stop: StopWord | Stop | None = None
     seed: Seed | None = None
     n: Literal[1] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[Items[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     reasoning_effort: Literal["none"] | None = None
+    # What OpenAI's service does with these is nothing to do here, and changes no answer.
+    user: Annotated[str, Field(max_length=512)] | None = None
+    store: bool | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    logprobs: Literal[False] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return chat and options for Ollama; raises a ServiceError for what the settings or the model don't allow."""
+        """Return chat and options for Ollama, and forget the images as they were sent.
+
+        Raises a ServiceError for what the settings or the model don't allow.
+        """
         check_model(self.model, gateway)
-        check_length("messages", "".join(message.text() for message in self.messages), gateway.settings)
-        chat: dict[str, Any] = {"messages": self._messages(gateway)}
+        check_size(self._sizes(), gateway.settings)
+        options = self._options(gateway)
+        answer = self.response_format.for_ollama() if self.response_format else {}
+        tools = self._tools(gateway)
+        return {"messages": self._messages(gateway), **answer, **tools}, options
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for i, message in enumerate(self.messages):
+            yield from message.sizes(f"messages[{i}]")
+        for i, tool in enumerate(self.tools or ()):
+            yield from tool.sizes(f"tools[{i}]")
         if self.response_format:
-            chat |= self.response_format.for_ollama()
-        if self.tools and self.tool_choice != "none":
-            capabilities = gateway.watch.capabilities
-            if capabilities and "tools" not in capabilities:
-                raise InvalidRequest(f"tools: {gateway.settings.model} has none")
-            chat["tools"] = [tool.model_dump(exclude_none=True) for tool in self.tools]
-        return chat, self._options(gateway)
+            yield from self.response_format.sizes()
+        yield "stop", sum(map(len, self._stop() or ()))
+
+    def _stop(self) -> list[str] | None:
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    def _tools(self, gateway: Gateway) -> dict[str, Any]:
+        if not self.tools or self.tool_choice == "none":
+            return {}
+        capabilities = gateway.watch.capabilities
+        if capabilities and "tools" not in capabilities:
+            raise InvalidRequest(f"tools: {gateway.settings.model} has none")
+        return {"tools": [tool.for_ollama(f"tools[{i}]") for i, tool in enumerate(self.tools)]}
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
         named = {f"messages[{i}]": message for i, message in enumerate(self.messages)}
-        images = {name: message.images(name) for name, message in named.items()}
-        all_images = {field: data for own in images.values() for field, data in own.items()}
-        check_images(all_images, gateway.settings, gateway.watch.capabilities)
-        if not all_images and not any(message.text().strip() for message in self.messages):
+        fields = {name: message.take_images(name) for name, message in named.items()}
+        if not any(fields.values()) and not any(message.text().strip() for message in self.messages):
             raise InvalidRequest("messages: must not all be empty")
-        return [message.for_ollama(name, list(images[name].values())) for name, message in named.items()]
+        messages = {name: message.for_ollama(name, []) for name, message in named.items()}
+        owners = {field: name for name, own in fields.items() for field in own}
+        all_images = {field: data for own in fields.values() for field, data in own.items()}
+        fields.clear()
+        for name, image in zip(
+            owners.values(), check_images(all_images, gateway.settings, gateway.watch.capabilities), strict=True
+        ):
+            messages[name].setdefault("images", []).append(image)
+        return list(messages.values())
 
     def _options(self, gateway: Gateway) -> dict[str, Any]:
         for name in ("max_tokens", "max_completion_tokens"):
@@ -213,6 +125,6 @@ class ChatBody(Body):
             top_p=self.top_p,
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
-            stop=[self.stop] if isinstance(self.stop, str) else self.stop,
+            stop=self._stop(),
             seed=self.seed,
         )

@@ -9,11 +9,11 @@ from pydantic import Discriminator, Field, Tag
 
 from service.gateway import Gateway
 from service.keys import Keys
-from service.parsing import Body, Text, check_length, given, parse
+from service.parsing import WHOLE, Body, Items, Name, Text, check_size, given, parse
 from service.routing import authenticate, caller, check_model, read_body
 
 Input = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[list[Text], Field(min_length=1, max_length=256), Tag("texts")],
+    Annotated[Text, Tag("text")] | Annotated[Items[Text], Field(min_length=1, max_length=256), Tag("texts")],
     Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
 ]
 
@@ -21,16 +21,19 @@ Input = Annotated[
 class EmbeddingsBody(Body):
     """The body of POST /v1/embeddings; input is text or up to 256 texts, not token numbers."""
 
-    model: str
+    example = """send JSON, such as: curl "$URL/v1/embeddings" -d '{"model": "MODEL", "input": "Hi"}'"""
+
+    model: Name
     input: Input
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=65536), WHOLE] | None = None
 
     def for_ollama(self, gateway: Gateway) -> dict[str, Any]:
         """Return the fields for Ollama; raises a ServiceError."""
         check_model(self.model, gateway)
         texts = [self.input] if isinstance(self.input, str) else self.input
-        check_length("input", "".join(texts), gateway.settings)
+        names = ["input"] if isinstance(self.input, str) else [f"input[{i}]" for i in range(len(texts))]
+        check_size(zip(names, map(len, texts), strict=True), gateway.settings)
         return {"input": texts, **given(dimensions=self.dimensions)}
 
 

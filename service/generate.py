@@ -1,22 +1,25 @@
 """`POST /generate`: a prompt in, an answer out, whole or as a stream."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint, Response, jsonify, request
+from pydantic import Field
 
 from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import (
     Body,
+    Image,
+    Items,
     MaxTokens,
     Seed,
     Stop,
     Temperature,
     Text,
     check_images,
-    check_length,
     check_max_tokens,
+    check_size,
     given,
     parse,
 )
@@ -24,11 +27,13 @@ from service.routing import SSE, caller, check_model, ndjson, read_body, sse, st
 
 
 class GenerateBody(Body):
-    """The body of POST /generate. images: base64 of PNG or JPEG files."""
+    """The body of POST /generate. images: PNG, JPEG, WebP or GIF files in base64, or as data URLs."""
+
+    example = """send JSON, such as: curl "$URL/generate" -d '{"prompt": "Why is the sky blue?"}'"""
 
     prompt: Text
     system: str | None = None
-    images: list[str] | None = None
+    images: Annotated[Items[Image], Field(max_length=64)] | None = None
     model: str | None = None
     stream: bool = False
     max_tokens: MaxTokens | None = None
@@ -37,11 +42,16 @@ class GenerateBody(Body):
     seed: Seed | None = None
 
     def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return chat and options for Ollama; raises a ServiceError for what the settings or the model don't allow."""
+        """Return chat and options for Ollama, and forget the images as they were sent.
+
+        Raises a ServiceError for what the settings or the model don't allow.
+        """
         check_model(self.model, gateway)
-        check_length("prompt", self.prompt + (self.system or ""), gateway.settings)
+        texts = {"prompt": self.prompt, "system": self.system or "", "stop": "".join(self.stop or ())}
+        check_size([(name, len(text)) for name, text in texts.items()], gateway.settings)
         check_max_tokens("max_tokens", self.max_tokens, gateway.settings)
         fields = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
+        self.images = None
         user: dict[str, Any] = {"role": "user", "content": self.prompt}
         if fields:
             user["images"] = check_images(fields, gateway.settings, gateway.watch.capabilities)

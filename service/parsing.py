@@ -1,26 +1,26 @@
 """From bytes to a checked request: every complaint names the field and what is allowed."""
 
-import base64
-import binascii
 import contextlib
-import io
-import json
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, TypeVar
 
-import imagesize
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from service.errors import ImageTooLarge, InvalidRequest, PromptTooLong
+from service.errors import InvalidRequest, PromptTooLong
+from service.images import ALL_IMAGES, for_model
+from service.json_input import read_json
 from service.settings import Settings
 
-SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 SHOWN = 5  # complaints in one error
+NAME_SHOWN = 64  # characters of a name that the caller chose
+FORM = "content-disposition:"
 
 
 class Body(BaseModel):
     """A request body: no unknown field, no silent conversion, and no input in error texts."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+    example: ClassVar[str] = ""  # what to send, for who sent something else
 
 
 def _not_blank(text: str) -> str:
@@ -29,29 +29,53 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_not_blank)]
-MaxTokens = Annotated[int, Field(ge=1)]
+Item = TypeVar("Item")
+# A list of which the first wrong item is told, and no further one looked at.
+Items = Annotated[list[Item], Field(fail_fast=True)]
+Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, json_schema_extra={"pattern": r"\S"})]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]
+# JSON has one kind of number, so 5.0 is a whole one too.
+WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
+MaxTokens = Annotated[int, Field(ge=1), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=2)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+Seed = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
+StopWord = Annotated[str, Field(min_length=1, max_length=1000)]
+Stop = Annotated[Items[StopWord], Field(max_length=4)]
 
 Parsed = TypeVar("Parsed", bound=Body)
 
 
 def parse(kind: type[Parsed], data: bytes) -> Parsed:
     """Return the request in `data` (JSON); raises InvalidRequest with up to five complaints."""
+    document = _document(kind, data)
     try:
-        return kind.model_validate_json(data)
+        return kind.model_validate(document)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        if errors[0]["type"] == "json_invalid":
-            raise InvalidRequest(f"the body is not valid JSON: {errors[0]['msg']}", hint=_example(kind)) from None
-        document = json.loads(data)
         complaints = dict.fromkeys(_complaint(document, e["loc"], e["type"], e["msg"]) for e in errors)
-        raise InvalidRequest("; ".join(list(complaints)[:SHOWN]), hint=_example(kind)) from None
+        raise InvalidRequest("; ".join(list(complaints)[:SHOWN]), hint=_fields(kind)) from None
 
 
-def _example(kind: type[Body]) -> str:
+def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
+    """Return the object in `data`; what isn't JSON at all is told how it looks."""
+    start = data[:300].strip().lower()
+    if start[:2] == b"--" and FORM.encode() in start:
+        raise InvalidRequest("body: is a multipart form; send JSON", hint=kind.example)
+    if not start or (b"=" in start and start[:1] not in b'{["' and start.isascii()):
+        what = "looks like a web form" if start else "is empty"
+        raise InvalidRequest(f"body: {what}; send JSON", hint=kind.example)
+    try:
+        document = read_json(data)
+    except InvalidRequest as error:
+        error.hint = error.hint or kind.example
+        raise
+    if not isinstance(document, dict):
+        raise InvalidRequest("body: must be a JSON object", hint=kind.example)
+    return document
+
+
+def _fields(kind: type[Body]) -> str:
     return "fields: " + ", ".join(kind.model_fields)
 
 
@@ -71,7 +95,7 @@ def field_name(document: Any, loc: tuple[int | str, ...]) -> str:
         if isinstance(step, int):
             name += f"[{step}]"
         elif (last and isinstance(document, dict)) or (isinstance(document, dict) and step in document):
-            name += f".{step}" if name else step
+            name += f".{shown(step)}" if name else shown(step)
         else:
             continue
         with contextlib.suppress(KeyError, IndexError, TypeError):
@@ -79,15 +103,25 @@ def field_name(document: Any, loc: tuple[int | str, ...]) -> str:
     return name or "body"
 
 
+def shown(name: str) -> str:
+    """Return a name that the caller chose, cut to what fits an error."""
+    return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
+
+
 def given(**fields: Any) -> dict[str, Any]:
     """Return the fields that have a value."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def check_length(field: str, text: str, settings: Settings) -> None:
-    """Refuse text over MAX_PROMPT_CHARS; raises PromptTooLong."""
-    if len(text) > settings.max_prompt_chars:
-        raise PromptTooLong(f"{field}: {len(text)} characters; at most {settings.max_prompt_chars} are allowed")
+def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
+    """Refuse fields, by name and characters, that have more than MAX_PROMPT_CHARS in all; raises PromptTooLong."""
+    sizes = sorted(fields, key=lambda field: -field[1])
+    total = sum(size for _name, size in sizes)
+    if total > settings.max_prompt_chars:
+        name, size = sizes[0]
+        rest = f", {total} with the other fields" if total > size else ""
+        limit = f"at most {settings.max_prompt_chars} are allowed"
+        raise PromptTooLong(f"{name}: {size} characters{rest}; {limit}", hint="shorten it")
 
 
 def check_max_tokens(field: str, wanted: int | None, settings: Settings) -> None:
@@ -96,30 +130,14 @@ def check_max_tokens(field: str, wanted: int | None, settings: Settings) -> None
         raise InvalidRequest(f"{field}: {wanted} is too many; at most {settings.max_tokens} are allowed")
 
 
-def check_image(field: str, data: str, settings: Settings) -> str:
-    """Return base64 image data that is a PNG or JPEG of at most MAX_IMAGE_PIXELS, by its header alone.
-
-    Raises InvalidRequest or ImageTooLarge. An address is never fetched.
-    """
-    if "://" in data[:16]:
-        raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")
-    try:
-        image = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"{field}: is not base64") from None
-    width, height = imagesize.get(io.BytesIO(image)) if image.startswith(SIGNATURES) else (-1, -1)
-    if width < 1 or height < 1:
-        raise InvalidRequest(f"{field}: is not a PNG or JPEG image")
-    if width * height > settings.max_image_pixels:
-        message = f"{field}: {width} by {height} pixels; at most {settings.max_image_pixels} are allowed"
-        raise ImageTooLarge(message, hint="scale it down: models look at less than one megapixel")
-    return data
-
-
 def check_images(fields: dict[str, str], settings: Settings, capabilities: frozenset[str]) -> list[str]:
-    """Return the base64 data of a request's images, by field name, all checked; raises InvalidRequest."""
+    """Return a request's images, by field name, as the model gets them, and forget what was sent.
+
+    fields: is empty afterwards. Raises InvalidRequest, ImageTooLarge or Saturated.
+    """
     if fields and capabilities and "vision" not in capabilities:
         raise InvalidRequest(f"{next(iter(fields))}: {settings.model} can't see images")
     if len(fields) > settings.max_images:
         raise InvalidRequest(f"{next(iter(fields))}: {len(fields)} images; at most {settings.max_images} are allowed")
-    return [check_image(field, data, settings) for field, data in fields.items()]
+    limit = ALL_IMAGES // max(1, len(fields))
+    return [for_model(field, fields.pop(field), settings, limit) for field in list(fields)]

@@ -63,8 +63,14 @@ def read_body() -> bytes:
 def check_model(name: str | None, gateway: Gateway) -> None:
     """Refuse a model other than the one that is served; raises ModelNotServed."""
     served = gateway.settings.model
-    if name is not None and with_tag(name) != with_tag(served):
+    if name is not None and full_name(name) != full_name(served):
         raise ModelNotServed(f"model: this server serves {served} only")
+
+
+def full_name(model: str) -> str:
+    """Return a model's name as Ollama compares it: with its tag, without its own registry's name, in lower case."""
+    name = with_tag(model).lower()
+    return name.removeprefix("registry.ollama.ai/").removeprefix("library/")
 
 
 def ndjson(item: dict[str, Any]) -> str:

@@ -83,9 +83,14 @@ class Settings:
     queue_timeout: float = knob(30.0, "Seconds a request may wait for a slot.", 0.1, 3600)
     generation_timeout: float = knob(120.0, "Seconds from slot to last token.", 1, 3600)
     max_tokens: int = knob(512, "Longest answer in tokens, and the default of `max_tokens`.", 1, 1_048_576)
-    max_prompt_chars: int = knob(16384, "Longest text of a request, in characters.", 1, 8_388_608)
+    max_prompt_chars: int = knob(
+        16384, "Longest request without its images: all of its texts, in characters.", 1, 8_388_608
+    )
     max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
     max_image_pixels: int = knob(16_000_000, "Largest image, in pixels.", 1, 1_000_000_000)
+    # The largest square that Llama 3.2 Vision looks at (Ollama's model/models/mllama/process_image.go: tiles of 560);
+    # LLaVA and Moondream look at 336 and 378, Gemma 3 at 896, Qwen 2.5 VL at two megapixels.
+    max_image_edge: int = knob(1120, "Longer edge of the images that the model gets, in pixels.", 32, 4096)
     max_images: int = knob(4, "Images in one request.", 0, 64)
     head_timeout: float = knob(10.0, "Seconds a request's head may take to come, from its first byte.", 0.1, 600)
     body_timeout: float = knob(60.0, "Seconds a request's body may take to come.", 0.1, 600)

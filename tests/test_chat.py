@@ -7,9 +7,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.pictures import png, taken_image
 from tests.servers import Served
 from tests.stand_in import MODEL, StandIn
-from tests.test_generate import error_of, png
+from tests.test_generate import error_of
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 TOOL: Any = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
@@ -56,15 +57,16 @@ def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: Sta
     )
     assert reply.status_code == 200
     [chat] = stand_in.chats()
+    assert taken_image(chat["messages"][2]).size == (32, 32)
     assert chat["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What is it?"},
-        {"role": "user", "content": "", "images": [png(3, 3)]},
+        {"role": "user", "content": ""},
         {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": CALL["function"]}]},
         {"role": "tool", "content": "2", "tool_call_id": "c1"},
     ]
     assert chat["options"] == {"num_ctx": 2048, "num_thread": 2, "num_predict": 9, **sampling, "stop": ["x"]}
-    assert chat["format"] == schema
+    assert chat["format"] == {**schema, "required": [], "additionalProperties": False}
     assert chat["tools"] == [TOOL]
 
 
@@ -100,12 +102,13 @@ def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: Sta
             },
             "messages[0].tool_calls[0].function.arguments: must be a JSON object",
         ),
-        ({"logit_bias": {}}, "logit_bias: is not supported"),
-        ({"logprobs": True}, "logprobs: is not supported"),
+        ({"logit_bias": {"5": 1}}, "logit_bias: "),
+        ({"best_of": 2}, "best_of: is not supported"),
+        ({"logprobs": True}, "logprobs: "),
         ({"n": 2}, "n: Input should be 1"),
         ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice: "),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: is required"),
-        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation: is not supported"),
+        ({"stream_options": {"include_all": True}}, "stream_options.include_all: is not supported"),
         ({"max_completion_tokens": 4096}, "max_completion_tokens: 4096 is too many; at most 512"),
     ],
 )

@@ -1,7 +1,4 @@
-import base64
 import json
-import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,16 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.pictures import png, taken_image
 from tests.stand_in import MODEL, StandIn
-
-
-def png(width: int, height: int) -> str:
-    """Return the start of a PNG file in base64: a header that claims a size, and no pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    return base64.b64encode(
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    ).decode()
 
 
 def error_of(reply: Any) -> dict[str, Any]:
@@ -44,26 +33,27 @@ def test_a_prompt_gets_its_whole_answer(client: FlaskClient, stand_in: StandIn) 
 
 
 def test_ollama_is_asked_exactly_this(client: FlaskClient, stand_in: StandIn) -> None:
-    picture = png(10, 10)
     client.post(
         "/generate",
         json={
             "prompt": "What is this?",
             "system": "Be brief.",
-            "images": [picture],
+            "images": [png(40, 50)],
             "max_tokens": 5,
             "temperature": 0,
             "stop": ["\n"],
             "seed": 7,
         },
     )
+    [chat] = stand_in.chats()
+    assert taken_image(chat["messages"][1]).size == (40, 50)
     assert stand_in.chats() == [
         {
             "model": MODEL,
             "keep_alive": -1,
             "messages": [
                 {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "What is this?", "images": [picture]},
+                {"role": "user", "content": "What is this?"},
             ],
             "options": {
                 "num_ctx": 2048,
@@ -115,10 +105,12 @@ def test_a_stream_is_events_for_who_accepts_them(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        (b"", "JSON"),
+        (b"", "body: is empty; send JSON"),
+        (b"prompt=hi", "body: looks like a web form; send JSON"),
+        (b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nhi\r\n--x--', "body: is a multipart form"),
         (b"{", "JSON"),
         (b'{"prompt": "\xff"}', "JSON"),
-        (b"[]", "body: "),
+        (b"[]", "body: must be a JSON object"),
         ({}, "prompt: Field required"),
         ({"prompt": ""}, "prompt: must not be empty"),
         ({"prompt": " \n"}, "prompt: must not be empty"),
@@ -129,12 +121,15 @@ def test_a_stream_is_events_for_who_accepts_them(client: FlaskClient) -> None:
         ({"prompt": "x", "max_tokens": 513}, "max_tokens: 513 is too many; at most 512"),
         ({"prompt": "x", "max_tokens": "5"}, "max_tokens: "),
         ({"prompt": "x", "temperature": 2.5}, "temperature: Input should be less than or equal to 2"),
-        (b'{"prompt": "x", "temperature": NaN}', "temperature: "),
+        (b'{"prompt": "x", "temperature": NaN}', "body: is not valid JSON: "),
+        (b'{"prompt": "x", "temperature": 1e999}', "body: a number is too large"),
+        (b'{"prompt": "x", "prompt": "y"}', "body: an object has the same name twice"),
+        (b'{"prompt": "\\ud800"}', "body: is not valid JSON: "),
         ({"prompt": "x", "seed": -1}, "seed: "),
         ({"prompt": "x", "stop": [""]}, "stop[0]: "),
         ({"prompt": "x", "stop": ["a"] * 5}, "stop: "),
         ({"prompt": "x", "images": ["no!"]}, "images[0]: is not base64"),
-        ({"prompt": "x", "images": ["aGVsbG8="]}, "images[0]: is not a PNG or JPEG image"),
+        ({"prompt": "x", "images": ["aGVsbG8="]}, "images[0]: is not a PNG, JPEG, WebP or GIF image"),
         ({"prompt": "x", "images": ["https://example.com/a.png"]}, "images[0]: is a URL, which is never fetched"),
         ({"prompt": "x", "images": [png(1, 1)] * 5}, "5 images; at most 4"),
         ({"prompt": "x", "images": "abc"}, "images: "),
@@ -162,7 +157,7 @@ def test_too_long_a_prompt_is_told_the_limit(make_app: Callable[..., Flask]) -> 
     client = make_app(max_prompt_chars=10).test_client()
     reply = client.post("/generate", json={"prompt": "x" * 8, "system": "abc"})
     assert (reply.status_code, error_of(reply)["code"]) == (413, "prompt_too_long")
-    assert "at most 10" in error_of(reply)["message"]
+    assert error_of(reply)["message"] == "prompt: 8 characters, 11 with the other fields; at most 10 are allowed"
 
 
 def test_more_tokens_than_the_context_holds_are_the_callers_fault(client: FlaskClient, stand_in: StandIn) -> None:

@@ -1,6 +1,7 @@
 """The real Ollama with the real small model, asked as a user asks."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from service.settings import Settings
 from tests.real import RealOllama, real_ollama
 from tests.servers import Served, fetch, serve
 from tests.stand_in import eventually
+from tests.test_patterns import EVERYDAY
 
 SLOTS = 2
 
@@ -89,6 +91,24 @@ def test_the_official_client_talks_to_the_real_model(served: Served, ollama: Rea
         assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
         with pytest.raises(openai.BadRequestError, match="does not support embeddings"):
             client.embeddings.create(model=ollama.model, input="x")
+
+
+@pytest.mark.parametrize("case", EVERYDAY.values(), ids=EVERYDAY)
+def test_everyday_patterns_are_held_to_and_the_engine_lives(
+    served: Served, ollama: RealOllama, case: tuple[str, str]
+) -> None:
+    pattern, _ = case
+    schema = {"type": "object", "properties": {"e": {"type": "string", "pattern": pattern}}, "required": ["e"]}
+    body = {
+        **{"model": ollama.model, "messages": [{"role": "user", "content": "JSON"}], "max_tokens": 30, "seed": 1},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}},
+    }
+    reply = fetch(f"{served.url}/v1/chat/completions", body)
+    assert reply.status == 200, reply.body
+    [choice] = reply.json()["choices"]
+    if choice["finish_reason"] == "stop":
+        assert re.search(pattern, json.loads(choice["message"]["content"])["e"], re.ASCII)
+    assert ollama.process.poll() is None
 
 
 def test_a_client_that_leaves_mid_prompt_stops_the_real_model(served: Served) -> None:

@@ -1,0 +1,195 @@
+"""Image files as they come: what kind, how large, which way up, and what a decoder needs of them.
+
+A decoder sees a file only without its metadata, and only once its structure is known to be bounded: comments and
+profiles cost a decoder time and memory for each of them, two sizes in one file fool whoever reads only one, and a
+JPEG may ask for thousands of passes.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from service.image_orientation import orientation_of
+
+MAX_PARTS = 10_000  # chunks or blocks of a file; libpng's are 8 KiB, so a PNG of 8 MiB has 1,024
+MAX_SCANS = 32  # of a progressive JPEG; encoders make about ten
+PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PNG_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # bytes of a decoded pixel by colour type
+JPEG_KEPT = {0xC4, 0xDB, 0xDD, 0xEE}  # tables, and Adobe's note on what the colours mean
+JPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # the kinds in use: baseline, extended, progressive
+WEBP_PIXEL = 16  # libwebp's two canvases, Pillow's copy, and the image
+
+
+class BrokenImage(ValueError):
+    """The bytes are not an image that can be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file without its metadata. memory: bytes that decoding it takes, where that isn't the result's own size."""
+
+    kind: str
+    width: int
+    height: int
+    memory: int
+    data: bytes
+    orientation: int = 1
+
+
+def read_image_file(data: bytes) -> ImageFile:
+    """Return what a PNG, JPEG, WebP or GIF holds, without decoding it; raises BrokenImage."""
+    reader = next((reader for start, reader in READERS.items() if data.startswith(start)), None)
+    if reader is None:
+        raise BrokenImage("is not a PNG, JPEG, WebP or GIF image")
+    try:
+        file = reader(data)
+    except (struct.error, IndexError):
+        raise BrokenImage("is a broken image: its file is cut short") from None
+    if file.width < 1 or file.height < 1:
+        raise BrokenImage("is a broken image: it has no pixels")
+    return file
+
+
+def _counted(what: str) -> Iterator[int]:
+    yield from range(MAX_PARTS)
+    raise BrokenImage(f"is a broken image: it has more than {MAX_PARTS} {what}")
+
+
+def _png(data: bytes) -> ImageFile:
+    """Keep the chunks that make the picture."""
+    at, kept, exif, size = 8, [data[:8]], b"", (0, 0, 0, 0)
+    for number in _counted("chunks"):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise BrokenImage("is a broken image: its file is cut short")
+        if (kind == b"IHDR") != (number == 0):
+            raise BrokenImage("is a broken image: it has no header, or two")
+        if number == 0:
+            size = struct.unpack_from(">IIBB", data, at + 8)
+        if kind in PNG_KEPT:
+            kept.append(data[at:end])
+        elif kind == b"eXIf":
+            exif = data[at + 8 : end - 4]
+        at = end
+        if kind == b"IEND":
+            break
+    width, height, _bits, colours = size
+    memory = width * height * (2 if size[2:] == (16, 0) else PNG_PIXEL.get(colours, 4))
+    return ImageFile("PNG", width, height, memory, b"".join(kept), orientation_of(exif))
+
+
+def _jpeg(data: bytes) -> ImageFile:
+    """Keep the tables, the one frame header and the scans."""
+    at, kept, exif, frame = 2, [data[:2]], b"", b""
+    for _ in _counted("segments"):
+        while data[at + 1] == 0xFF:
+            at += 1
+        marker, length = struct.unpack_from(">xBH", data, at)
+        end = at + 2 + length
+        if data[at] != 0xFF or end > len(data) or length < 2:
+            raise BrokenImage("is a broken image: its file is cut short")
+        if marker == 0xDA:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if frame:
+                raise BrokenImage("is a broken image: it has two frame headers")
+            if marker not in JPEG_FRAMES:
+                raise BrokenImage("is a kind of JPEG that isn't read; baseline and progressive are")
+            frame = data[at:end]
+            kept.append(frame)
+        elif marker in JPEG_KEPT:
+            kept.append(data[at:end])
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
+            exif = exif or data[at + 10 : end]
+        at = end
+    if not frame:
+        raise BrokenImage("is a broken image: it has no frame header")
+    last = data.find(b"\xff\xd9", at)
+    return _jpeg_file(frame, data[at : last + 2 if last > 0 else None], kept, orientation_of(exif))
+
+
+def _jpeg_file(frame: bytes, scans: bytes, kept: list[bytes], orientation: int) -> ImageFile:
+    if (count := scans.count(b"\xff\xda")) > MAX_SCANS:
+        raise BrokenImage(f"is a JPEG of {count} passes; at most {MAX_SCANS} are read")
+    height, width, parts = struct.unpack_from(">HHB", frame, 5)
+    factors = [frame[11 + 3 * part] for part in range(parts)]
+    sampled = [(factor >> 4) * (factor & 15) for factor in factors]
+    memory = 0
+    if frame[1] == 0xC2 or scans[4] < parts:  # several passes: the decoder keeps all coefficients, of two bytes
+        memory = 2 * width * height * sum(sampled) // max(1, *sampled)
+    return ImageFile("JPEG", width, height, memory, b"".join([*kept, scans]), orientation)
+
+
+def _gif(data: bytes) -> ImageFile:
+    """Keep the first frame; what follows it is never looked at."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    head, control = data[:at], b""
+    for _ in _counted("blocks"):
+        if data[at] == 0x2C:
+            left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
+            size = max(width, left + wide), max(height, top + high)
+            return ImageFile("GIF", *size, size[0] * size[1], b"".join([b"GIF89a", head[6:], control, data[at:]]))
+        if data[at] != 0x21:
+            raise BrokenImage("is a broken image: it has no frame")
+        begin, label = at, data[at + 1]
+        at += 2
+        for _ in _counted("blocks"):
+            length = data[at]
+            at += 1 + length
+            if not length:
+                break
+        if label == 0xF9:
+            control = data[begin:at]
+    raise AssertionError("unreachable")
+
+
+def _webp(data: bytes) -> ImageFile:
+    """Keep the canvas and the first frame."""
+    at, kept, exif, pictured, canvas = 12, list[bytes](), b"", False, (0, 0)
+    if data[8:12] != b"WEBP":
+        raise BrokenImage("is not a PNG, JPEG, WebP or GIF image")
+    end = min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
+    for _ in _counted("chunks"):
+        if at + 8 > end:
+            break
+        kind, length = struct.unpack_from("<4sI", data, at)
+        chunk = data[at : at + 8 + length + length % 2]
+        at += len(chunk)
+        if kind == b"VP8X":
+            canvas = _uint24(chunk, 12) + 1, _uint24(chunk, 15) + 1
+            kept.append(chunk[:8] + bytes([chunk[8] & 0x12]) + chunk[9:])  # it has alpha, frames; no metadata
+        elif kind == b"EXIF":
+            exif = chunk[8:]
+        elif kind in (b"ANIM", b"ALPH") and not pictured:
+            kept.append(chunk)
+        elif kind in (b"ANMF", b"VP8 ", b"VP8L") and not pictured:
+            pictured = True
+            canvas = canvas if any(canvas) else _webp_size(kind, chunk)
+            kept.append(chunk)
+    body = b"WEBP" + b"".join(kept)
+    file = b"RIFF" + struct.pack("<I", len(body)) + body
+    return ImageFile("WEBP", *canvas, canvas[0] * canvas[1] * WEBP_PIXEL, file, orientation_of(exif))
+
+
+def _webp_size(kind: bytes, chunk: bytes) -> tuple[int, int]:
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", chunk, 9)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", chunk, 14)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _uint24(data: bytes, at: int) -> int:
+    low, high = struct.unpack_from("<HB", data, at)
+    return int(low | high << 16)
+
+
+READERS: dict[bytes, Callable[[bytes], ImageFile]] = {
+    b"\x89PNG\r\n\x1a\n": _png,
+    b"\xff\xd8\xff": _jpeg,
+    b"GIF87a": _gif,
+    b"GIF89a": _gif,
+    b"RIFF": _webp,
+}

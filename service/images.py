@@ -1,0 +1,155 @@
+"""Images on their way to the model: decoded here, set upright, scaled to what models look at, and encoded anew.
+
+So the engine's decoders, which are C, never see a caller's bytes, and a large picture costs the engine nothing.
+"""
+
+import binascii
+import io
+import struct
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+from service.errors import ImageTooLarge, InvalidRequest, Saturated
+from service.image_files import BrokenImage, ImageFile, read_image_file
+from service.settings import Settings
+
+MAX_MEMORY = 36 << 20  # bytes that one decoded image may take; a picture of 9 megapixels has as many
+MAX_WAITING = 64  # images that wait for their turn, each in a thread
+# Pixels. Ollama's code for Qwen 2.5 VL panics at less than 28, and where one edge is more than 200 times the other
+# (model/models/qwen25vl/process_image.go).
+MIN_EDGE = 32
+STRIP = 64  # rows that are scaled at once, so that a large picture has no second copy
+# Bytes of all images of a request together, as they go on: in base64 they fit Stage.payload_mib beside the texts.
+ALL_IMAGES = 1 << 20
+SMALL = 1 << 16  # bytes of a file that is worth no thought
+JPEG_QUALITIES = (92, 80, 60)  # the best that fits is taken
+URL_MARK = "://"
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+Image.MAX_IMAGE_PIXELS = None  # the size is checked here, before Pillow sees the file
+
+_one_at_a_time = threading.Lock()
+_waiting = threading.BoundedSemaphore(MAX_WAITING)
+
+
+def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES) -> str:
+    """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG that is made from its pixels.
+
+    limit: bytes that this file may have. Raises InvalidRequest, ImageTooLarge or, where too many wait to be decoded, Saturated. An address is never fetched.
+    """
+    if not text.startswith("data:") and URL_MARK in text[:16]:
+        raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")
+    with _turn():
+        try:
+            return b64encode(_encoded_anew(field, read_image_file(_bytes_of(field, text)), settings, limit)).decode()
+        except BrokenImage as broken:
+            raise InvalidRequest(f"{field}: {broken}") from None
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for one's turn: one image at a time is decoded, which bounds the memory for all of them."""
+    if not _waiting.acquire(blocking=False):
+        raise Saturated("too many images are waiting to be read", hint="see Retry-After", retry_after=1)
+    try:
+        with _one_at_a_time:
+            yield
+    finally:
+        _waiting.release()
+
+
+def _bytes_of(field: str, text: str) -> bytes:
+    """Return the bytes of base64 or of a data URL; which image it is, they say themselves."""
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise InvalidRequest(f"{field}: must be base64, as data:image/png;base64,…")
+    try:
+        return binascii.a2b_base64(text.encode("ascii").translate(None, b" \t\r\n"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise InvalidRequest(f"{field}: is not base64") from None
+
+
+def _encoded_anew(field: str, file: ImageFile, settings: Settings, limit: int) -> bytes:
+    size = f"{field}: {file.width} by {file.height} pixels"
+    if file.width * file.height > settings.max_image_pixels:
+        message = f"{size}; at most {settings.max_image_pixels} are allowed"
+        raise ImageTooLarge(message, hint="scale it down: models look at about one megapixel")
+    if file.memory > MAX_MEMORY:
+        message = f"{size} in a {file.kind} of this kind take {file.memory} bytes; at most {MAX_MEMORY} are allowed"
+        raise ImageTooLarge(message, hint="scale it down, or send a baseline JPEG")
+    try:
+        picture = _upright(file, _scaled(file, settings.max_image_edge))
+    except BrokenImage:
+        raise
+    except UNREADABLE as error:
+        raise BrokenImage(f"is a broken image: {str(error)[:100]}") from None
+    # A photo is over a byte a pixel without loss; to try first what is too large anyway takes 0.1 s of CPU.
+    graphic = file.kind != "JPEG" and len(file.data) <= max(file.width * file.height, SMALL)
+    return _written(picture, limit, lossless=graphic)
+
+
+def _scaled(file: ImageFile, edge: int) -> Image.Image:
+    """Decode a file to RGB on white, its longer edge at most `edge`."""
+    with Image.open(io.BytesIO(file.data), formats=[file.kind]) as image:
+        if image.size != (file.width, file.height):
+            raise BrokenImage("is a broken image: it has two sizes")
+        scale = min(1.0, edge / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image.draft("RGB", (width, height))
+        image.load()
+        factor = max(1, min(image.width // width, image.height // height))
+        small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+        for top in range(0, image.height, STRIP * factor):
+            box = (0, top, image.width, min(image.height, top + STRIP * factor))
+            small.paste(_on_white(image.crop(box)).reduce(factor), (0, top // factor))
+    return small.resize((width, height), Image.Resampling.LANCZOS) if small.size != (width, height) else small
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return RGB, with white where the picture is transparent."""
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts off what is brighter than 255
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    clear = image.convert("RGBA")
+    white = Image.new("RGBA", clear.size, "white")
+    return Image.alpha_composite(white, clear).convert("RGB")
+
+
+def _upright(file: ImageFile, picture: Image.Image) -> Image.Image:
+    if file.orientation in TURNS:
+        picture = picture.transpose(TURNS[file.orientation])
+    if min(picture.size) >= MIN_EDGE:
+        return picture
+    framed = Image.new("RGB", (max(picture.width, MIN_EDGE), max(picture.height, MIN_EDGE)), "white")
+    framed.paste(picture, ((framed.width - picture.width) // 2, (framed.height - picture.height) // 2))
+    return framed
+
+
+def _written(picture: Image.Image, limit: int, *, lossless: bool) -> bytes:
+    if lossless and len(data := _saved(picture, "PNG", compress_level=1)) <= limit:
+        return data
+    for quality in JPEG_QUALITIES:
+        if len(data := _saved(picture, "JPEG", quality=quality, subsampling=0)) <= limit:
+            return data
+    smaller = picture.resize((max(1, picture.width // 2), max(1, picture.height // 2)))
+    return _written(smaller, limit, lossless=False)
+
+
+def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()

@@ -1,0 +1,79 @@
+"""JSON from callers: read by one parser, whose cost is bounded before anything is built.
+
+Every value of a document costs some hundred bytes once it is built, while in the text it may be two bytes long. So the
+text is measured first, by passes that run in C: how many values it holds, how deep, how many escapes. What is left to
+the parser is either small or a few long strings, such as images.
+"""
+
+import sys
+from typing import Any
+
+from pydantic_core import from_json
+
+from service.errors import InvalidRequest
+
+MAX_VALUES = 10_000  # in all lists and objects together
+MAX_DEPTH = 64
+MAX_ESCAPES = 1 << 20  # base64 as PHP writes it escapes each 64th character: 131,072 in 8 MiB
+MAX_NUMBER = sys.float_info.max  # larger ones are infinite for most readers
+NESTING = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_json(data: bytes, field: str = "body") -> Any:
+    """Return the document in `data`: UTF-8, no duplicate names, finite numbers, bounded in depth and values.
+
+    Raises InvalidRequest, which names `field`.
+    """
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    names = _measure(data, field)
+    try:
+        document = from_json(data, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: is not valid JSON: {error}") from None
+    if _names(document, field) != names:
+        raise InvalidRequest(f"{field}: an object has the same name twice")
+    return document
+
+
+def _measure(data: bytes, field: str) -> int:
+    """Refuse what would be too large once built; return how many names of object members there are."""
+    if b"\\" in data:
+        if data.count(b"\\") > MAX_ESCAPES:
+            raise InvalidRequest(f"{field}: more than {MAX_ESCAPES} escaped characters", hint="send them as UTF-8")
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that a quote begins or ends a string
+    too_many = InvalidRequest(f"{field}: more than {MAX_VALUES} values; at most that many are allowed")
+    if data.count(b'"') > 4 * MAX_VALUES:  # a name and a string have two each
+        raise too_many
+    structure = b"".join(data.split(b'"')[::2])
+    if structure.count(b",") + structure.count(b"[") + structure.count(b"{") > MAX_VALUES:
+        raise too_many
+    depth = 0
+    for step in filter(None, map(NESTING.get, structure.translate(None, _ALL_BUT_BRACKETS))):
+        depth += step
+        if depth > MAX_DEPTH:
+            raise InvalidRequest(f"{field}: is nested too deeply; at most {MAX_DEPTH} levels are allowed")
+    return structure.count(b":")
+
+
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(NESTING))
+
+
+def _names(value: Any, field: str) -> int:
+    """Return how many names the objects of a document have in all; refuse numbers that are not finite for everybody."""
+    if isinstance(value, dict):
+        return len(value) + sum(_names(item, field) for item in value.values())
+    if isinstance(value, list):
+        return sum(_names(item, field) for item in value)
+    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
+        raise InvalidRequest(f"{field}: a number is too large; at most {MAX_NUMBER} is allowed")
+    return 0
+
+
+def write_size(value: Any) -> int:
+    """Return how many characters a document takes at least as JSON, names included."""
+    if isinstance(value, dict):
+        return 2 + sum(len(name) + 4 + write_size(item) for name, item in value.items())
+    if isinstance(value, list):
+        return 2 + sum(1 + write_size(item) for item in value)
+    return 2 + len(value) if isinstance(value, str) else len(str(value))

@@ -1,0 +1,235 @@
+"""Regular expressions of JSON schemas, rewritten in the few forms that the engine's grammar takes as they are meant.
+
+Ollama 0.17.4's converter dies of `(?:`, `\\d` and look-ahead, lets `.` end the string that it stands in, and unrolls
+every repetition. So a pattern is read here, and written anew with classes of characters, groups and repetitions.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.known_patterns import KNOWN
+
+MAX_LENGTH = 1000  # characters; zod's for IPv6 has 700
+MAX_STATES = 1000  # characters of the longest text, with each unbounded repetition once
+
+Range: TypeAlias = tuple[int, int]
+# What may stand in a JSON string as it is: no quote, no backslash, no control characters, no halves of characters.
+PLAIN: list[Range] = [(0x20, 0x21), (0x23, 0x5B), (0x5D, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)]
+DIGIT: list[Range] = [(0x30, 0x39)]
+WORD: list[Range] = [*DIGIT, (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
+SPACE: list[Range] = [(0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x2028, 0x2029), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
+CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE}
+CONTROL = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
+REPEAT = re.compile(r"\{(\d{1,6})(,(\d{0,6}))?\}")
+
+
+class BadPattern(ValueError):
+    """A pattern that the answer can't be held to; the message says why."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern as the engine takes it, and what it costs: its states, and the lengths of the texts that fit."""
+
+    text: str
+    states: int
+    shortest: int
+    longest: float
+
+
+def safe_pattern(pattern: str) -> Pattern:
+    """Return the pattern in the engine's form; raises BadPattern."""
+    if len(pattern) > MAX_LENGTH:
+        raise BadPattern(f"has {len(pattern)} characters; at most {MAX_LENGTH} are allowed")
+    whole = _Reader(KNOWN.get(pattern, pattern)).whole()
+    if whole.states > MAX_STATES:
+        raise BadPattern(f"repeats {whole.states} characters; at most {MAX_STATES} are allowed")
+    return Pattern(f"^{whole.text}$", whole.states, whole.shortest, whole.longest)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a pattern, written. `single`: a quantifier after it means all of it."""
+
+    text: str
+    states: int = 0
+    shortest: int = 0
+    longest: float = 0
+    single: bool = False
+
+    def __add__(self, other: "_Part") -> "_Part":
+        states = self.states + other.states
+        return _Part(self.text + other.text, states, self.shortest + other.shortest, self.longest + other.longest)
+
+
+def _times(part: _Part, low: int, high: float) -> _Part:
+    if high < low:
+        raise BadPattern(f"repeats at least {low} and at most {high:.0f} times")
+    if not high or not part.longest:
+        return _Part("")
+    if not part.shortest and high > 1:
+        raise BadPattern("repeats what may be empty")
+    marks = {(0, 1): "?", (0, float("inf")): "*", (1, float("inf")): "+", (1, 1): ""}
+    until = "" if high == float("inf") else f"{high:.0f}"
+    mark = marks.get((low, high), f"{{{low}}}" if low == high else f"{{{low},{until}}}")
+    count = int(high) if until else low + 1
+    text = (part.text if part.single else f"({part.text})") + mark
+    return _Part(text, part.states * count, part.shortest * low, part.longest * high, single=not mark)
+
+
+class _Reader:
+    """Reads a pattern once, from its start to its end."""
+
+    def __init__(self, pattern: str) -> None:
+        self._text, self._at, self._depth = pattern, 0, 0
+
+    def whole(self) -> _Part:
+        """Return the whole pattern, with what may stand before and after where it isn't anchored."""
+        branches = []
+        more = True
+        while more:
+            begins = self._take("^")
+            branch = self._sequence()
+            ends = self._take("$")
+            around = _times(_class(PLAIN), 0, float("inf"))
+            branches.append((_Part("") if begins else around) + branch + (_Part("") if ends else around))
+            more = self._take("|")
+        if self._at < len(self._text):
+            raise BadPattern(f"has {self._text[self._at]!r} where it can't be read")
+        return _either(branches)
+
+    def _take(self, text: str) -> bool:
+        taken = self._text.startswith(text, self._at)
+        self._at += len(text) * taken
+        return taken
+
+    def _next(self) -> str:
+        if self._at >= len(self._text):
+            raise BadPattern("ends too early")
+        self._at += 1
+        return self._text[self._at - 1]
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _alternatives(self) -> _Part:
+        branches = [self._sequence()]
+        while self._take("|"):
+            branches.append(self._sequence())
+        return _either(branches)
+
+    def _sequence(self) -> _Part:
+        part = _Part("")
+        while (char := self._peek()) and char not in "|)$":
+            part += self._quantified(self._atom())
+        return part
+
+    def _atom(self) -> _Part:
+        char = self._next()
+        if char == "(":
+            return self._group()
+        if char == "[":
+            return _class(self._in_brackets())
+        if char == "\\":
+            return _class(self._escape())
+        if char == ".":
+            return _class(PLAIN)
+        if char in "*+?{^":
+            raise BadPattern(f"has {char!r} where it can't be read")
+        return _class([(ord(char), ord(char))])
+
+    def _group(self) -> _Part:
+        if self._peek() == "?" and not self._take("?:"):
+            raise BadPattern(f"has a group of the kind ({self._text[self._at : self._at + 2]}, which can't be held to")
+        self._depth += 1
+        if self._depth > 20:
+            raise BadPattern("is nested too deeply")
+        part = self._alternatives()
+        self._depth -= 1
+        if not self._take(")"):
+            raise BadPattern("has a group that isn't closed, or an anchor in a group")
+        return part
+
+    def _quantified(self, part: _Part) -> _Part:
+        char, bounds = self._peek(), REPEAT.match(self._text, self._at)
+        if bounds:
+            low = int(bounds[1])
+            high = low if not bounds[2] else float(bounds[3] or "inf")
+            self._at = bounds.end()
+        elif char and char in "*+?":
+            low, high = {"*": (0, float("inf")), "+": (1, float("inf")), "?": (0, 1.0)}[self._next()]
+        else:
+            return part
+        self._take("?")  # lazy or greedy, the same texts fit
+        return _times(part, low, high)
+
+    def _in_brackets(self) -> list[Range]:
+        negated = self._take("^")
+        ranges: list[Range] = []
+        while not self._take("]"):
+            first = self._member()
+            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in ("]", ""):
+                self._at += 1
+                last = self._member()
+                (low, _), (_, high) = first[0], last[-1]
+                if len(first) > 1 or len(last) > 1 or low > high:
+                    raise BadPattern("has a range of characters that isn't one")
+                first = [(low, high)]
+            ranges += first
+        return _complement(ranges) if negated else ranges
+
+    def _member(self) -> list[Range]:
+        char = self._next()
+        return self._escape() if char == "\\" else [(ord(char), ord(char))]
+
+    def _escape(self) -> list[Range]:
+        char = self._next()
+        if char.lower() in CLASSES:
+            return CLASSES[char] if char.islower() else _complement(CLASSES[char.lower()])
+        if char in CONTROL:
+            return [(CONTROL[char], CONTROL[char])]
+        if char in "xu":
+            digits = re.compile(r"[0-9a-fA-F]{2}" if char == "x" else r"[0-9a-fA-F]{4}").match(self._text, self._at)
+            if not digits:
+                raise BadPattern(f"has \\{char} without its digits")
+            self._at = digits.end()
+            return [(int(digits[0], 16), int(digits[0], 16))]
+        if char.isalnum():
+            raise BadPattern(f"has \\{char}, which can't be held to")
+        return [(ord(char), ord(char))]
+
+
+def _either(branches: list[_Part]) -> _Part:
+    filled = [branch for branch in branches if branch.text]
+    if not filled:
+        return _Part("")
+    if len(branches) == 1:
+        return branches[0]
+    shortest, longest = min(branch.shortest for branch in branches), max(branch.longest for branch in branches)
+    text = "(" + "|".join(branch.text for branch in filled) + ")" + ("?" if len(filled) < len(branches) else "")
+    return _Part(text, sum(branch.states for branch in filled), shortest, longest, single=not text.endswith("?"))
+
+
+def _complement(ranges: list[Range]) -> list[Range]:
+    result, begin = [], 0
+    for low, high in sorted(ranges):
+        if low > begin:
+            result.append((begin, low - 1))
+        begin = max(begin, high + 1)
+    return [*result, (begin, 0x10FFFF)]
+
+
+def _class(ranges: list[Range]) -> _Part:
+    """Return the class of those characters that a JSON string can hold as they are."""
+    kept = sorted((max(a, low), min(b, high)) for a, b in ranges for low, high in PLAIN if a <= high and b >= low)
+    if not kept:
+        raise BadPattern("needs a character that a JSON string must escape")
+    members = (_char(low) if low == high else f"{_char(low)}-{_char(high)}" for low, high in kept)
+    return _Part(f"[{''.join(members)}]", 1, 1, 1, single=True)
+
+
+def _char(code: int) -> str:
+    if code < 0x80 and chr(code).isalnum():
+        return chr(code)
+    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"

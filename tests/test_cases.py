@@ -1,0 +1,215 @@
+"""What people's tools really send, and what is right to answer."""
+
+import json
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from service.chat_body import ChatBody
+from service.generate import GenerateBody
+from tests.stand_in import MODEL, StandIn
+from tests.test_generate import error_of
+
+HI: Any = {"role": "user", "content": "Hi"}
+PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+ADD: Any = {"name": "add", "description": "adds", "parameters": PARAMETERS}
+CALL: Any = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+EMAIL = r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"
+DATE = r"^(?:(?:\d\d[2468][048])-02-29|\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])))$"
+
+
+def chat(client: FlaskClient, **body: Any) -> Any:
+    return client.post("/v1/chat/completions", json={"model": MODEL, "messages": [HI], **body}, buffered=True)
+
+
+def form(schema: Any) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}}
+
+
+def holding(**schema: Any) -> Any:
+    return {"type": "object", "properties": {"e": schema}, "required": ["e"]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        holding(type="string", format="email", pattern=EMAIL),
+        holding(type="string", format="date", pattern=DATE),
+        {"type": "string", "pattern": "[A-Z]{3}"},
+        {"type": "string", "pattern": r"^\d+$"},
+        holding(anyOf=[{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]),
+    ],
+)
+def test_schemas_of_everyday_clients_are_answered_in_patterns_that_the_engine_takes(
+    client: FlaskClient, stand_in: StandIn, schema: Any
+) -> None:
+    assert chat(client, response_format=form(schema)).status_code == 200
+    [asked] = stand_in.chats()
+    sent = json.dumps(asked["format"])
+    assert '"pattern"' in sent
+    for hard in ("(?", "\\\\d", "."):
+        assert hard not in sent
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"type": "string", "pattern": "^(?=.*x).*$"}, "pattern"),
+        ({"type": "string", "pattern": "^(?i)abc$"}, "pattern"),
+        ({"type": "string", "maxLength": 100000}, "maxLength"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 1}, "minItems"),
+        (holding(**{"$ref": "#/$defs/Nope"}), "properties.e.$ref"),
+        ({"type": "strin"}, "type"),
+        ({"type": "integer", "minimum": 1e30}, "minimum"),
+    ],
+)
+def test_schemas_that_cannot_be_held_to_name_the_keyword_and_never_reach_the_engine(
+    client: FlaskClient, stand_in: StandIn, schema: Any, keyword: str
+) -> None:
+    reply = chat(client, response_format=form(schema))
+    assert (reply.status_code, "Retry-After" in reply.headers) == (400, False)
+    assert error_of(reply)["message"].startswith(f"response_format.json_schema.schema.{keyword}: ")
+    assert not stand_in.chats()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "function", "function": {**ADD, "strict": True}}]},
+        {
+            "messages": [
+                HI,
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "tool_call_id": "c1", "name": "add", "content": "2"},
+            ]
+        },
+        {"user": "u1"},
+        {"store": False},
+        {"metadata": {"task": "title"}},
+        {"service_tier": "auto"},
+        {"logprobs": False},
+        {"logit_bias": {}},
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"user": None, "tools": None, "seed": None, "metadata": None},
+        {"messages": [HI, {"role": "assistant", "content": "Hello", "refusal": None}, HI]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "x"}}]}]},
+        {"model": f"registry.ollama.ai/library/{MODEL}"},
+        {"model": MODEL.upper()},
+    ],
+)
+def test_what_changes_no_answer_is_accepted(client: FlaskClient, stand_in: StandIn, body: Any) -> None:
+    assert chat(client, **body).status_code == 200
+    [asked] = stand_in.chats()
+    assert asked.keys() - {"tools"} == {
+        *("model", "messages", "stream", "think", "truncate", "shift", "keep_alive", "options")
+    }
+    assert "strict" not in json.dumps(asked)
+
+
+def test_reasoning_in_the_history_is_not_sent_to_the_model(client: FlaskClient, stand_in: StandIn) -> None:
+    said = {"role": "assistant", "content": "Hello", "reasoning_content": "They greet."}
+    assert chat(client, messages=[HI, said, HI]).status_code == 200
+    assert stand_in.chats()[0]["messages"][1] == {"role": "assistant", "content": "Hello"}
+
+
+def test_a_call_without_arguments_has_none(client: FlaskClient, stand_in: StandIn) -> None:
+    call = {**CALL, "function": {"name": "add", "arguments": ""}}
+    assert chat(client, messages=[HI, {"role": "assistant", "tool_calls": [call]}]).status_code == 200
+    [sent] = stand_in.chats()[0]["messages"][1]["tool_calls"]
+    assert sent["function"]["arguments"] == {}
+
+
+@pytest.mark.parametrize("url", [f"data:;base64,{PNG}", f"data:image/png;base64,{PNG[:60]}\r\n{PNG[60:]}"])
+def test_an_image_is_what_its_bytes_say(client: FlaskClient, url: str) -> None:
+    parts = [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": url}}]
+    assert chat(client, messages=[{"role": "user", "content": parts}]).status_code == 200
+
+
+def test_a_data_url_is_an_image_at_generate_too(client: FlaskClient) -> None:
+    body = {"prompt": "what", "images": [f"data:image/png;base64,{PNG}"]}
+    assert client.post("/generate", json=body).status_code == 200
+
+
+def test_an_image_cut_short_is_the_callers_mistake(client: FlaskClient, stand_in: StandIn) -> None:
+    reply = client.post("/generate", json={"prompt": "what", "images": [PNG[:56]]})
+    assert (reply.status_code, "Retry-After" in reply.headers) == (400, False)
+    assert error_of(reply)["message"].startswith("images[0]: is a broken image: ")
+    assert not stand_in.chats()
+
+
+TOOL = {"type": "function", "function": {"name": "add", "description": "x" * 20_000}}
+LONG = [
+    ("messages[0].content", {"messages": [{"role": "user", "content": "x" * 20_000}]}),
+    ("tools[0].function.description", {"tools": [TOOL]}),
+    ("stop", {"stop": ["x" * 1000] * 4, "messages": [{"role": "user", "content": "x" * 3000}] * 5}),
+    ("response_format.json_schema.schema", {"response_format": form({"enum": ["x" * 20_000]})}),
+    (
+        "messages[0].tool_calls[0].function.arguments",
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "x" * 20_000}}]}
+            ]
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "body"), LONG)
+def test_one_budget_counts_everything_that_is_sent_on(
+    client: FlaskClient, stand_in: StandIn, field: str, body: Any
+) -> None:
+    reply = chat(client, **body)
+    assert (reply.status_code, error_of(reply)["code"]) == (413, "prompt_too_long")
+    assert error_of(reply)["message"].startswith(f"{field}: ")
+    assert "at most 16384 are allowed" in error_of(reply)["message"]
+    assert not stand_in.chats()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("[" * 15_000, "more than 10000 values"),
+        ('{"a": NaN}', "is not valid JSON"),
+        ('{"a": 1, "a": 2}', "the same name twice"),
+        ("{", "is not valid JSON"),
+        ("[]", "must be a JSON object"),
+    ],
+)
+def test_arguments_are_read_as_every_other_json(client: FlaskClient, arguments: str, complaint: str) -> None:
+    call = {**CALL, "function": {"name": "add", "arguments": arguments}}
+    reply = chat(client, messages=[HI, {"role": "assistant", "tool_calls": [call]}])
+    assert reply.status_code == 400
+    assert error_of(reply)["message"].startswith("messages[1].tool_calls[0].function.arguments: ")
+    assert complaint in error_of(reply)["message"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"type": "strin"}, "type"),
+        ({"type": "object", "properties": {"a": 5}}, "properties.a"),
+        ({"type": "object", "properties": {"a": {"description": 5}}}, "properties.a.description"),
+        ({"type": "object", "required": [5]}, "required"),
+    ],
+)
+def test_a_tool_that_the_engine_cannot_read_names_the_keyword(
+    client: FlaskClient, stand_in: StandIn, parameters: Any, field: str
+) -> None:
+    reply = chat(client, tools=[{"type": "function", "function": {**ADD, "parameters": parameters}}])
+    assert reply.status_code == 400
+    assert error_of(reply)["message"].startswith(f"tools[0].function.parameters.{field}: ")
+    assert not stand_in.chats()
+
+
+def test_what_was_sent_of_images_is_forgotten_before_the_request_waits(app: Flask) -> None:
+    gateway = app.extensions["sluice"]
+    asked = GenerateBody(prompt="what", images=[PNG])
+    asked.for_ollama(gateway)
+    url = f"data:;base64,{PNG}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = ChatBody.model_validate({"model": MODEL, "messages": [{"role": "user", "content": [part]}]})
+    body.for_ollama(gateway)
+    assert PNG not in asked.model_dump_json() + body.model_dump_json()

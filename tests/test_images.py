@@ -1,0 +1,306 @@
+import base64
+import io
+import json
+import random
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from config import STAGES
+from service.errors import ImageTooLarge, InvalidRequest, Saturated, ServiceError
+from service.images import ALL_IMAGES, MAX_WAITING, for_model
+from service.settings import Settings
+from tests.pictures import base64_of, encoded, picture_of, png
+from tests.servers import ROOT
+from tests.stand_in import StandIn, eventually
+
+SETTINGS = Settings()
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def flag(mode: str = "RGB", size: tuple[int, int] = (200, 100)) -> Image.Image:
+    """Return a picture that is red on the left and blue on the right."""
+    picture = Image.new("RGB", size, RED)
+    ImageDraw.Draw(picture).rectangle((size[0] // 2, 0, *size), fill=BLUE)
+    return picture.convert(mode)
+
+
+def sent(file: bytes, settings: Settings = SETTINGS) -> Image.Image:
+    return picture_of(for_model("image", base64_of(file), settings))
+
+
+def looks_like(pixel: Any, colour: tuple[int, int, int]) -> bool:
+    return all(abs(a - b) < 40 for a, b in zip(pixel, colour, strict=True))
+
+
+KINDS = {
+    "PNG": encoded(flag()),
+    "a palette": encoded(flag("P")),
+    "transparency": encoded(flag("RGBA")),
+    "JPEG": encoded(flag(), "JPEG"),
+    "progressive": encoded(flag(), "JPEG", progressive=True),
+    "CMYK": encoded(flag("CMYK"), "JPEG"),
+    "WebP": encoded(flag(), "WEBP"),
+    "WebP without loss": encoded(flag("RGBA"), "WEBP", lossless=True),
+    "WebP in motion": encoded(flag(), "WEBP", save_all=True, append_images=[Image.new("RGB", (200, 100))] * 3),
+    "GIF": encoded(flag("P"), "GIF"),
+    "GIF in motion": encoded(flag("P"), "GIF", save_all=True, append_images=[Image.new("RGB", (200, 100))] * 3),
+    "with metadata": encoded(flag(), "WEBP", exif=Image.Exif().tobytes(), icc_profile=b"x" * 99, xmp=b"<x/>"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_of_every_kind_reach_the_model_as_they_look(kind: str) -> None:
+    picture = sent(KINDS[kind])
+    assert (picture.size, picture.mode) == ((200, 100), "RGB")
+    assert looks_like(picture.getpixel((20, 50)), RED)
+    assert looks_like(picture.getpixel((180, 50)), BLUE)
+
+
+def test_sixteen_bits_and_grey_keep_their_brightness() -> None:
+    deep = Image.new("I;16", (64, 64), 32768)
+    assert looks_like(sent(encoded(deep)).getpixel((5, 5)), (128, 128, 128))
+    assert looks_like(sent(encoded(Image.new("LA", (64, 64), (100, 255)))).getpixel((5, 5)), (100, 100, 100))
+
+
+def test_what_is_transparent_is_white() -> None:
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    assert sent(encoded(clear)).getpixel((5, 5)) == WHITE
+    for kind in ("PNG", "GIF"):
+        picture = flag("P")
+        half = sent(encoded(picture, kind, transparency=picture.getpixel((20, 50))))
+        assert (half.getpixel((20, 50)), looks_like(half.getpixel((180, 50)), BLUE)) == (WHITE, True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_turned_photo_is_set_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = flag()
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transposition that undoes the camera's
+    if orientation > 1:
+        picture = picture.transpose(Image.Transpose(back[orientation]))
+    upright = sent(encoded(picture, kind, exif=exif.tobytes()))
+    assert upright.size == (200, 100)
+    assert looks_like(upright.getpixel((20, 50)), RED)
+
+
+def test_a_large_picture_is_scaled_to_what_models_look_at() -> None:
+    settings = Settings(max_image_edge=500)
+    for file in (encoded(flag(size=(3000, 1500))), encoded(flag(size=(3000, 1500)), "JPEG")):
+        picture = sent(file, settings)
+        assert picture.size == (500, 250)
+        assert looks_like(picture.getpixel((240, 249)), RED)
+        assert looks_like(picture.getpixel((260, 0)), BLUE)
+
+
+def test_a_picture_too_small_or_too_narrow_for_some_models_gets_a_white_frame() -> None:
+    assert sent(encoded(Image.new("RGB", (1, 1)))).size == (32, 32)
+    narrow = sent(encoded(Image.new("RGB", (4000, 8))))
+    assert narrow.size == (1120, 32)
+    assert (narrow.getpixel((500, 0)), narrow.getpixel((500, 16))) == (WHITE, (0, 0, 0))
+
+
+def test_a_photo_without_loss_goes_on_as_jpeg_and_stays_small() -> None:
+    noise = Image.effect_noise((1100, 1100), 90).convert("RGB")
+    assert len(for_model("image", base64_of(encoded(noise)), SETTINGS)) < 3_000_000
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def header(width: int, height: int) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
+FRAME = b"\xff\xc0\x00\x0b\x08"
+TWO_FRAMES = b"\xff\xd8" + FRAME + struct.pack(">HH", 26000, 26000) + b"\x01\x01\x11\x00"
+TWO_FRAMES += FRAME + struct.pack(">HH", 10, 10) + b"\x01\x01\x11\x00" + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+PHOTO = encoded(flag(), "JPEG")
+BROKEN = {
+    "no image": (b"hello, world", "is not a PNG, JPEG, WebP or GIF image"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP or GIF image"),
+    "TIFF": (encoded(flag(), "TIFF"), "is not a PNG, JPEG, WebP or GIF image"),
+    "two sizes": (TWO_FRAMES, "is a broken image: it has two frame headers"),
+    "two headers": (PNG_START + header(9, 9) * 2 + PNG_END, "is a broken image: it has no header, or two"),
+    "no pixels": (PNG_START + header(0, 9) + PNG_END, "is a broken image: it has no pixels"),
+    "many chunks": (PNG_START + header(9, 9) + chunk(b"tEXt", b"") * 10_001, "more than 10000 chunks"),
+    "many passes": (PHOTO[:-2] + PHOTO[PHOTO.index(b"\xff\xda") : -2] * 40 + PHOTO[-2:], "is a JPEG of 41 passes"),
+    "lossless JPEG": (PHOTO.replace(b"\xff\xc0", b"\xff\xc3"), "is a kind of JPEG that isn't read"),
+    "a GIF of comments": (b"GIF89a\x09\0\x09\0\0\0\0" + b"\x21\xfe\x01a\0" * 10_001, "more than 10000 blocks"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_picture_or_costs_more_than_it_shows_is_refused(name: str) -> None:
+    file, complaint = BROKEN[name]
+    with pytest.raises(InvalidRequest) as refused:
+        sent(file)
+    assert refused.value.message.startswith("image: ")
+    assert complaint in refused.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.66])
+def test_a_picture_cut_short_is_broken(kind: str, share: float) -> None:
+    file = KINDS[kind]
+    if "motion" in kind:  # its first frame is all that is looked at
+        share /= 3
+    with pytest.raises(InvalidRequest, match=r"is a broken image|is not a PNG, JPEG, WebP or GIF"):
+        sent(file[: int(len(file) * share)])
+
+
+def test_size_is_checked_before_anything_is_decoded() -> None:
+    with pytest.raises(ImageTooLarge, match="4001 by 4000 pixels; at most 16000000"):
+        sent(PNG_START + header(4001, 4000) + PNG_END)
+    canvas = b"VP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + b"\xff\xff\xff" * 2
+    with pytest.raises(ImageTooLarge, match="16777216 by 16777216"):
+        sent(b"RIFF" + struct.pack("<I", 22) + b"WEBP" + canvas)
+    screen = b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b"\x2c" + struct.pack("<HHHHB", 0, 0, 60000, 60000, 0)
+    with pytest.raises(ImageTooLarge, match="60000 by 60000"):
+        sent(screen)
+
+
+def test_what_takes_too_much_memory_for_its_size_is_refused() -> None:
+    with pytest.raises(ImageTooLarge, match="4000 by 3900 pixels in a PNG of this kind take 62400000 bytes"):
+        sent(PNG_START + header(4000, 3900) + PNG_END)
+    assert sent(encoded(Image.new("L", (4000, 3900)))).size == (1120, 1092)
+    assert sent(encoded(Image.new("RGB", (4000, 3900)), "JPEG")).size == (1120, 1092)
+
+
+def test_data_urls_are_read_by_their_bytes(client: FlaskClient, stand_in: StandIn) -> None:
+    data = png(40, 40)
+    mime = "\r\n".join(data[i : i + 76] for i in range(0, len(data), 76))
+    for url in (f"data:;base64,{data}", f"data:image/gif;base64,{data}", f"data:image/png;base64,{mime}", mime):
+        assert picture_of(for_model("image", url, SETTINGS)).size == (40, 40)
+    for url in ("data:image/png,abc", "data:image/png;base64", "data:image/png;base64,ü", "data:image/png;base64,a"):
+        with pytest.raises(InvalidRequest, match=r"image: .*base64"):
+            for_model("image", url, SETTINGS)
+    for url in ("https://example.com/a.png", "file:///etc/passwd"):
+        with pytest.raises(InvalidRequest, match="is a URL, which is never fetched"):
+            for_model("image", url, SETTINGS)
+    assert client.post("/generate", json={"prompt": "x", "images": [f"data:;base64,{data}"]}).status_code == 200
+
+
+@given(st.data())
+def test_a_damaged_picture_is_shown_or_refused(data: st.DataObject) -> None:
+    file = bytearray(KINDS[data.draw(st.sampled_from(sorted(KINDS)))])
+    for _ in range(data.draw(st.integers(1, 8))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert max(sent(bytes(file)).size) <= 1120
+    except ServiceError as error:
+        assert error.status in (400, 413)
+
+
+def test_more_pictures_than_can_wait_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(_data: bytes) -> Any:
+        inside.release()
+        go_on.wait(30)
+        raise OSError
+
+    monkeypatch.setattr("service.images.read_image_file", slow)
+    waiting = [threading.Thread(target=_ignoring_errors, args=(png(9, 9),)) for _ in range(MAX_WAITING)]
+    for thread in waiting:
+        thread.start()
+    assert inside.acquire(timeout=30)
+    with pytest.raises(Saturated) as refused:
+        eventually(lambda: for_model("image", png(9, 9), SETTINGS) and False)
+    go_on.set()
+    assert refused.value.retry_after == 1
+    for thread in waiting:
+        thread.join(30)
+
+
+def _ignoring_errors(text: str) -> None:
+    with pytest.raises(OSError):
+        for_model("image", text, SETTINGS)
+
+
+def test_the_file_that_was_sent_is_not_what_the_model_gets() -> None:
+    tail = b"a caller's bytes"
+    file = base64.b64decode(for_model("image", base64_of(KINDS["PNG"] + tail), SETTINGS))
+    assert tail not in file
+    assert not Image.open(io.BytesIO(file)).info.get("exif")
+
+
+# Checks a picture from a file as a request's, and prints what that cost: seconds of CPU, MiB at the peak.
+COST = """
+import sys, time
+from base64 import b64encode
+from pathlib import Path
+from PIL import Image
+from service.errors import ServiceError
+from service.images import for_model
+from service.settings import Settings
+Image.init()
+text = b64encode(Path(sys.argv[1]).read_bytes()).decode()
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+before, began = memory("VmRSS"), time.process_time()
+try:
+    for_model("image", text, Settings())
+except ServiceError as error:
+    print(error.message)
+print(time.process_time() - began, memory("VmHWM") - before)
+"""
+
+
+def smooth(mode: str, width: int, height: int) -> Image.Image:
+    one = Image.radial_gradient("L").resize((width, height))
+    return one if mode == "L" else Image.merge(mode, [one] * len(mode))
+
+
+HEAVY = {
+    "the largest in colour": lambda: encoded(smooth("RGBA", 3600, 2600), compress_level=1),
+    "noise": lambda: encoded(Image.effect_noise((2800, 2800), 99), compress_level=1),
+    "the largest in grey": lambda: encoded(smooth("L", 4000, 4000), compress_level=1),
+    "16 bits": lambda: encoded(Image.new("I;16", (4000, 4000), 30000)),
+    "a photo": lambda: encoded(smooth("RGB", 4600, 3470), "JPEG", quality=95, subsampling=0),
+    "a progressive photo": lambda: encoded(smooth("RGB", 4032, 3024), "JPEG", progressive=True),
+    "WebP": lambda: encoded(smooth("RGB", 1920, 1200), "WEBP"),
+    "GIF": lambda: encoded(smooth("L", 4000, 4000), "GIF"),
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_no_picture_costs_much(tmp_path: Path, name: str) -> None:
+    (tmp_path / "picture").write_bytes(HEAVY[name]())
+    command = [sys.executable, "-c", COST, str(tmp_path / "picture")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    [figures] = done.stdout.splitlines()  # no error before it
+    seconds, mebibytes = map(float, figures.split())
+    assert mebibytes < 64
+    assert seconds < 2  # 0.3 where nothing else runs
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_all_pictures_of_a_request_fit_what_a_front_may_send_on(
+    client: FlaskClient, stand_in: StandIn, count: int
+) -> None:
+    noise = Image.frombytes("RGB", (1200, 1000), random.Random(7).randbytes(1200 * 1000 * 3))
+    body = {"prompt": "x", "images": [base64_of(encoded(noise, "JPEG", quality=90))] * count}
+    assert client.post("/generate", json=body).status_code == 200
+    [chat] = stand_in.chats()
+    images = chat["messages"][0]["images"]
+    assert len(images) == count
+    assert sum(map(len, images)) <= ALL_IMAGES * 4 / 3 + 4 * count
+    assert min(picture_of(image).width for image in images) >= 280
+    for stage in STAGES.values():
+        assert len(json.dumps(chat)) + 12 * Settings.max_prompt_chars < stage.payload_mib << 20, stage.name

@@ -1,0 +1,83 @@
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.openapi import openapi
+from service.settings import Settings
+from tests.stand_in import MODEL
+
+HI = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}, "required": ["a"]}
+# A body of each kind that is answered, with as many fields as go together.
+GOOD: dict[str, Any] = {
+    "/generate": {
+        **{"prompt": "Hi", "system": "Be brief.", "images": [], "model": MODEL, "stream": False, "max_tokens": 5},
+        **{"temperature": 0.5, "stop": ["x"], "seed": 1},
+    },
+    "/v1/chat/completions": {
+        **{"model": MODEL, "messages": [HI, {"role": "assistant", "tool_calls": [CALL]}], "stream": False, "n": 1},
+        **{"max_tokens": 5.0, "temperature": 1, "top_p": 1, "stop": "x", "seed": 1, "logit_bias": {}, "user": "u"},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
+    },
+    "/v1/embeddings": {"model": MODEL, "input": ["a", "b"], "encoding_format": "float", "dimensions": 2},
+}
+NAMES = st.text(max_size=3) | st.just("type")
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["#", "object"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return each place in a document: the list or object, and the index or name in it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, item in items for place in [(value, key), *places(item)]]
+
+
+def test_the_document_is_valid_and_tells_of_every_route(client: FlaskClient) -> None:
+    document: Any = client.get("/openapi.json").json
+    routes = {rule.rule for rule in client.application.url_map.iter_rules()} - {"/", "/openapi.json"}
+    assert set(document["paths"]) == routes
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_answers_and_errors_are_as_the_document_says(client: FlaskClient, path: str) -> None:
+    document: Any = client.get("/openapi.json").json
+    told = document["paths"][path]["post"]["responses"]
+    for body in (GOOD[path], {}, {**GOOD[path], "model": "other"}):
+        reply = client.post(path, json=body)
+        schema = {**told[str(reply.status_code)]["content"]["application/json"]["schema"], **document}
+        jsonschema.validate(reply.json, schema)
+    assert client.post(path, json=GOOD[path]).status_code == 200
+
+
+def test_what_the_settings_allow_is_in_the_document() -> None:
+    document = openapi(Settings(model="llava", max_tokens=99, api_keys_file="keys.toml"))
+    fields = document["components"]["schemas"]["ChatBody"]["properties"]
+    assert fields["model"]["enum"] == ["llava"]
+    assert fields["max_tokens"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 99}
+    assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
+
+
+@pytest.mark.parametrize("path", GOOD)
+@settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_random_bad_shapes_get_only_what_the_document_says(client: FlaskClient, path: str, data: st.DataObject) -> None:
+    body = json.loads(json.dumps(GOOD[path]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(range(len(places(body))))), None
+        holder, key = places(body)[holder]
+        holder[key] = data.draw(ODD)
+    reply = client.post(path, data=json.dumps(body), buffered=True)
+    assert reply.status_code in (200, 400, 404, 413)
+    assert reply.status_code == 200 or reply.json["error"]["message"]

@@ -1,0 +1,142 @@
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidRequest
+from service.schemas import safe_schema
+
+STRING, INTEGER = {"type": "string"}, {"type": "integer"}
+NODE = {
+    "$defs": {"Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}},
+    "$ref": "#/$defs/Node",
+}
+
+
+def deep(levels: int) -> Any:
+    schema: Any = STRING
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "field", "complaint"),
+    [
+        (5, "", "must be a JSON schema"),
+        (False, "", "must be a JSON schema"),
+        ({"type": "strin"}, ".type", "must be one of object, array"),
+        ({"type": [[]]}, ".type", "must be a name, or a list of names"),
+        ({"type": []}, ".type", "must be one of"),
+        ({**STRING, "pattern": "^(?=a)a$"}, ".pattern", "(?="),
+        ({**STRING, "pattern": 5}, ".pattern", "must be a regular expression"),
+        ({**STRING, "format": 5}, ".format", "must be a name"),
+        ({**STRING, "maxLength": 100_000}, ".maxLength", "must be a whole number from 0 to 2000"),
+        ({**STRING, "minLength": -1}, ".minLength", "must be a whole number"),
+        ({**STRING, "minLength": 3, "maxLength": 1}, ".minLength", "is above maxLength"),
+        ({**STRING, "pattern": "^a+$", "maxLength": 5}, ".maxLength", "beside a pattern"),
+        ({"items": INTEGER, "minItems": 3, "maxItems": 1}, ".minItems", "is above maxItems"),
+        ({"items": INTEGER, "minItems": "3"}, ".minItems", "must be a whole number"),
+        ({"prefixItems": [STRING], "minItems": 2}, ".prefixItems", "must have as many"),
+        ({**INTEGER, "minimum": 1e30}, ".minimum", "leaves no whole number"),
+        ({**INTEGER, "minimum": 5, "maximum": 3}, ".minimum", "is above the maximum"),
+        ({**INTEGER, "exclusiveMinimum": 5, "exclusiveMaximum": 6}, ".exclusiveMinimum", "leaves no whole number"),
+        ({"type": "number", "minimum": "5"}, ".minimum", "must be a number"),
+        ({"type": "number", "minimum": 5, "maximum": 3}, ".minimum", "is above the maximum"),
+        ({"properties": {"a": {"$ref": "#/$defs/Nope"}}}, ".properties.a.$ref", "is nowhere in the schema"),
+        ({"$ref": "https://example.com/a.json"}, ".$ref", "must begin with #/; nothing is fetched"),
+        ({"$ref": 5}, ".$ref", "must begin with #/"),
+        ({"$ref": "#"}, ".$ref", "refers to itself"),
+        ({**NODE, "$defs": {"Node": {"$ref": "#/$defs/Node"}}}, ".$ref", "refers to itself"),
+        ({**NODE, "$defs": {"Node": {"anyOf": [STRING, {"$ref": "#/$defs/Node"}]}}}, ".$ref", "refers to itself"),
+        ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, ".$ref", "refers to itself"),
+        ({"items": {"$ref": "#"}, "minItems": 1}, ".$ref", "refers to itself"),
+        ({"enum": []}, ".enum", "must be a list of values"),
+        ({"enum": [{"$ref": 5}]}, ".enum", "a list or an object"),
+        ({**STRING, "enum": [1]}, ".enum", "has no value of its type"),
+        ({**STRING, "enum": ["a"], "pattern": "a"}, ".pattern", "is not supported beside enum"),
+        ({"anyOf": []}, ".anyOf", "must be a list"),
+        ({"anyOf": [STRING], "properties": {}}, ".properties", "is not supported beside anyOf"),
+        ({"allOf": [STRING, STRING]}, ".allOf", "of more than one schema"),
+        ({"properties": {"": STRING}}, ".properties", "has the name ''"),
+        ({"properties": {"$ref": STRING}}, ".properties", "has the name '$ref'"),
+        ({"properties": []}, ".properties", "must be an object"),
+        ({"properties": {}, "required": ["a"]}, ".required", "names 'a', which is no property"),
+        ({"required": "a"}, ".required", "must be a list of names"),
+        ({"propertyNames": {"pattern": "a"}}, ".propertyNames", "is not supported"),
+        ({"properties": {f"p{i}": STRING for i in range(65)}}, ".properties", "more than 64 that are not required"),
+        ({"not": STRING}, ".not", "is not supported"),
+        ({"items": {"patternProperties": {}}}, ".items.patternProperties", "is not supported"),
+        (deep(17), ".items" * 17, "is nested too deeply"),
+        ({"items": {**STRING, "maxLength": 2000}, "maxItems": 1000}, ".items", "makes the schema too large"),
+        ({"enum": [f"{i}" for i in range(501)]}, ".enum", "makes the schema too large"),
+    ],
+)
+def test_what_cannot_be_held_to_is_refused_by_its_keyword(schema: Any, field: str, complaint: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        safe_schema("schema", schema)
+    assert refused.value.message.startswith(f"schema{field}: ")
+    assert complaint in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("schema", "rewritten"),
+    [
+        ({"type": "string", "title": "T", "description": "D", "default": "x", "x-order": 1}, STRING),
+        ({"type": "number", "minimum": 0, "multipleOf": 2}, {"type": "number"}),
+        ({"type": ["string", "null"], "maxLength": 5}, {"anyOf": [{**STRING, "maxLength": 5}, {"type": "null"}]}),
+        ({"type": ["string", "null"], "enum": ["a", None, 5]}, {"enum": ["a", None]}),
+        ({"const": 5}, {"enum": [5]}),
+        ({"oneOf": [STRING, INTEGER], "discriminator": {}}, {"anyOf": [STRING, INTEGER]}),
+        ({"type": "string", "anyOf": [{"format": "date"}, {"maxLength": 0}]},
+         {"anyOf": [{**STRING, "format": "date"}, {**STRING, "maxLength": 0}]}),
+        ({"allOf": [INTEGER], "description": "D"}, INTEGER),
+        ({**STRING, "format": "date-time"}, {**STRING, "format": "date-time"}),
+        ({**STRING, "format": "uri"}, STRING),
+        ({**STRING, "pattern": "^$"}, {"enum": [""]}),
+        ({**STRING, "pattern": "^a{2,3}$", "minLength": 1, "maxLength": 9}, {**STRING, "pattern": "^[a]{2,3}$"}),
+        ({**INTEGER, "minimum": 0.5, "exclusiveMaximum": 3}, {**INTEGER, "minimum": 1, "maximum": 2}),
+        ({**INTEGER, "minimum": -(2**53)}, {**INTEGER, "minimum": -(2**53) + 1, "maximum": 2**53 - 1}),
+        ({"type": "object", "additionalProperties": INTEGER, "propertyNames": STRING},
+         {"type": "object", "additionalProperties": INTEGER}),
+        ({"type": "object"}, {"type": "object"}),
+        ({"type": "array", "items": STRING, "maxItems": 0}, {"enum": [[]]}),
+        ({"prefixItems": [STRING, INTEGER], "items": False, "minItems": 2},
+         {"type": "array", "prefixItems": [STRING, INTEGER]}),
+    ],
+)  # fmt: skip
+def test_what_is_sent_on_says_the_same_or_less(schema: Any, rewritten: Any) -> None:
+    assert safe_schema("schema", schema) == rewritten
+
+
+def test_references_are_kept_as_far_as_they_end() -> None:
+    shut = {"type": "object", "required": [], "additionalProperties": False}
+    again = {**shut, "properties": {"next": {"$ref": "#/$defs/d0"}}}
+    assert safe_schema("schema", NODE) == {**again, "$defs": {"d0": again}}
+    place = {"definitions": {"a/b": STRING}, "items": {"$ref": "#/definitions/a~1b"}}
+    assert safe_schema("schema", place) == {
+        "type": "array", "items": {"$ref": "#/$defs/d0"}, "$defs": {"d0": STRING}
+    }  # fmt: skip
+
+
+WORDS = ["type", "properties", "required", "items", "enum", "anyOf", "$ref", "pattern", "minimum", "maxItems", "$defs"]
+LEAVES = st.sampled_from(["string", "object", "array", "#", "#/$defs/a", "^a+$", "a", 3, -1.5, None, True])
+SCHEMAS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*WORDS, "a"]), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(SCHEMAS)
+def test_any_schema_is_rewritten_in_valid_json_schema_or_refused(schema: Any) -> None:
+    try:
+        rewritten = safe_schema("schema", schema)
+    except InvalidRequest as refused:
+        assert refused.message.startswith("schema")
+        return
+    jsonschema.Draft202012Validator.check_schema(rewritten)
+    assert json.loads(json.dumps(rewritten)) == rewritten
