@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve test e2e lint types bench image render demo load compare comparison balancing autoscale endurance \
-	plan plan-validate models synth diff deploy destroy cost help stage sync uv
+	plan plan-validate models chaos hold synth diff deploy destroy cost help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -80,6 +80,12 @@ plan-validate: sync ## Measure real queues beside predicted ones
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
 	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+
+chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster
+	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks) --publish $(OPTIONS)
+
+hold: sync ## Measure what honest callers get beside thousands of slow ones; TARGET=docker or cluster
+	$(RUN) python -m chaos hold --target $(or $(TARGET),gateway) --publish $(OPTIONS)
 
 synth: stage sync node_modules ## Synthesise STAGE's stacks into cdk.out, without AWS
 	$(CDK) synth --quiet -c stage=$(STAGE) $(if $(OWNER),,$(addprefix -c ,$(EXAMPLE)))

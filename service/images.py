@@ -47,7 +47,8 @@ _waiting = threading.BoundedSemaphore(MAX_WAITING)
 def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES) -> str:
     """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG that is made from its pixels.
 
-    limit: bytes that this file may have. Raises InvalidRequest, ImageTooLarge or, where too many wait to be decoded, Saturated. An address is never fetched.
+    limit: bytes that this file may have. An address is never fetched. Raises InvalidRequest, ImageTooLarge or, where
+    too many wait to be decoded, Saturated.
     """
     if not text.startswith("data:") and URL_MARK in text[:16]:
         raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")

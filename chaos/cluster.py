@@ -1,0 +1,109 @@
+"""`python -m chaos cluster`: things break on the local cluster, one after the other, under an honest load."""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from cdk8s_manifests.names import NAME, PROXY
+from chaos import nodes
+from chaos.breaks import FOR, during
+from chaos.observe import HEAD, observe
+from chaos.on_cluster import chaos_stage, cluster_image
+from chaos.page import PAGE, publish
+from demo.cluster import kubectl
+from experiments import deploy, images
+from experiments.disturbances import find_proxy
+
+NAMESPACE, PODS = "sluice-x-chaos", 3
+NOTE = (
+    f"{PODS} pods with the stand-in engine behind two HAProxies, the stage's own manifests; honest callers send 4 "
+    f"requests/s, half of them streamed. What can't be killed for good stands still for {FOR:g} s."
+)
+
+
+def breaks() -> dict[str, Callable[[], None]]:
+    """Return every break by its name."""
+    found = {"`kill -9` of the HAProxy that holds the queue": kill_holder}
+    for container in beside_haproxy():
+        found[f"`kill -9` of the {container} beside the HAProxy that holds the queue"] = killing_beside(container)
+    for container in ("gateway", "ollama"):
+        found[f"`kill -9` of a pod's {container}"] = killing(container)
+    found["`kill -9` of a pod's sandbox and of its containers' parent"] = kill_sandbox
+    found["a pod deleted without grace"] = delete_pod
+    for name, words in PARTS.items():
+        found[f"{words} stands still"] = during(partial(nodes.frozen, name))
+    found["Argo CD's repo server is gone"] = during(
+        lambda: nodes.scaled_to_nothing("argocd", "deployment/argocd-repo-server")
+    )
+    return found
+
+
+PARTS = {
+    "apiserver": "the API server",
+    "kubelet": "the kubelet",
+    "registry": "the registry",
+    "git-server": "the Git server",
+}
+
+
+def holder() -> Any:
+    """Return the pod of the HAProxy that has the queue."""
+    name = find_proxy(NAMESPACE, holder=True)
+    return next(pod for pod in deploy.ready(NAMESPACE, PROXY) if pod["metadata"]["name"] == name)
+
+
+def beside_haproxy() -> list[str]:
+    """Return the other containers of HAProxy's pods."""
+    spec = nodes.pod_of(NAMESPACE, PROXY)["spec"]
+    containers = [*spec["containers"], *spec.get("initContainers", [])]
+    return [each["name"] for each in containers if each["name"] != "haproxy"]
+
+
+def kill_holder() -> None:
+    """Kill the HAProxy that has the queue, with all that runs in its container."""
+    nodes.kill_container(holder(), "haproxy")
+
+
+def killing_beside(container: str) -> Callable[[], None]:
+    """Return a break that kills a container beside the HAProxy that has the queue."""
+    return lambda: nodes.kill_container(holder(), container)
+
+
+def killing(container: str) -> Callable[[], None]:
+    """Return a break that kills a container of the oldest pod."""
+    return lambda: nodes.kill_container(nodes.pod_of(NAMESPACE, NAME), container)
+
+
+def kill_sandbox() -> None:
+    """Kill what holds the oldest pod together."""
+    nodes.kill_sandbox(nodes.pod_of(NAMESPACE, NAME))
+
+
+def delete_pod() -> None:
+    """Delete the newest pod at once."""
+    name = nodes.pod_of(NAMESPACE, NAME, PODS - 1)["metadata"]["name"]
+    options = ("--namespace", NAMESPACE, "--force", "--grace-period=0", "--wait=false")
+    kubectl("delete", "pod", name, *options)
+
+
+def main(arguments: list[str]) -> int:
+    """Break things and return the exit code: 1 where callers never got answers again."""
+    parser = argparse.ArgumentParser(prog="python -m chaos cluster", description=__doc__)
+    parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
+    parser.add_argument("--only", default="", help="only the breaks whose name has this text")
+    options = parser.parse_args(arguments)
+    stage = chaos_stage(NAMESPACE, PODS)
+    with deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
+        found = []
+        for name, action in breaks().items():
+            if options.only not in name:
+                continue
+            found.append(observe(name, url, action).row())
+            deploy.await_pods(NAMESPACE, NAME, PODS)
+            deploy.await_pods(NAMESPACE, PROXY, stage.proxy_replicas)
+            time.sleep(2)
+    page = PAGE if options.publish else None
+    publish("cluster", command="python -m chaos cluster", rows=[HEAD, *found], note=NOTE, page=page)
+    return int(any("never" in cell for row in found for cell in row))

@@ -1,0 +1,112 @@
+"""`python -m chaos cost`: what one request costs the gateway, in memory and in seconds of CPU."""
+
+import argparse
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from chaos import systems
+from chaos.bodies import BODIES, Body
+from chaos.page import PAGE, publish
+from launcher.console import say
+from tests.servers import Served, fetch
+
+MIB = 2**20
+PATIENCE = 30.0  # seconds
+MOST_MIB, MOST_MS, MOST_IMAGE_MS = 64, 100, 300
+HEAD = ["one request", "answer", "after", "memory", "CPU", "met"]
+NOTE = (
+    "Each request went to a gateway of its own, warmed up by 20 others. Memory: the worker's highest above what it had "
+    "before. CPU: the worker's, from the first byte to the answer. Targets: ≤ 64 MiB; ≤ 100 ms, with images ≤ 300 ms."
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a request took. ms: of CPU."""
+
+    status: str
+    seconds: float
+    mib: float
+    ms: float
+
+    def row(self, body: Body) -> list[str]:
+        """Return the line of the table."""
+        met = "yes" if self.met(body) else "**no**"
+        return [body.name, self.status, f"{self.seconds:.2f} s", f"+ {self.mib:.0f} MiB", f"{self.ms:.0f} ms", met]
+
+    def met(self, body: Body) -> bool:
+        """Say whether the targets were met; a request that nothing answers has missed them."""
+        told = self.status.isdigit() and self.status != "500"
+        return told and self.mib <= MOST_MIB and self.ms <= (MOST_IMAGE_MS if body.image else MOST_MS)
+
+
+def send(url: str, data: bytes) -> str:
+    """Send a request and return the answer's status, or what happened instead."""
+    parts = urlsplit(url)
+    seen = b""
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=PATIENCE) as sock:
+        try:
+            sock.sendall(data)
+        except TimeoutError:
+            return "never read"
+        except OSError:
+            pass  # an answer may have come before the end of the body
+        with suppress(OSError):
+            seen = sock.recv(4096)
+    return seen[9:12].decode() if seen.startswith(b"HTTP/1.") else "none"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process, to the nanosecond (its CPU clock's id: <linux/posix-timers.h>)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def high_water(pid: int) -> float:
+    """Return the most MiB that a process has had in memory since its mark was set back."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def measure(served: Served, body: Body) -> Cost:
+    """Send one request to a warm gateway."""
+    for number in range(20):
+        fetch(f"{served.url}/generate", {"prompt": f"{number} [seconds 0.01]", "max_tokens": 4})
+    data, worker = body.make(), systems.worker(served)
+    Path(f"/proc/{worker.pid}/clear_refs").write_text("5")  # sets the mark back: man 5 proc
+    before, cpu, started = worker.memory_info().rss / MIB, cpu_seconds(worker.pid), time.monotonic()
+    status = send(served.url, data)
+    seconds = time.monotonic() - started
+    try:
+        return Cost(status, seconds, high_water(worker.pid) - before, (cpu_seconds(worker.pid) - cpu) * 1000)
+    except (OSError, psutil.NoSuchProcess, StopIteration):
+        return Cost(f"{status}, the worker died", seconds, float("inf"), float("inf"))
+
+
+def costs(bodies: Iterable[Body]) -> Iterable[tuple[Body, Cost]]:
+    """Measure each request with a gateway of its own."""
+    with systems.Engine(seconds=0.05) as engine:
+        for body in bodies:
+            with systems.gateway(engine.url) as served:
+                yield body, measure(served, body)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure every request and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m chaos cost", description=__doc__)
+    parser.add_argument("--only", default="", help="only requests whose name has this text")
+    parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
+    options = parser.parse_args(arguments)
+    rows, met = [HEAD], True
+    for body, cost in costs(body for body in BODIES if options.only in body.name):
+        rows.append(cost.row(body))
+        met = met and cost.met(body)
+        say(" | ".join(rows[-1]))
+    publish("cost", command="python -m chaos cost", rows=rows, note=NOTE, page=PAGE if options.publish else None)
+    return 0 if met else 1

@@ -1,0 +1,171 @@
+"""`python -m chaos hold`: what honest callers get while thousands of slow connections are open."""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from chaos import attack, targets
+from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, percentile, words
+from chaos.health import Health
+from chaos.page import PAGE, publish
+from chaos.targets import Target
+from launcher.console import say
+from launcher.processes import kill_session, spawn
+from tests.servers import ROOT
+
+SHARE, OVERLOAD = 0.6, 10.0  # of the capacity
+RAMP = 6.0  # seconds in which the attack opens its connections
+LONGEST = 60.0  # seconds that an attack lasts at most
+HEAD = ("honest goodput", "of that without", "refusals p99", "health", "connections", "met")
+NOTE = (
+    "Honest callers send {rate:g} requests/s (60 % of the capacity) for {seconds:g} s, then {over:g}/s for "
+    "{overload:g} s, each over a new connection, first alone and then beside the attack. Targets: ≥ 95 %, < 50 ms, "
+    "no probe fails. Refusals after a full wait in the queue are counted apart from those at once."
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured in one run: of honest callers, and of the probes meanwhile."""
+
+    steady: list[Outcome]
+    overloaded: list[Outcome]
+    health: Health
+    full_wait: float  # seconds
+
+    @property
+    def goodput(self) -> float:
+        """Return the share of the steady load that was answered."""
+        return sum(each.kind == ANSWERED for each in self.steady) / max(1, len(self.steady))
+
+    @property
+    def refusals(self) -> float:
+        """Return the 99th percentile of the time of refusals at once, in ms; infinite where callers heard nothing."""
+        if any(each.kind in UNTOLD for each in self.overloaded):
+            return float("inf")
+        refused = [each.took for each in self.overloaded if each.kind == REFUSED]
+        return percentile([took * 1000 for took in refused if took < self.full_wait], 0.99)
+
+    @property
+    def waited(self) -> int:
+        """Return how many were refused after a full wait in the queue."""
+        return sum(each.kind == REFUSED and each.took >= self.full_wait for each in self.overloaded)
+
+    def refused(self) -> str:
+        """Return both in words."""
+        if self.refusals == float("inf"):
+            return "some heard nothing"
+        at_once = f"{self.refusals:.0f} ms" if self.refusals else "none at once"
+        return at_once + (f" ({self.waited} more after a full wait)" if self.waited else "")
+
+
+def measure(target: Target, seconds: float, overload: float) -> Figures:
+    """Send the honest load in its two strengths."""
+    with Health(target.private) as health:
+        with Load(target.url, SHARE * target.capacity, patience=30) as steady:
+            time.sleep(seconds)
+        with Load(target.url, OVERLOAD * target.capacity, patience=30) as overloaded:
+            time.sleep(overload)
+    return Figures(steady.outcomes, overloaded.outcomes, health, 0.9 * target.queue_timeout)
+
+
+@contextmanager
+def attacking(kind: str, target: Target, count: int, seconds: float) -> Iterator[list[dict[str, Any]]]:
+    """Run the attack in a process of its own until the block ends; afterwards the list has what it said."""
+    options = ["--url", target.url, "--count", str(count), "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "chaos", "attack", kind, *options, "--sources", ",".join(target.sources)]
+    said: list[dict[str, Any]] = []
+    with tempfile.TemporaryFile() as output:
+        process = spawn(command, death_signal=signal.SIGKILL, cwd=ROOT, output=output)
+        try:
+            time.sleep(RAMP)
+            yield said
+        finally:
+            kill_session(process)
+            output.seek(0)
+            said += [json.loads(line) for line in output.read().splitlines() if line.startswith(b"{")]
+
+
+def row(kind: str, alone: Figures, beside: Figures, said: list[dict[str, Any]]) -> tuple[list[str], bool]:
+    """Return a line of the table, and whether the targets were met."""
+    ratio = beside.goodput / alone.goodput if alone.goodput else 0.0
+    met = ratio >= 0.95 and beside.refusals < 50 and not beside.health.failures
+    last = said[-1] if said else {"open": 0, "turned_away": 0}
+    peak = max((each["open"] for each in said), default=0)
+    cells = [
+        kind,
+        f"{beside.goodput:.1%} ({words(beside.steady)})",
+        f"{ratio:.1%}",
+        f"{beside.refused()}; alone {alone.refused()}",
+        f"{beside.health.words()}; alone {alone.health.words()}",
+        f"at most {peak} at once, {last['turned_away']} closed by the server",
+        "yes" if met else "**no**",
+    ]
+    return cells, met
+
+
+def run(target: Target, options: argparse.Namespace) -> int:
+    """Measure each attack, publish the table, and return the exit code."""
+    rows, code = [[f"attack, {options.count:,} connections", *HEAD]], 0
+    for kind in options.kinds.split(","):
+        say(f"{target.name}: {kind} …")
+        alone = measure(target, options.seconds, options.overload)
+        with attacking(kind, target, options.count, LONGEST) as said:
+            beside = measure(target, options.seconds, options.overload)
+        cells, met = row(kind, alone, beside, said)
+        say(" | ".join(cells))
+        rows.append(cells)
+        code = code if met else 1
+        time.sleep(options.rest)
+    rates = {"rate": SHARE * target.capacity, "over": OVERLOAD * target.capacity}
+    note = NOTE.format(**rates, seconds=options.seconds, overload=options.overload)
+    part = f"hold {options.target}"
+    command = f"python -m chaos hold --target {options.target}"
+    publish(part, command=command, rows=rows, note=note, page=PAGE if options.publish else None)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m chaos hold", description=__doc__)
+    made.add_argument("--target", choices=("gateway", "docker", "cluster", "url"), default="gateway")
+    made.add_argument("--url", help="with --target url: a Sluice of one's own")
+    made.add_argument("--private", default="", help="with --target url: URLs of private ports, with commas")
+    made.add_argument("--sources", default="", help="with --target url: addresses to attack from, with commas")
+    made.add_argument("--capacity", type=float, default=8.0, help="with --target url: answers/s (default %(default)s)")
+    made.add_argument("--queue-timeout", type=float, default=30.0, help="with --target url: its QUEUE_TIMEOUT")
+    made.add_argument("--kinds", default=",".join(attack.KINDS), help="attacks, with commas (default: all)")
+    made.add_argument("--count", type=int, default=2000, help="slow connections (default %(default)s)")
+    made.add_argument("--seconds", type=float, default=20.0, help="of the steady load (default %(default)s)")
+    made.add_argument("--overload", type=float, default=8.0, help="seconds of the overload (default %(default)s)")
+    made.add_argument("--rest", type=float, default=5.0, help="seconds after each attack (default %(default)s)")
+    made.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and return the exit code."""
+    options = parser().parse_args(arguments)
+    if options.target == "url":
+        private, sources = ([each for each in text.split(",") if each] for text in (options.private, options.sources))
+        target = Target(options.url, options.url.rstrip("/"), options.capacity, private, sources, options.queue_timeout)
+        return run(target, options)
+    with TARGETS[options.target]() as target:
+        return run(target, options)
+
+
+@contextmanager
+def _cluster() -> Iterator[Target]:
+    with import_module("chaos.on_cluster").target() as target:  # its libraries take seconds to load
+        yield target
+
+
+TARGETS = {"gateway": targets.gateway, "docker": targets.docker, "cluster": _cluster}
