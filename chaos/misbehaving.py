@@ -91,7 +91,8 @@ class Misbehaviour:
 
     async def announces_too_much(self, streams: Streams) -> None:
         """Announce 100 MB, and start to send them."""
-        streams[1].write(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n" + bytes(100_000))
+        head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
+        streams[1].write(head + bytes(100_000))
         await streams[0].read()
 
     async def uses_its_connection_again(self, streams: Streams) -> None:
