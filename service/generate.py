@@ -66,11 +66,11 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
     @blueprint.post("/generate")
     def generate() -> Response:
-        who = caller(keys)
+        who, events = caller(keys), SSE in request.headers.get("Accept", "")
         body = parse(GenerateBody, read_body())
         answer = gateway.generate(who, *body.for_ollama(gateway))
         if body.stream:
-            return stream(answer, pieces(answer), sse if SSE in request.accept_mimetypes.values() else ndjson)
+            return stream(answer, pieces(answer), sse if events else ndjson)
         with answer:
             text = "".join(message["content"] for message in answer.whole())
             return jsonify({"response": text, **ending(answer)})

@@ -33,6 +33,9 @@ logger_class = "service.worker.Logger"
 threads = settings.worker_threads
 worker_connections = threads + settings.max_connections + 1  # service/worker.py lets old ones go before
 keepalive = settings.keepalive
+# Nobody in front may name another path, or another scheme: see service/intake.py.
+forwarder_headers = ""
+forwarded_allow_ips = ""
 backlog = 2048
 timeout = 30  # seconds without a heartbeat of the worker's main thread, which never runs a request
 # A drain may take the wait before it, a full wait in the queue and a full generation.

@@ -22,7 +22,8 @@ MAX_WAITING = 64  # images that wait for their turn, each in a thread
 # Pixels. Ollama's code for Qwen 2.5 VL panics at less than 28, and where one edge is more than 200 times the other
 # (model/models/qwen25vl/process_image.go).
 MIN_EDGE = 32
-STRIP = 64  # rows that are scaled at once, so that a large picture has no second copy
+MAX_EDGE = 65_535  # pixels; the largest that JPEG and GIF know
+STRIP = 1 << 20  # pixels that are scaled at once, so that a large picture has no second copy
 # Bytes of all images of a request together, as they go on: in base64 they fit Stage.payload_mib beside the texts.
 ALL_IMAGES = 1 << 20
 SMALL = 1 << 16  # bytes of a file that is worth no thought
@@ -88,6 +89,8 @@ def _encoded_anew(field: str, file: ImageFile, settings: Settings, limit: int) -
     if file.width * file.height > settings.max_image_pixels:
         message = f"{size}; at most {settings.max_image_pixels} are allowed"
         raise ImageTooLarge(message, hint="scale it down: models look at about one megapixel")
+    if max(file.width, file.height) > MAX_EDGE:
+        raise ImageTooLarge(f"{size}; an edge may have at most {MAX_EDGE}", hint="scale it down")
     if file.memory > MAX_MEMORY:
         message = f"{size} in a {file.kind} of this kind take {file.memory} bytes; at most {MAX_MEMORY} are allowed"
         raise ImageTooLarge(message, hint="scale it down, or send a baseline JPEG")
@@ -111,11 +114,12 @@ def _scaled(file: ImageFile, edge: int) -> Image.Image:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image.draft("RGB", (width, height))
         image.load()
-        factor = max(1, min(image.width // width, image.height // height))
-        small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-        for top in range(0, image.height, STRIP * factor):
-            box = (0, top, image.width, min(image.height, top + STRIP * factor))
-            small.paste(_on_white(image.crop(box)).reduce(factor), (0, top // factor))
+        factor = max(1, image.width // width), max(1, image.height // height)
+        small = Image.new("RGB", (-(-image.width // factor[0]), -(-image.height // factor[1])))
+        rows = max(1, STRIP // (image.width * factor[1])) * factor[1]
+        for top in range(0, image.height, rows):
+            box = (0, top, image.width, min(image.height, top + rows))
+            small.paste(_on_white(image.crop(box)).reduce(factor), (0, top // factor[1]))
     return small.resize((width, height), Image.Resampling.LANCZOS) if small.size != (width, height) else small
 
 
@@ -146,8 +150,8 @@ def _written(picture: Image.Image, limit: int, *, lossless: bool) -> bytes:
     for quality in JPEG_QUALITIES:
         if len(data := _saved(picture, "JPEG", quality=quality, subsampling=0)) <= limit:
             return data
-    smaller = picture.resize((max(1, picture.width // 2), max(1, picture.height // 2)))
-    return _written(smaller, limit, lossless=False)
+    size = max(MIN_EDGE, picture.width // 2), max(MIN_EDGE, picture.height // 2)
+    return data if size == picture.size else _written(picture.resize(size), limit, lossless=False)
 
 
 def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:

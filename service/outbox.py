@@ -96,7 +96,14 @@ class Outbox:
         with suppress(OSError):  # the client was faster
             self._sock.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
+    def shutdown(self, _how: int) -> None:
+        """End the connection where gunicorn closes one in a thread: its socket is the event loop's to close."""
+        self.cut()
+        raise BrokenPipeError
+
+    close = cut
+
+    def release(self) -> None:
         """Give the socket back; what waits is lost."""
         self.cut()
         self._sock.close()

@@ -11,6 +11,8 @@ from typing import TypeAlias
 from service.known_patterns import KNOWN
 
 MAX_LENGTH = 1000  # characters; zod's for IPv6 has 700
+# Parts in a row that may each be left out: for every one, the engine follows all that could come after it.
+MAX_SKIPPED = 16
 MAX_STATES = 1000  # characters of the longest text, with each unbounded repetition once
 
 Range: TypeAlias = tuple[int, int]
@@ -57,10 +59,24 @@ class _Part:
     shortest: int = 0
     longest: float = 0
     single: bool = False
+    skipped: tuple[int, int, int] = (0, 0, 0)  # parts in a row that may be left out: at its start, at its end, at most
 
     def __add__(self, other: "_Part") -> "_Part":
-        states = self.states + other.states
-        return _Part(self.text + other.text, states, self.shortest + other.shortest, self.longest + other.longest)
+        (lead, tail, most), (next_lead, next_tail, next_most) = self.skipped, other.skipped
+        skipped = (
+            lead if self.shortest else lead + next_lead,
+            next_tail if other.shortest else tail + next_tail,
+            max(most, next_most, tail + next_lead),
+        )
+        if skipped[2] > MAX_SKIPPED:
+            raise BadPattern(f"has more than {MAX_SKIPPED} parts in a row that may be left out")
+        return _Part(
+            self.text + other.text,
+            self.states + other.states,
+            self.shortest + other.shortest,
+            self.longest + other.longest,
+            skipped=skipped,
+        )
 
 
 def _times(part: _Part, low: int, high: float) -> _Part:
@@ -75,7 +91,10 @@ def _times(part: _Part, low: int, high: float) -> _Part:
     mark = marks.get((low, high), f"{{{low}}}" if low == high else f"{{{low},{until}}}")
     count = int(high) if until else low + 1
     text = (part.text if part.single else f"({part.text})") + mark
-    return _Part(text, part.states * count, part.shortest * low, part.longest * high, single=not mark)
+    lead, tail, most = part.skipped
+    most = max(most, tail + lead if high > 1 else 0)
+    skipped = (lead, tail, most) if low else (most + 1,) * 3
+    return _Part(text, part.states * count, part.shortest * low, part.longest * high, not mark, skipped)
 
 
 class _Reader:
@@ -208,7 +227,9 @@ def _either(branches: list[_Part]) -> _Part:
         return branches[0]
     shortest, longest = min(branch.shortest for branch in branches), max(branch.longest for branch in branches)
     text = "(" + "|".join(branch.text for branch in filled) + ")" + ("?" if len(filled) < len(branches) else "")
-    return _Part(text, sum(branch.states for branch in filled), shortest, longest, single=not text.endswith("?"))
+    lead, tail, most = (sum(branch.skipped[i] for branch in filled) for i in range(3))
+    states, single = sum(branch.states for branch in filled), not text.endswith("?")
+    return _Part(text, states, shortest, longest, single, (lead, tail, most) if single else (most + 1,) * 3)
 
 
 def _complement(ranges: list[Range]) -> list[Range]:

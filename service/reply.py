@@ -48,6 +48,16 @@ class WatchedSocket(socket.socket):
             raise GenerationTimeout("the model did not finish in time", hint="ask for fewer tokens with max_tokens")
 
 
+def check_piece(piece: Any) -> None:
+    """Refuse a line of a stream that isn't a piece of an answer; raises TypeError or LookupError."""
+    message = piece["message"] if {"message", "done"} <= set(piece) else None
+    if not isinstance(message, dict) or not isinstance(message.setdefault("content", ""), str):
+        raise TypeError("not a piece of an answer")
+    for call in message.get("tool_calls") or ():
+        if not isinstance(call["function"]["name"], str) or not isinstance(call["function"]["arguments"], dict):
+            raise TypeError("not a call of a tool")
+
+
 class Reply:
     """An answer of Ollama's that is being read; close() cancels the work behind it."""
 
@@ -86,12 +96,11 @@ class Reply:
                 for message in map(json.loads, lines):
                     if "error" in message:
                         raise error_in_stream(message["error"])
-                    if not {"message", "done"} <= set(message):
-                        raise ValueError("not a piece of an answer")
+                    check_piece(message)
                     if message.get("done"):
                         self._response.read()  # the end of the body, after which the connection can be used again
                     yield message
-        except (HTTPException, OSError, ValueError, TypeError) as error:
+        except (HTTPException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise broke_off(error) from error
 
     def json(self) -> dict[str, Any]:

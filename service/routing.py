@@ -1,6 +1,7 @@
 """What the routes share: who calls, and how an answer is written as a stream."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from service.intake import Whole, too_large
 from service.keys import Key, Keys
 from service.ollama import with_tag
 from service.record import Record
+
+log = logging.getLogger("sluice")
 
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 
@@ -103,6 +106,10 @@ def stream(
             yield write(error.body())
         except ClientGone as gone:
             answer.close(gone)
+        except Exception as error:
+            log.exception("a stream failed")
+            answer.close(error)
+            yield write(ServiceError("an error of the server's own").body())
 
     response = Response(body(), content_type=SSE if write is sse else NDJSON)
     response.headers["Cache-Control"] = "no-store"

@@ -5,6 +5,7 @@ converter dies of some, and takes gigabytes or minutes for others. What can't be
 """
 
 import math
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +25,8 @@ MAX_COUNT = 2000  # of items or characters: llama.cpp's grammars repeat nothing 
 MAX_LEVELS = 16
 MAX_OPTIONAL = 64  # properties of an object that may be left out: the grammar grows with their square
 MAX_NAME = 128
+MAX_REFERENCES = 128
+INDEX = re.compile("0|[1-9][0-9]{0,5}")
 MAX_INTEGER = 2**53 - 1  # what JSON's readers agree on
 GRAMMAR_FORMATS = ("date", "time", "date-time", "uuid")
 REFUSED = (
@@ -60,11 +63,9 @@ class _Rewriter:
 
     def result(self) -> Schema:
         schema = self._schema(self._root, self._field)
-        waiting = list(self._names)
-        for reference in waiting:  # grows while definitions name others
-            name = self._names[reference]
-            self._definitions[name] = self._schema(*self._target(reference))
-            waiting += [each for each in self._names if each not in waiting]
+        while len(self._definitions) < len(self._names):  # definitions name others
+            for reference, name in list(self._names.items())[len(self._definitions) :]:
+                self._definitions[name] = self._schema(*self._target(reference))
         if not can_end(schema, self._definitions):
             raise self._refuse(f"{self._field}.$ref", "refers to itself, so that no answer ends")
         while "$ref" in schema:  # a schema that is nothing but a reference, to the root of which others refer
@@ -278,6 +279,8 @@ class _Rewriter:
             raise self._refuse(where, "must begin with #/; nothing is fetched")
         if reference not in self._names:
             self._target(reference, where)
+            if len(self._names) >= MAX_REFERENCES:
+                raise self._refuse(where, f"is one of too many; at most {MAX_REFERENCES} definitions are allowed")
             self._names[reference] = f"d{len(self._names)}"
         return self._names[reference]
 
@@ -286,7 +289,7 @@ class _Rewriter:
         target = self._root
         steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in reference.split("/")[1:]]
         for step in steps:
-            if isinstance(target, list) and step.isdecimal() and int(step) < len(target):
+            if isinstance(target, list) and INDEX.fullmatch(step) and int(step) < len(target):
                 target = target[int(step)]
             elif isinstance(target, dict) and step in target:
                 target = target[step]

@@ -65,7 +65,7 @@ class Traffic:
 
     def begin(self, sock: socket.socket, client: Any, server: Any) -> None:
         """Take a new connection; where there are too many, an old one goes."""
-        outbox = Outbox(sock, self._unsent, lambda: self._defer(self._await_room, connection))
+        outbox = Outbox(sock, self._unsent, lambda: self._defer(self._safely, self._await_room, connection))
         outbox.settled = lambda: self._settled(connection)
         incoming = Incoming(self._config, client, self._settings.max_body_bytes)
         connection = Connection(outbox, client, server, incoming, self._receiving)
@@ -92,13 +92,16 @@ class Traffic:
     def expire(self) -> None:
         """End what has taken too long."""
         for connection in self._connections.due():
-            if connection.phase is Phase.BODY or (connection.phase is Phase.HEAD and connection.held):
-                self._metrics.cut.labels(f"{connection.phase.name.lower()}_timeout").inc()
-                self._refuse(connection, RequestTimeout("the request took too long to come"))
-            elif connection.phase is Phase.SENDING:
-                self._cut(connection, "write_timeout")
-            else:
-                self._drop(connection)
+            self._safely(self._expire, connection)
+
+    def _expire(self, connection: Connection) -> None:
+        if connection.phase is Phase.BODY or (connection.phase is Phase.HEAD and connection.held):
+            self._metrics.cut.labels(f"{connection.phase.name.lower()}_timeout").inc()
+            self._refuse(connection, RequestTimeout("the request took too long to come"))
+        elif connection.phase is Phase.SENDING:
+            self._cut(connection, "write_timeout")
+        else:
+            self._drop(connection)
 
     def answered(self, connection: Connection, *, keep: bool) -> None:
         """Go on with a connection whose request a thread has answered; keep: whether it can have another one."""
@@ -106,7 +109,7 @@ class Traffic:
         connection.hold(0)
         self._resume()
         self._connections.enter(connection, Phase.SENDING)
-        self._write(connection)
+        self._safely(self._write, connection)
 
     def _listen(self, connection: Connection, events: int) -> None:
         """Have the event loop watch a connection for `events`, 0 for none."""
@@ -120,21 +123,30 @@ class Traffic:
 
     def _on_event(self, connection: Connection) -> None:
         """Read or write; what was reported before it was refused or let go may be neither any more."""
+        if connection.registered == selectors.EVENT_READ:
+            self._safely(self._read, connection)
+        elif connection.registered == selectors.EVENT_WRITE:
+            self._safely(self._write, connection)
+
+    def _safely(self, act: Callable[[Connection], None], connection: Connection) -> None:
+        """Do something with a connection, whose fault must not end the event loop, and so all others."""
         try:
-            if connection.registered == selectors.EVENT_READ:
-                self._read(connection)
-            elif connection.registered == selectors.EVENT_WRITE:
-                self._write(connection)
+            act(connection)
+        except OSError as error:
+            log.debug("a client left: %s", error)
+            self._drop(connection)
         except Exception:
-            log.exception("a connection failed")  # one connection's fault must not end all others
+            log.exception("a connection failed")
             self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
-        """Close a connection for good."""
+        """Close a connection for good; the second call does nothing."""
+        if connection.phase is None:
+            return
         self._listen(connection, 0)
         self._connections.leave(connection)
         connection.hold(0)
-        connection.sock.close()
+        connection.sock.release()
         self.count -= 1
 
     def _cut(self, connection: Connection, reason: str) -> None:
@@ -205,7 +217,7 @@ class Traffic:
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
             if connection.phase is Phase.BODY:
-                self._listen(connection, selectors.EVENT_READ)
+                self._safely(lambda each: self._listen(each, selectors.EVENT_READ), connection)
 
     def _await_room(self, connection: Connection) -> None:
         """Send what a thread couldn't, as the client takes it; where all clients leave too much, the slowest go."""

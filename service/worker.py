@@ -102,6 +102,14 @@ class Worker(ThreadWorker):
             listener.close()
         self.traffic.stop()
 
+    def run(self) -> None:
+        """Serve until told to stop. A fault in the loop itself ends the process at once, so that another is started."""
+        try:
+            super().run()
+        except Exception:
+            self.log.exception("the event loop failed")
+            os._exit(1)
+
     @property
     def nr_conns(self) -> int:
         """Return how many connections there are; gunicorn's stop waits until there is none."""

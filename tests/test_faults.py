@@ -173,3 +173,28 @@ def test_the_settings_of_the_app_are_its_own(make_app: Callable[..., Flask]) -> 
     gateway: Gateway = make_app(slots=3).extensions["sluice"]
     assert gateway.admission.slots == 3
     assert isinstance(gateway.settings, Settings)
+
+
+@pytest.mark.parametrize(
+    "message", [{"content": None}, {"tool_calls": [{}]}, {"tool_calls": [{"function": {"name": "x", "arguments": 1}}]}]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_line_that_is_no_piece_of_an_answer_is_the_engines_fault(
+    client: FlaskClient, stand_in: StandIn, message: dict[str, Any], stream: bool
+) -> None:
+    stand_in.message = message
+    reply = generate(client, stream=stream)
+    assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+
+
+def test_a_fault_of_our_own_in_a_stream_ends_it_with_an_error_object(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_answer: Any) -> Any:
+        yield {"response": "Hello"}
+        raise KeyError("x")
+
+    monkeypatch.setattr("service.generate.pieces", broken)
+    _, last = generate(client, stream=True).text.splitlines()
+    assert json.loads(last)["error"]["code"] == "internal_error"
+    assert books(app) == (0, 0)

@@ -272,6 +272,7 @@ HEAVY = {
     "noise": lambda: encoded(Image.effect_noise((2800, 2800), 99), compress_level=1),
     "the largest in grey": lambda: encoded(smooth("L", 4000, 4000), compress_level=1),
     "16 bits": lambda: encoded(Image.new("I;16", (4000, 4000), 30000)),
+    "a line": lambda: encoded(Image.new("P", (65_000, 240))),
     "a photo": lambda: encoded(smooth("RGB", 4600, 3470), "JPEG", quality=95, subsampling=0),
     "a progressive photo": lambda: encoded(smooth("RGB", 4032, 3024), "JPEG", progressive=True),
     "WebP": lambda: encoded(smooth("RGB", 1920, 1200), "WEBP"),
@@ -304,3 +305,14 @@ def test_all_pictures_of_a_request_fit_what_a_front_may_send_on(
     assert min(picture_of(image).width for image in images) >= 280
     for stage in STAGES.values():
         assert len(json.dumps(chat)) + 12 * Settings.max_prompt_chars < stage.payload_mib << 20, stage.name
+
+
+@pytest.mark.parametrize(("size", "mode"), [((16_000_000, 1), "L"), ((250_000, 64), "P")])
+def test_a_picture_with_an_edge_of_more_than_any_model_sees_is_refused(size: tuple[int, int], mode: str) -> None:
+    with pytest.raises(ImageTooLarge, match="an edge may have at most 65535"):
+        sent(encoded(Image.new(mode, size)))
+
+
+def test_a_picture_that_is_hardly_more_than_a_line_is_scaled_along_it() -> None:
+    assert sent(encoded(Image.new("L", (65_000, 200)))).size == (1120, 32)
+    assert sent(encoded(Image.new("L", (1, 60_000)))).size == (32, 1120)

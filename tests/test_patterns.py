@@ -105,3 +105,13 @@ def test_any_text_is_a_pattern_or_refused(pattern: str) -> None:
         re.compile(safe_pattern(pattern).text)
     except BadPattern as refused:
         assert str(refused)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^" + "a?" * 17 + "b$", "^" + "a*" * 17 + "$", "^(a?b?c?d?e?)?(a?b?c?d?e?)?(a?b?c?d?e?)?(a?b?c?d?e?)?$"]
+)
+def test_many_parts_in_a_row_that_may_be_left_out_are_refused(pattern: str) -> None:
+    """The engine computes for minutes at some hundreds of them, and goes on when the caller has left."""
+    with pytest.raises(BadPattern, match="in a row that may be left out"):
+        safe_pattern(pattern)
+    assert safe_pattern("^" + "a?b" * 100 + "$").states == 200

@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any
 
 import jsonschema
@@ -140,3 +141,24 @@ def test_any_schema_is_rewritten_in_valid_json_schema_or_refused(schema: Any) ->
         return
     jsonschema.Draft202012Validator.check_schema(rewritten)
     assert json.loads(json.dumps(rewritten)) == rewritten
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"$ref": f"#/anyOf/{index}"} for index in range(600)]},
+        {
+            "a": [STRING],
+            "anyOf": [{"$ref": f"#/a/{zero}"} for zero in map(chr, range(0x660, 0x1D7FF)) if zero.isdecimal()],
+        },
+        {
+            "$defs": {f"d{index}": {"items": {"$ref": f"#/$defs/d{index + 1}"}} for index in range(600)},
+            "$ref": "#/$defs/d0",
+        },
+    ],
+)
+def test_references_cost_little_however_many_there_are(schema: Any) -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidRequest):
+        safe_schema("schema", schema)
+    assert time.process_time() - started < 1

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import sys
 import termios
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.servers import Served, fetch, free_port
@@ -315,6 +317,20 @@ def test_uploads_that_fill_the_memory_are_refused_greediest_first(make_server: M
 def unread(sock: socket.socket) -> int:
     """Return the bytes that the other side hasn't acknowledged yet."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def test_clients_that_reset_at_odd_moments_end_nothing(make_server: Make) -> None:
+    served = make_server()
+    worker = psutil.Process(served.process.pid).children()[0].pid
+    first = b"HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    then = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n"
+    for _ in range(50):
+        sock = served.open(first + then)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its close is a reset
+        sock.recv(1)
+        sock.close()
+    assert fetch(f"{served.url}/generate", {"prompt": "x"}).status == 200
+    assert psutil.Process(served.process.pid).children()[0].pid == worker
 
 
 @pytest.mark.parametrize("path", ["/%67enerate", "//generate", "/v1/chat%2fcompletions", "/./generate"])
