@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cdk8s_manifests.names import NAME
+from cdk8s_manifests.names import NAME, PROXY
 from chaos import systems
 from chaos.targets import PRIVATE_PORT, Target, engine_image
 from config import IMAGE_REPOSITORY, LOCAL, Stage
@@ -22,7 +22,8 @@ def target() -> Iterator[Target]:
     """Run a stage's own manifests on the local cluster; attacks come from addresses that this machine gets for them."""
     stage = chaos_stage("sluice-x-hold")
     with addresses(OWN), deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
-        ips = [pod["status"]["podIP"] for pod in pods(stage.namespace, NAME)]
+        # The fronts and the pods behind them: both have the private port.
+        ips = [pod["status"]["podIP"] for name in (PROXY, NAME) for pod in pods(stage.namespace, name)]
         private = [f"http://{ip}:{PRIVATE_PORT}" for ip in ips]
         yield Target("cluster", url, stage.slots * PODS / systems.SECONDS, private, OWN, stage.queue_timeout)
 
