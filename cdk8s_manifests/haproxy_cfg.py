@@ -17,7 +17,7 @@ from cdk8s_manifests.names import (
 )
 from config import BUFFER_BYTES, EXIT_MARGIN, Stage
 from service.admission import BATCH_SHARE
-from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError
+from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError, of_http
 from service.front import MODEL_PATH, PREFIX
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg")
@@ -108,6 +108,4 @@ def _errors() -> dict[str, object]:
 
 
 def _plain(status: HTTPStatus, message: str) -> ServiceError:
-    error = ServiceError(message)
-    error.code = status.name.lower()
-    return error
+    return of_http(status, status.phrase, message)

@@ -5,29 +5,15 @@ Exit code 0: every target was met. 1: one wasn't. 2: nothing was measured, and o
 
 import signal
 import sys
-from importlib import import_module
 
-from config import ConfigError
-from demo.cluster import ClusterError
-from launcher.console import Problem
+from experiments.commands import run
 
 COMMANDS = ("breaks", "cluster", "hold", "faults", "cost", "attack")
 
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code."""
-    if not arguments or arguments[0] not in COMMANDS:
-        print(f"sluice: name a command: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    try:
-        code: int = import_module(f"chaos.{arguments[0]}").main(arguments[1:])
-    except (ClusterError, ConfigError, Problem) as problem:
-        print(f"sluice: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sluice: interrupted, so there is no table", file=sys.stderr)
-        return 130
-    return code
+    return run("chaos", COMMANDS, arguments, a_command="a command", result="table")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -145,9 +145,3 @@ def words(outcomes: Iterable[Outcome]) -> str:
             found.setdefault(each.kind, set()).add(str(each.status))
     told = {kind: f" ({', '.join(sorted(codes))})" for kind, codes in found.items()}
     return ", ".join(f"{counts[kind]} {kind}{told.get(kind, '')}" for kind in KINDS if counts[kind]) or "nothing"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of the values don't exceed; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from bench.load import percentile
 from chaos import attack, targets
-from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, percentile, words
+from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, words
 from chaos.health import Health
 from chaos.page import PAGE, publish
 from chaos.targets import Target
@@ -52,7 +53,8 @@ class Figures:
         if any(each.kind in UNTOLD for each in self.overloaded):
             return float("inf")
         refused = [each.took for each in self.overloaded if each.kind == REFUSED]
-        return percentile([took * 1000 for took in refused if took < self.full_wait], 0.99)
+        at_once = [took * 1000 for took in refused if took < self.full_wait]
+        return percentile(at_once, 0.99) if at_once else 0.0
 
     @property
     def waited(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.bodies import GENERATE, post
 from chaos.cost import send
 from chaos.systems import lives
 from launcher.console import Problem
@@ -50,8 +51,7 @@ def memory_limit(pid: int, room: int = ROOM) -> Iterator[None]:
 def fill_memory(url: str, pid: int) -> None:
     """Send large bodies to the gateway whose worker is `pid` until the kernel has killed it, at most ten seconds."""
     process = psutil.Process(pid)
-    body = b'{"prompt": "' + b"x" * 8_000_000 + b'"}'
-    request = f"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    request = post(GENERATE, b'{"prompt": "' + b"x" * 8_000_000 + b'"}')
     until = time.monotonic() + 10
     with memory_limit(pid), ThreadPoolExecutor(8) as pool:
         while lives(process) and time.monotonic() < until:

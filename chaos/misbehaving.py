@@ -1,12 +1,13 @@
 """Callers that break off, send nonsense or half of what they announced: one connection each, bounded in time."""
 
 import asyncio
-import json
 import random
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+
+from tests.servers import message
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 PATIENCE = 20.0  # seconds
@@ -17,8 +18,7 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
 
 def request(prompt: str, *, stream: bool = True, path: str = "/generate") -> bytes:
     """Return a whole honest request."""
-    body = json.dumps({"prompt": prompt, "stream": stream}).encode()
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return message(path, {"prompt": prompt, "stream": stream})
 
 
 class Misbehaviour:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, percentile, seconds_until_answer, seconds_until_normal
+from bench.load import percentile
+from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, seconds_until_answer, seconds_until_normal
 from chaos.callers import words as counts
 from launcher.console import Problem, say
 
@@ -29,10 +30,11 @@ class Seen:
 
     def row(self) -> list[str]:
         """Return the line of the table."""
-        slow = percentile([each.took for each in self.outcomes if each.kind == ANSWERED], 0.95)
+        times = [each.took for each in self.outcomes if each.kind == ANSWERED]
+        slow = percentile(times, 0.95) if times else 0.0
         saw = f"{counts(self.outcomes)}; p95 of the answers {slow:.1f} s"
-        times = [seconds_until_answer(self.outcomes, self.mended), seconds_until_normal(self.outcomes, self.mended)]
-        return [self.name, saw, *(f"{each:.1f} s" if each is not None else "**never**" for each in times), self.lost]
+        until = [seconds_until_answer(self.outcomes, self.mended), seconds_until_normal(self.outcomes, self.mended)]
+        return [self.name, saw, *(f"{each:.1f} s" if each is not None else "**never**" for each in until), self.lost]
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,12 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
     gateway = create_gateway(settings)
     keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
+    answer_errors_in_json(app)
+    _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
     if settings.role is Role.BACK:
         app.register_blueprint(back_blueprint(gateway))
     else:
-        _register_public(app, gateway, keys)
-    answer_errors_in_json(app)
-    _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
-    if settings.role is not Role.BACK:  # which fronts ask, and no browser
-        check_host(app, settings.host, settings)
-        check_origin(app, keys, settings)
+        _add_public(app, gateway, keys)
     app.extensions["sluice"] = gateway
     return app
 
@@ -62,9 +59,11 @@ def _gateway(settings: Settings, admission: Admission, ollama: Ollama, watch: Mo
     return Gateway(settings, admission, ollama, watch, Metrics(admission, watch))
 
 
-def _register_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
-    """Add the page and the API."""
+def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
+    """Add the page and the API, and check who asks: a back has fronts alone before it, and no browsers."""
     settings = gateway.settings
+    check_host(app, settings.host, settings)
+    check_origin(app, keys, settings)
     app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
     app.register_blueprint(generate_blueprint(gateway, keys))
     app.register_blueprint(chat_blueprint(gateway, keys))

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+OWN_FAULT = "an error of the server's own"
+
 
 class ClientGone(Exception):
     """The client closed its connection: not an error, and there is nobody left to answer."""
@@ -118,6 +120,13 @@ class GenerationTimeout(ServiceError):
     """The answer took longer than GENERATION_TIMEOUT."""
 
     status, code = 504, "generation_timeout"
+
+
+def of_http(status: int, name: str, message: str) -> ServiceError:
+    """Return the error for one of HTTP's own statuses, with its name as the code: "Not Found" is `not_found`."""
+    error = ServiceError(message)
+    error.status, error.code = status, name.lower().replace(" ", "_")
+    return error
 
 
 def named(status: int, code: str, message: str, hint: str | None, retry_after: float | None) -> ServiceError:

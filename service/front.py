@@ -54,7 +54,7 @@ class PodsWatch(ModelWatch):
         if now < self._next:
             return
         try:
-            model = self._call(MODEL_PATH, timeout=ANSWER_TIMEOUT)
+            model = self._ollama.ask(MODEL_PATH, timeout=ANSWER_TIMEOUT)
         except ServiceError as error:
             self.capabilities = frozenset()
             if error.code == EngineUnavailable.code and now > self._born + ALONE:

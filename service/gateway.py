@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from service.admission import Admission, Priority, Refused, Ticket
@@ -57,6 +58,12 @@ class Gateway:
     suspects: Suspects = field(default_factory=Suspects)
     draining: threading.Event = field(default_factory=threading.Event)
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Return what every call to the engine shares."""
+        waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
+        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
+
     def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
         """Run a chat through the model and return its answer once the first piece is there.
 
@@ -102,10 +109,8 @@ class Answer:
         ticket = self._admit()
         self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
         self._await_slot(ticket)
-        waits = gateway.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
-        engine = Engine(gateway.ollama, gateway.watch, gateway.suspects, gateway.metrics, waits)
         deadline = time.monotonic() + gateway.settings.answer_timeout
-        self.call = Call(engine, path, payload, caller.client, deadline, caller.headers)
+        self.call = Call(gateway.engine, path, payload, caller.client, deadline, caller.headers)
         self._cleanup.callback(lambda: self.call.close(answered=self.completed))  # runs before the slot is released
 
     def _admit(self) -> Ticket:

@@ -3,12 +3,12 @@
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from service.errors import ClientGone, ServiceError
+from service.errors import OWN_FAULT, ClientGone, ServiceError, of_http
 
 MESSAGES = {
     404: "there is nothing at {path}",
     405: "{path} doesn't answer {method}",
-    500: "an error of the server's own",
+    500: OWN_FAULT,
 }
 
 
@@ -30,9 +30,8 @@ def answer_errors_in_json(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         status, allowed = error.code or 500, getattr(error, "valid_methods", None)
         message = MESSAGES.get(status, error.description or error.name)
-        wrapped = ServiceError(message.format(path=request.path, method=request.method))
-        wrapped.status, wrapped.code = status, error.name.lower().replace(" ", "_")
-        response = answer_error(wrapped)
+        message = message.format(path=request.path, method=request.method)
+        response = answer_error(of_http(status, error.name, message))
         if allowed:
             response.headers["Allow"] = ", ".join(allowed)
         return response

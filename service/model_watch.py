@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from typing import Any
 
 from service.engine_errors import EngineDied, EngineDown
 from service.errors import ServiceError
@@ -59,7 +58,7 @@ class ModelWatch:
                 self.loaded = False
                 self._load()
             if not self.capabilities:
-                shown = self._call("/api/show", {"model": self._ollama.model})
+                shown = self._ollama.ask("/api/show", {"model": self._ollama.model}, timeout=ANSWER_TIMEOUT)
                 self.capabilities = frozenset(shown.get("capabilities", ()))
             self.loaded = True
         except ServiceError as error:
@@ -70,15 +69,6 @@ class ModelWatch:
     def _load(self) -> None:
         started = time.monotonic()
         # Embedding nothing loads any kind of model; generating nothing is refused for embedding models.
-        self._call("/api/embed", self._ollama.payload(input=[]), LOAD_TIMEOUT)
+        self._ollama.ask("/api/embed", self._ollama.payload(input=[]), timeout=LOAD_TIMEOUT)
         self.load_seconds = time.monotonic() - started
         log.info("the model was loaded in %.1f s", self.load_seconds)
-
-    def _call(
-        self, path: str, payload: dict[str, Any] | None = None, timeout: float = ANSWER_TIMEOUT
-    ) -> dict[str, Any]:
-        reply = self._ollama.request(path, payload, timeout=timeout)
-        try:
-            return reply.json()
-        finally:
-            reply.close()

@@ -63,6 +63,14 @@ class Ollama:
             self.close()  # the others are as old
         return self._exchange(self._connect(stale=sock is not None), message, client, deadline)
 
+    def ask(self, path: str, payload: Any = None, *, timeout: float) -> dict[str, Any]:
+        """Return the whole answer to a question of our own; raises as request() does."""
+        reply = self.request(path, payload, timeout=timeout)
+        try:
+            return reply.json()
+        finally:
+            reply.close()
+
     def _exchange(
         self, sock: WatchedSocket, message: bytes, client: Client, deadline: float, *, kept: bool = False
     ) -> Reply:
@@ -79,11 +87,7 @@ class Ollama:
 
     def holds_model(self, timeout: float = LOOK_TIMEOUT) -> bool:
         """Say whether Ollama has the model in memory. Raises a ServiceError."""
-        reply = self.request("/api/ps", timeout=timeout)
-        try:
-            held = reply.json().get("models", [])
-        finally:
-            reply.close()
+        held = self.ask("/api/ps", timeout=timeout).get("models", [])
         return with_tag(self.model) in {with_tag(model["name"]) for model in held}
 
     def lives(self) -> bool:

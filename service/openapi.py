@@ -1,6 +1,7 @@
 """`GET /openapi.json`: the API as an OpenAPI document, made from the classes that check the requests."""
 
 from collections.abc import Iterable
+from functools import cache, partial
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -30,11 +31,11 @@ PRIORITY = {
 def openapi_blueprint(settings: Settings) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("openapi", __name__)
-    document = openapi(settings)
+    document = cache(partial(openapi, settings))  # which nobody may ask for, and no start waits for
 
     @blueprint.get("/openapi.json")
     def describe() -> Response:
-        return jsonify(document)
+        return jsonify(document())
 
     return blueprint
 

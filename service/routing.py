@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Priority
 from service.client import Client
-from service.errors import ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
+from service.errors import OWN_FAULT, ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
 from service.gateway import Answer, Caller, Gateway
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
@@ -109,7 +109,7 @@ def stream(
         except Exception as error:
             log.exception("a stream failed")
             answer.close(error)
-            yield write(ServiceError("an error of the server's own").body())
+            yield write(ServiceError(OWN_FAULT).body())
 
     response = Response(body(), content_type=SSE if write is sse else NDJSON)
     response.headers["Cache-Control"] = "no-store"

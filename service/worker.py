@@ -23,7 +23,7 @@ from gunicorn.http.errors import (
 from gunicorn.workers.gthread import ThreadWorker
 
 from service.connections import Connection
-from service.errors import ServiceError
+from service.errors import ServiceError, of_http
 from service.gateway import Gateway
 from service.record import Record
 from service.traffic import Traffic
@@ -176,6 +176,4 @@ class Worker(ThreadWorker):
         status = next((STATUSES[kind] for kind in STATUSES if isinstance(exc, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log.error("a request failed", exc_info=exc)
-        error = ServiceError(status.description or status.phrase)
-        error.status, error.code = status, status.phrase.lower().replace(" ", "_")
-        return error
+        return of_http(status, status.phrase, status.description or status.phrase)
