@@ -82,7 +82,7 @@ models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
 	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster
-	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks) --publish $(OPTIONS)
+	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks --real) --publish $(OPTIONS)
 
 hold: sync ## Measure what honest callers get beside thousands of slow ones; TARGET=docker or cluster
 	$(RUN) python -m chaos hold --target $(or $(TARGET),gateway) --publish $(OPTIONS)

@@ -55,16 +55,20 @@ def network() -> Iterator[Row]:
 
 
 def kills(real: bool) -> Iterator[Row]:
-    """Kill each process of `make serve` with SIGKILL; the launcher itself is started again by what runs it."""
+    """Kill each process of `make serve`; the launcher itself is started again by what runs it."""
     ollama = ("ollama", "serve") if real else ("chaos.engine", "serve")
     rate = {"rate": RATE_REAL} if real else {}
     with launched.launched(real=real) as running:
         yield observe("`kill -9` of Ollama", running.url, lambda: running.kill(*ollama), **rate)
-        name = "`kill -9` of Ollama's model runner"
-        if real:
-            yield observe(name, running.url, lambda: running.kill("runner"), **rate)
-        else:
-            yield Skipped(name, "the stand-in engine has none; --real runs the real one")
+        runner = {
+            "`kill -9` of Ollama's model runner": lambda: running.kill("runner"),
+            "Ollama's model runner stands still (SIGSTOP)": lambda: running.halt("runner"),
+        }
+        for name, act in runner.items():
+            if real:
+                yield observe(name, running.url, act, **rate)
+            else:
+                yield Skipped(name, "the stand-in engine has none; --real runs the real one")
         worker, gateway = (lambda: running.kill("gunicorn", last=True)), (lambda: running.kill("gunicorn"))
         yield observe("`kill -9` of the gateway's worker", running.url, worker, **rate)
         yield observe("`kill -9` of the gateway (its container starts again)", running.url, gateway, **rate)

@@ -127,10 +127,17 @@ class Launched:
 
     def kill(self, *words: str, last: bool = False) -> None:
         """Kill the first, or last, process with these words. Raises Problem where there is none."""
+        self._need(*words)[-1 if last else 0].kill()
+
+    def halt(self, *words: str) -> None:
+        """Have the first process with these words stand still. Raises Problem where there is none."""
+        self._need(*words)[0].suspend()
+
+    def _need(self, *words: str) -> list[psutil.Process]:
         found = self.find(*words)
         if not found:
             raise Problem(f"there is no process {' '.join(words)}")
-        found[-1 if last else 0].kill()
+        return found
 
     def disk(self, folder: Path) -> Path:
         """Return where this process reaches a folder of the namespace."""

@@ -52,7 +52,7 @@ def create_gateway(settings: Settings) -> Gateway:
         return _gateway(settings, admission, pods, PodsWatch(pods))
     ollama = Ollama(settings)
     admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
-    return _gateway(settings, admission, ollama, ModelWatch(ollama))
+    return _gateway(settings, admission, ollama, ModelWatch(ollama, settings.generation_timeout))
 
 
 def _gateway(settings: Settings, admission: Admission, ollama: Ollama, watch: ModelWatch) -> Gateway:

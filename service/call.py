@@ -31,6 +31,7 @@ class Engine:
     suspects: Suspects
     metrics: Metrics
     waits: bool = True  # for one that is away, with requests it hasn't had yet; else others shall have them
+    silence: float = 10.0  # seconds without a piece of any answer after which it may be stuck
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Call:
         patience = PATIENCE if self.engine.waits or self.delayed else 0.0
         self.delayed = True
         while True:
-            if self.engine.ollama.down_for >= patience or self._left() <= 0:
+            if self.engine.ollama.pool.down_for >= patience or self._left() <= 0:
                 raise down
             time.sleep(POLL)
             self._look_at_client()
@@ -154,7 +155,10 @@ class Call:
             reply.close()
 
     def close(self, *, answered: bool) -> None:
-        """Cut Ollama's work short where it still runs."""
+        """Cut Ollama's work short where it still runs; see to an engine that has said nothing for long."""
+        last = max(self._run.since, self.engine.ollama.pool.heard)
+        if self._run.with_engine and not answered and time.monotonic() - last >= self.engine.silence:
+            self.engine.watch.doubt()
         self._end_try()
         self._run.end(answered=answered)
 

@@ -1,6 +1,7 @@
 """The connections of a worker: what each is doing, until when it may, and which one goes when there is no room."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any
@@ -22,6 +23,8 @@ class Phase(Enum):
 
 # Which connections go first when there are too many: those that cost their clients least.
 SPARABLE = (Phase.IDLE, Phase.CLOSING, Phase.HEAD, Phase.BODY, Phase.SENDING)
+
+LARGE = 32_768  # bytes; checking what is smaller takes a few milliseconds at most
 
 
 class Connection:
@@ -103,3 +106,32 @@ class Connections:
     def unfinished(self) -> int:
         """Return the bytes that unfinished uploads hold."""
         return sum(connection.held for connection in self.of(Phase.HEAD, Phase.BODY))
+
+
+class Lane:
+    """Lets requests that are large be checked one at a time: what costs much to read must not cost all others theirs.
+
+    start: gives a connection to a thread.
+    """
+
+    def __init__(self, start: Callable[[Connection], None]) -> None:
+        self._start = start
+        self._first: Connection | None = None
+        self._waiting: deque[Connection] = deque()
+
+    def enter(self, connection: Connection) -> None:
+        """Start a connection's request, now or when those before it have been checked."""
+        if connection.held <= LARGE:
+            self._start(connection)
+        elif self._first is None:
+            self._first = connection
+            self._start(connection)
+        else:
+            self._waiting.append(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """Go on with the next one, if this is the one that is checked."""
+        if connection is self._first:
+            self._first = self._waiting.popleft() if self._waiting else None
+            if self._first is not None:
+                self._start(self._first)

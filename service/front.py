@@ -36,12 +36,15 @@ class PodsWatch(ModelWatch):
     """
 
     def __init__(self, pods: Pods) -> None:
-        super().__init__(pods)
+        super().__init__(pods, patience=0.0)
         self._born = time.monotonic()
         self._next = 0.0
 
     def lost(self) -> None:
         """Go on serving: HAProxy is back in a second, and a front that isn't ready for that long gets no requests."""
+
+    def doubt(self) -> None:
+        """Leave it to the pods, which know their engines."""
 
     @property
     def ready(self) -> bool:

@@ -23,6 +23,7 @@ from service.settings import Role, Settings
 from service.suspects import Suspects
 
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
+SILENCE = 10.0  # seconds
 T = TypeVar("T")
 REFUSALS = {
     "queue_full": "every slot is busy and the queue is full",
@@ -62,7 +63,8 @@ class Gateway:
     def engine(self) -> Engine:
         """Return what every call to the engine shares."""
         waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
-        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
+        silence = min(SILENCE, self.settings.generation_timeout / 2)
+        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits, silence)
 
     def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
         """Run a chat through the model and return its answer once the first piece is there.

@@ -5,7 +5,7 @@ import threading
 import time
 
 from service.engine_errors import EngineDied, EngineDown
-from service.errors import ServiceError
+from service.errors import GenerationTimeout, ServiceError
 from service.ollama import Ollama
 
 log = logging.getLogger("sluice")
@@ -17,14 +17,17 @@ LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 
 
 class ModelWatch:
-    """Looks at Ollama once a second from a thread of its own, and has it load the model when it isn't loaded."""
+    """Looks at Ollama once a second from a thread of its own, and has it load the model when it isn't loaded.
 
-    def __init__(self, ollama: Ollama) -> None:
-        self._ollama = ollama
+    patience: seconds in which an engine that was silent for long must generate one token; else it is started again.
+    """
+
+    def __init__(self, ollama: Ollama, patience: float) -> None:
+        self._ollama, self._patience = ollama, patience
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
         self.loaded = False
         self.load_seconds = 0.0
-        self._started, self._wake, self._away = False, threading.Event(), False
+        self._started, self._wake, self._away, self._doubted = False, threading.Event(), False, False
 
     def start(self) -> None:
         """Start the thread."""
@@ -44,6 +47,11 @@ class ModelWatch:
         self.loaded = False
         self._wake.set()
 
+    def doubt(self) -> None:
+        """Take it from a request that the engine was silent for long, and see at once whether it still generates."""
+        self._doubted = True
+        self._wake.set()
+
     @property
     def ready(self) -> bool:
         """Say whether a request that waits for the engine should go: without the thread it has to find out itself."""
@@ -61,6 +69,8 @@ class ModelWatch:
                 shown = self._ollama.ask("/api/show", {"model": self._ollama.model}, timeout=ANSWER_TIMEOUT)
                 self.capabilities = frozenset(shown.get("capabilities", ()))
             self.loaded = True
+            if self._doubted:
+                self._prove()
         except ServiceError as error:
             self.loaded, self._away = False, isinstance(error, EngineDown | EngineDied)
             if before:
@@ -72,3 +82,18 @@ class ModelWatch:
         self._ollama.ask("/api/embed", self._ollama.payload(input=[]), timeout=LOAD_TIMEOUT)
         self.load_seconds = time.monotonic() - started
         log.info("the model was loaded in %.1f s", self.load_seconds)
+
+    def _prove(self) -> None:
+        """Start the engine again unless it generates something: it may compute for a caller who left long ago."""
+        self._doubted, asked = False, time.monotonic()
+        try:
+            self._ollama.generate_one("completion" in self.capabilities, self._patience)
+        except GenerationTimeout:
+            if self._ollama.pool.heard > asked:  # by others: it is only slow
+                return
+            log.error("the engine is stuck: it is started again")
+            self.loaded = False
+            self._ollama.unload(ANSWER_TIMEOUT)
+            self._ollama.pool.cut()
+            self._doubted = True  # a request that came in between may have kept it
+            self._wake.set()

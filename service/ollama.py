@@ -1,30 +1,25 @@
-"""Ollama over HTTP, on connections that are kept while they are good."""
+"""Ollama over HTTP."""
 
 import contextlib
 import json
-import logging
-import math
-import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from service.client import Client
-from service.engine_errors import RETRY_AFTER, EngineDied, EngineDown, broke_off
+from service.engine_errors import EngineDied
 from service.errors import ClientGone, GenerationTimeout, ServiceError
-from service.reply import Reply, WatchedSocket
+from service.pool import Pool, WatchedSocket
+from service.reply import Reply
 from service.settings import Settings
 
-log = logging.getLogger("sluice")
-
-CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
 LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 NOBODY = Client(None)
 
 
 class Ollama:
-    """Ollama's API and the model served from it. A call has a connection to itself, so it can be cut alone.
+    """Ollama's API and the model served from it.
 
     `prefix` is where chat and embed lie; another one than Ollama's own is that of a gateway that passes them on.
     """
@@ -32,9 +27,8 @@ class Ollama:
     def __init__(self, settings: Settings, *, url: str | None = None, prefix: str = "/api") -> None:
         parts = urlsplit(url or settings.ollama_host)
         self._host, self._port = parts.hostname or "", parts.port or 11434
+        self.pool = Pool(self._host, self._port)
         self._prefix, self.chat_path, self.embed_path = prefix, f"{prefix}/chat", f"{prefix}/embed"
-        self._idle: list[WatchedSocket] = []  # at most as many as there were calls at once
-        self._down_since: float | None = -math.inf  # until it is reached for the first time
         self.model = settings.model
         # What the model is loaded with: a request with other values would have it loaded again.
         self._options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
@@ -57,11 +51,11 @@ class Ollama:
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
         """
         message, deadline = self._message(path, payload, headers or {}), time.monotonic() + timeout
-        if sock := self._idle_connection():
+        if sock := self.pool.take():
             with contextlib.suppress(_Stale):
                 return self._exchange(sock, message, client, deadline, kept=True)
-            self.close()  # the others are as old
-        return self._exchange(self._connect(stale=sock is not None), message, client, deadline)
+            self.pool.forget()  # the others are as old
+        return self._exchange(self.pool.connect(stale=sock is not None), message, client, deadline)
 
     def ask(self, path: str, payload: Any = None, *, timeout: float) -> dict[str, Any]:
         """Return the whole answer to a question of our own; raises as request() does."""
@@ -75,7 +69,7 @@ class Ollama:
         self, sock: WatchedSocket, message: bytes, client: Client, deadline: float, *, kept: bool = False
     ) -> Reply:
         sock.watch(client, deadline)
-        reply = Reply(sock, self._idle)
+        reply = Reply(sock, self.pool)
         try:
             reply.begin(message)
         except (ServiceError, ClientGone) as error:
@@ -95,7 +89,7 @@ class Ollama:
 
         Nothing is said against the engine where a gateway stands between: that one knows.
         """
-        self.close()
+        self.pool.forget()
         try:
             return self._prefix != "/api" or self.holds_model()  # one that was just started holds none
         except GenerationTimeout:
@@ -103,44 +97,20 @@ class Ollama:
         except ServiceError:
             return False
         finally:
-            self.close()  # the next try gets a connection of its own
+            self.pool.forget()  # the next try gets a connection of its own
 
-    @property
-    def down_for(self) -> float:
-        """Return the seconds for which nothing has accepted a connection; infinity before the first."""
-        return 0.0 if self._down_since is None else time.monotonic() - self._down_since
+    def generate_one(self, chat: bool, timeout: float) -> None:
+        """Have the model generate one token, or embed one where it can't `chat`. Raises a ServiceError."""
+        if chat:
+            messages = [{"role": "user", "content": "Hi"}]
+            payload = self.payload({"num_predict": 1}, messages=messages, stream=False, think=False)
+            self.ask(self.chat_path, payload, timeout=timeout)
+        else:
+            self.ask(self.embed_path, self.payload(input="Hi"), timeout=timeout)
 
-    def close(self) -> None:
-        """Close the connections that no call uses."""
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.pop().close()
-
-    def _idle_connection(self) -> WatchedSocket | None:
-        """Return a connection that an earlier call left open, unless Ollama has closed all of them since."""
-        with contextlib.suppress(IndexError):
-            while sock := self._idle.pop():
-                if sock.is_silent():
-                    return sock
-                sock.close()
-        return None
-
-    def _connect(self, *, stale: bool = False) -> WatchedSocket:
-        """Return a new connection; raises EngineDown, or EngineDied where a kept one was lost with a request on it."""
-        try:
-            plain = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT)
-        except OSError as error:
-            if self._down_since is None or self._down_since == -math.inf:
-                log.warning("Ollama can't be reached: %s", error)
-            if self._down_since is None:
-                self._down_since = time.monotonic()
-            if stale:
-                raise broke_off(error) from error
-            raise EngineDown("the model server can't be reached", retry_after=RETRY_AFTER) from error
-        self._down_since = None
-        sock = WatchedSocket(fileno=plain.detach())
-        sock.setblocking(False)
-        return sock
+    def unload(self, timeout: float) -> None:
+        """Have Ollama kill the model's runner once it has no request any more. Raises a ServiceError."""
+        self.ask("/api/generate", {"model": self.model, "keep_alive": 0}, timeout=timeout)
 
     def _message(self, path: str, payload: Any, headers: Mapping[str, str]) -> bytes:
         """Return the request as one piece, which goes out, and arrives, at once."""

@@ -3,8 +3,12 @@
 It is served beside the gateway, so that load on one never hides the other.
 """
 
+import logging
+import socket
 import threading
+from contextlib import suppress
 from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from flask import Flask, Response, jsonify
@@ -18,6 +22,9 @@ from service.gateway import Gateway
 from service.handlers import answer_errors_in_json
 from service.settings import Role
 
+log = logging.getLogger("sluice")
+
+MAX_OPEN = 64  # connections at a time; probes and scrapes are over in milliseconds
 NOT_LOADED = "the model is not loaded"
 
 
@@ -60,6 +67,29 @@ def create_private_app(gateway: Gateway) -> Flask:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        self._open: dict[Any, None] = {}  # connections, the oldest first; each has a thread
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread; where there are too many, the oldest one goes."""
+        self._open[request] = None
+        if len(self._open) > MAX_OPEN:
+            oldest = list(self._open)[0]  # noqa: RUF015 - other threads change it meanwhile
+            self._open.pop(oldest, None)
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection that was answered or ended."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say little of a client that has left or fallen silent; the app answers its own faults."""
+        log.debug("a connection to the private port ended", exc_info=True)
 
 
 class _Handler(WSGIRequestHandler):

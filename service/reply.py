@@ -1,51 +1,13 @@
 """An answer of the engine's while it is read: it ends when the client leaves or the deadline passes, in any case."""
 
 import json
-import select
-import socket
 import time
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
-from service.client import Client
 from service.engine_errors import answered_error, broke_off, error_in_stream
-from service.errors import ClientGone, GenerationTimeout
-
-
-class WatchedSocket(socket.socket):
-    """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
-
-    def watch(self, client: Client, deadline: float) -> None:
-        """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
-        self._client, self._deadline, self._poll = client, deadline, select.poll()
-        client.watch(self._poll)
-
-    def is_silent(self) -> bool:
-        """Say whether there is nothing to read, not even the end of the connection."""
-        poll = select.poll()
-        poll.register(self, select.POLLIN)
-        return not poll.poll(0)
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        """Read as a socket does; raises ClientGone or GenerationTimeout."""
-        self._await(select.POLLIN)
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Write as a socket does; raises ClientGone or GenerationTimeout."""
-        rest = memoryview(data)
-        while rest:
-            self._await(select.POLLOUT)
-            rest = rest[self.send(rest, flags) :]
-
-    def _await(self, event: int) -> None:
-        self._poll.register(self, event)
-        events = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)
-        if self._client.reported(events):
-            raise ClientGone
-        if not events:
-            raise GenerationTimeout("the model did not finish in time", hint="ask for fewer tokens with max_tokens")
+from service.pool import Pool, WatchedSocket
 
 
 def check_piece(piece: Any) -> None:
@@ -61,8 +23,8 @@ def check_piece(piece: Any) -> None:
 class Reply:
     """An answer of Ollama's that is being read; close() cancels the work behind it."""
 
-    def __init__(self, sock: WatchedSocket, idle: list[WatchedSocket]) -> None:
-        self._sock, self._idle, self._response = sock, idle, HTTPResponse(sock)
+    def __init__(self, sock: WatchedSocket, pool: Pool) -> None:
+        self._sock, self._pool, self._response = sock, pool, HTTPResponse(sock)
         self.answered = False  # whether the answer's head has come
 
     def number(self, header: str) -> float:
@@ -92,6 +54,7 @@ class Reply:
         rest = b""
         try:
             while data := self._response.read1():
+                self._pool.heard = time.monotonic()
                 *lines, rest = (rest + data).split(b"\n")
                 for message in map(json.loads, lines):
                     if "error" in message:
@@ -114,7 +77,4 @@ class Reply:
         """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
         reusable = self._response.isclosed() and not self._response.will_close
         self._response.close()
-        if reusable:
-            self._idle.append(self._sock)
-        else:
-            self._sock.close()
+        self._pool.give_back(self._sock, reusable=reusable)

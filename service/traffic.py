@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
-from service.connections import Connection, Connections, Phase
+from service.connections import LARGE, Connection, Connections, Lane, Phase
 from service.errors import RequestTimeout, Saturated, ServiceError
 from service.intake import Incoming
 from service.metrics import Metrics
@@ -49,7 +49,8 @@ class Traffic:
         refuse: Refuse,
     ) -> None:
         self._config, self._settings, self._metrics, self._poller = config, settings, metrics, poller
-        self._defer, self._answer, self._write_refusal = defer, answer, refuse
+        self._defer, self._write_refusal = defer, refuse
+        self._lane = Lane(answer)
         self._receiving, self._unsent = Budget(settings.receive_mib * MIB), Budget(settings.send_mib * MIB)
         self._waiting: list[Connection] = []  # uploads, for room in the first of these budgets
         lengths = {
@@ -107,6 +108,7 @@ class Traffic:
         """Go on with a connection whose request a thread has answered; keep: whether it can have another one."""
         connection.request, connection.keep = None, keep
         connection.hold(0)
+        self._lane.leave(connection)
         self._resume()
         self._connections.enter(connection, Phase.SENDING)
         self._safely(self._write, connection)
@@ -184,7 +186,7 @@ class Traffic:
             self._listen(connection, 0)
             self._connections.enter(connection, Phase.RUNNING)
             connection.hold(connection.request.body.size + incoming.size)
-            self._answer(connection)
+            self._lane.enter(connection)
             return
         connection.hold(incoming.size)
         if incoming.head is not None and connection.phase is Phase.HEAD:
@@ -208,7 +210,10 @@ class Traffic:
 
     def _settled(self, connection: Connection) -> None:
         """Count a request's bytes no more: called from its thread, once it has read and checked them."""
+        large = connection.held > LARGE
         connection.hold(connection.incoming.size)
+        if large:
+            self._defer(self._lane.leave, connection)
         if self._waiting:
             self._defer(self._resume)
 

@@ -30,7 +30,7 @@ def make_app(stand_in: StandIn) -> Iterator[Callable[..., Flask]]:
         def make(**changes: Any) -> Flask:
             app = create_app(Settings(**{"ollama_host": stand_in.url, "model": MODEL, "threads": 2, **changes}))
             gateway: Gateway = app.extensions["sluice"]
-            stack.callback(gateway.ollama.close)
+            stack.callback(gateway.ollama.pool.forget)
             return app
 
         yield make

@@ -41,6 +41,8 @@ class StandIn:
     error_at: int | None = None
     error: tuple[int, Any] | None = None
     error_line: Any = "the runner crashed at 0xdead"
+    stuck_by: str = ""  # a text; a chat that has it in its body stalls all chats until the model is unloaded
+    unloads: int = 0
     killed_by: str = ""  # a text; a chat that has it in its body kills the server, which comes back by itself
     down_for: float = 0.3
     deaths: int = 0
@@ -58,6 +60,7 @@ class StandIn:
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._gate = asyncio.Event()
+        self._stuck = False
 
     def start(self, port: int = 0) -> "StandIn":
         """Serve from a thread until stop(); port 0 takes a free one."""
@@ -93,6 +96,7 @@ class StandIn:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/api/chat", self._chat)
         app.router.add_post("/api/embed", self._embed)
+        app.router.add_post("/api/generate", self._unload)
         app.router.add_post("/api/show", self._show)
         app.router.add_get("/api/ps", self._ps)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
@@ -137,6 +141,18 @@ class StandIn:
         await self._body(request)
         return web.json_response({"capabilities": self.capabilities})
 
+    async def _unload(self, request: web.Request) -> web.Response:
+        body = await self._body(request)
+        if body != {"model": MODEL, "keep_alive": 0}:
+            return web.json_response({"error": "the stand-in generates by /api/chat alone"}, status=400)
+        self.loaded, self._stuck, self.unloads = False, False, self.unloads + 1
+        return web.json_response({"done": True, "done_reason": "unload"})
+
+    async def _get_stuck(self, body: Any) -> None:
+        self._stuck = self._stuck or bool(self.stuck_by and self.stuck_by in json.dumps(body))
+        while self._stuck:
+            await asyncio.sleep(0.01)
+
     async def _ps(self, request: web.Request) -> web.Response:
         if self.keep_requests:
             self.headers.append(request.headers)
@@ -157,6 +173,7 @@ class StandIn:
             return web.json_response({"error": self.error[1]}, status=self.error[0])
         self.running += 1
         try:
+            await self._get_stuck(body)
             return await self._generate(request, body)
         except asyncio.CancelledError:
             self.cancelled += 1

@@ -190,7 +190,7 @@ def test_an_engine_that_lives_and_breaks_off_is_asked_three_times(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
     gateway: Gateway = app.extensions["sluice"]
-    gateway.ollama.close()  # what breaks off on a kept connection is sent once more, and not counted
+    gateway.ollama.pool.forget()  # what breaks off on a kept connection is sent once more, and not counted
     stand_in.die_at = 0
     reply = generate(client)
     assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
@@ -275,7 +275,7 @@ def test_a_request_carries_headers_and_its_answers_can_be_read(stand_in: StandIn
     assert reply.number("X-Queued-Ms") == 0
     reply.close()
     assert stand_in.headers[-1]["X-Request-Id"] == "abc"
-    ollama.close()
+    ollama.pool.forget()
 
 
 def test_a_proxy_that_breaks_off_is_asked_again_and_nobody_is_blamed(

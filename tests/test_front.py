@@ -129,7 +129,7 @@ def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:
     own = StandIn().start()
     app = create_app(Settings(ollama_host=own.url, model=MODEL))
     assert app.test_client().post("/generate", json=body).status_code == 200
-    app.extensions["sluice"].ollama.close()
+    app.extensions["sluice"].ollama.pool.forget()
     own.stop()
     assert own.chats() == [through]
 
@@ -318,7 +318,7 @@ def front_app(upstream: str, **settings: Any) -> Flask:
 def watched(app: Flask) -> tuple[bool, frozenset[str]]:
     gateway: Gateway = app.extensions["sluice"]
     gateway.watch.look()
-    gateway.ollama.close()
+    gateway.ollama.pool.forget()
     return gateway.watch.loaded, gateway.watch.capabilities
 
 
@@ -357,7 +357,7 @@ def test_an_upstream_that_is_not_ours_is_a_failed_engine() -> None:
     with scripted(engine_chat=(500, b"<html>proxy error</html>")) as upstream:
         app = front_app(upstream.url)
         reply = app.test_client().post("/generate", json=HELLO)
-        app.extensions["sluice"].ollama.close()
+        app.extensions["sluice"].ollama.pool.forget()
     assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
     assert "html" not in reply.text
 

@@ -23,7 +23,7 @@ from tests.scripted import scripted
 from tests.servers import ROOT, Reply, fetch, free_ports
 from tests.stand_in import eventually
 
-STORY = {"prompt": "Tell me a story about a dog.", "stream": True, "seed": 1, "max_tokens": 150, "stop": ["@@@"]}
+STORY = {"prompt": "Tell me a story about a dog.", "stream": True, "seed": 1, "stop": ["@@@"]}
 
 
 @dataclass
@@ -58,11 +58,12 @@ class Launched:
         return fetch(f"http://127.0.0.1:{self.environ['PORT']}/generate", {"prompt": prompt, "max_tokens": 16})
 
     @contextmanager
-    def story(self) -> Iterator[HTTPResponse]:
-        """Stream a long answer, of which one line has been read."""
+    def story(self, max_tokens: int = 150) -> Iterator[HTTPResponse]:
+        """Stream an answer, of which one line has been read."""
         connection = HTTPConnection("127.0.0.1", int(self.environ["PORT"]), timeout=60)
         try:
-            connection.request("POST", "/generate", json.dumps(STORY), {"Content-Type": "application/json"})
+            body = json.dumps(STORY | {"max_tokens": max_tokens})
+            connection.request("POST", "/generate", body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             assert response.status == 200
             assert json.loads(response.readline())
@@ -83,7 +84,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
             public, private, own = free_ports(3)
             ports = {"PORT": str(public), "PRIVATE_PORT": str(private)}
             ollama = {"OLLAMA_HOST": f"127.0.0.1:{own}", "OLLAMA_MODELS": str(models_dir())}
-            environ = {**os.environ, **ports, **ollama, "MODEL": SMALL_MODEL, **variables}
+            # One thread: two crawl, each waiting for the other, where other tests want the CPUs as well.
+            patient = {"GENERATION_TIMEOUT": "600", "THREADS": "1"}
+            environ = {**os.environ, **ports, **ollama, **patient, "MODEL": SMALL_MODEL, **variables}
             log = tmp_path / "log"
             with log.open("wb") as out:
                 command = [sys.executable, "-m", "launcher"]
@@ -121,7 +124,7 @@ def test_it_answers_and_ctrl_c_leaves_nothing_running(launched: Launched) -> Non
 
 def test_sigterm_lets_a_running_stream_finish(launched: Launched) -> None:
     family = launched.family()
-    with launched.story() as response:
+    with launched.story(max_tokens=40) as response:
         launched.process.terminate()
         lines = [json.loads(line) for line in response]
     assert lines[-1].get("done") is True, lines[-1]
@@ -159,6 +162,17 @@ def test_a_model_runner_that_was_killed_is_started_again(launched: Launched) -> 
     eventually(lambda: gone([runner]))
     assert launched.generate("What is the capital of Italy?").status == 200
     assert launched.child("ollama serve") == ollama
+
+
+def test_a_model_runner_that_is_stuck_is_started_again(launch: Launch) -> None:
+    service = launch(GENERATION_TIMEOUT="4")
+    eventually(service.ready, 900)
+    runner = service.child("ollama runner")
+    assert runner
+    runner.suspend()
+    assert service.generate("What is the capital of Italy?").status == 504
+    eventually(lambda: gone([runner]), 60)
+    eventually(lambda: service.generate("What is the capital of Italy?").status == 200, 60)
 
 
 def test_an_ollama_at_its_memory_limit_ends_and_is_started_again(launch: Launch) -> None:

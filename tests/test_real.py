@@ -32,7 +32,7 @@ def ollama() -> Iterator[RealOllama]:
 @pytest.fixture(scope="module")
 def served(ollama: RealOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log: Path = tmp_path_factory.mktemp("real") / "log"
-    with serve(ollama.url, log, model=ollama.model, slots=SLOTS) as gateway:
+    with serve(ollama.url, log, model=ollama.model, slots=SLOTS, threads=1) as gateway:
         yield gateway
 
 
@@ -169,4 +169,4 @@ def test_a_schema_that_the_engine_refuses_is_the_callers_to_change(served: Serve
             gateway.request(
                 "/api/chat", gateway.payload(messages=[{"role": "user", "content": "x"}], format=schema), timeout=30
             )
-    gateway.close()
+    gateway.pool.forget()

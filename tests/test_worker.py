@@ -159,6 +159,19 @@ def test_the_private_port_answers_probes_and_metrics_only(make_server: Make) -> 
     assert (reply.status, reply.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
+def test_silent_connections_leave_the_private_port_to_probes(make_server: Make) -> None:
+    served = make_server()
+    worker = psutil.Process(served.process.pid).children()[0]
+    threads = worker.num_threads()
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.private_port)))
+        assert fetch(f"{served.private}/healthz").status == 200
+        eventually(lambda: worker.num_threads() <= threads + 64)
+    eventually(lambda: worker.num_threads() <= threads + 4)
+    assert "Traceback" not in served.log.read_text()
+
+
 def test_the_metrics_tell_what_happened(make_server: Make, stand_in: StandIn) -> None:
     served = make_server()
     fetch(f"{served.url}/generate", {"prompt": "x"})
