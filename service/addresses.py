@@ -1,12 +1,15 @@
 """Hosts and origins as HTTP writes them, in one spelling each, so that they can be compared."""
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{0,5}))?")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+remembered = lru_cache(256)  # nearly all requests name the same few
 
 
+@remembered
 def origin(text: str) -> str:
     """Return `scheme://host[:port]` in lower case and without a default port; "" for what is none, such as `null`."""
     match = ORIGIN.fullmatch(text.strip().lower())
@@ -16,12 +19,14 @@ def origin(text: str) -> str:
     return f"{scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS.get(scheme) else "")
 
 
+@remembered
 def host_name(text: str) -> str:
     """Return the name or address in a Host header, without its port and brackets; "" for what is none."""
     match = ORIGIN.fullmatch(f"http://{text.strip().lower()}")
     return match["host"].strip("[]").rstrip(".") if match else ""
 
 
+@remembered
 def is_loopback(name: str) -> bool:
     """Say whether a name or address is this machine's own, which no name server can make another's."""
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
