@@ -40,6 +40,13 @@ class Whole(io.BytesIO):
         return data
 
 
+class _Request(Request):
+    """gunicorn's Request. Nobody in front may name another scheme or path, whatever its address."""
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        return False
+
+
 class Incoming:
     """What a connection has sent of its next request. max_body: bytes that a body may have."""
 
@@ -108,7 +115,7 @@ class Incoming:
     def _parse(self, head: bytes) -> Any:
         self._count += 1
         try:
-            return Request(self._config, IterUnreader([head]), self._peer, self._count)
+            return _Request(self._config, IterUnreader([head]), self._peer, self._count)
         except NoMoreData:
             raise LimitRequestHeaders("max buffer headers") from None
 

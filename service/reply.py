@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Iterator
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
 from service.engine_errors import answered_error, broke_off, error_in_stream
 from service.pool import Pool, WatchedSocket
+
+MAX_CHUNK_LINE = 1024  # bytes
 
 
 def check_piece(piece: Any) -> None:
@@ -25,7 +27,7 @@ class Reply:
 
     def __init__(self, sock: WatchedSocket, pool: Pool) -> None:
         self._sock, self._pool, self._response = sock, pool, HTTPResponse(sock)
-        self.answered = False  # whether the answer's head has come
+        self.answered = self._whole = False  # whether the answer's head has come; and its last byte
 
     def number(self, header: str) -> float:
         """Return the number in a header of the answer, 0 where there is none."""
@@ -51,20 +53,38 @@ class Reply:
 
         Raises EngineDied when Ollama breaks off, what it reports, and what a watched read raises.
         """
-        rest = b""
+        rest, body = b"", self._body()
         try:
-            while data := self._response.read1():
+            for data in body:
                 self._pool.heard = time.monotonic()
                 *lines, rest = (rest + data).split(b"\n")
-                for message in map(json.loads, lines):
+                for line in lines:
+                    message = json.loads(line.decode())
                     if "error" in message:
                         raise error_in_stream(message["error"])
                     check_piece(message)
                     if message.get("done"):
-                        self._response.read()  # the end of the body, after which the connection can be used again
+                        for _ in body:  # until its end, after which the connection can be used again
+                            pass
                     yield message
         except (HTTPException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise broke_off(error) from error
+
+    def _body(self) -> Iterator[bytes]:
+        """Yield the body as it comes. http.client takes 10 µs to find a chunk, which is a token."""
+        response = self._response
+        if not response.chunked:
+            while data := response.read1():
+                yield data
+            return
+        while size := int(response.fp.readline(MAX_CHUNK_LINE).partition(b";")[0], 16):
+            data = response.fp.read(size + 2) if size > 0 else b""
+            if len(data) != size + 2:
+                raise IncompleteRead(data)
+            yield data[:-2]
+        while response.fp.readline(MAX_CHUNK_LINE).rstrip(b"\r\n"):
+            pass  # trailer fields
+        self._whole = True
 
     def json(self) -> dict[str, Any]:
         """Return an answer that is one JSON object; raises as lines() does."""
@@ -75,6 +95,6 @@ class Reply:
 
     def close(self) -> None:
         """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
-        reusable = self._response.isclosed() and not self._response.will_close
+        reusable = (self._whole or self._response.isclosed()) and not self._response.will_close
         self._response.close()
         self._pool.give_back(self._sock, reusable=reusable)
