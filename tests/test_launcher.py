@@ -54,8 +54,8 @@ class Launched:
                     return child
         return None
 
-    def generate(self, prompt: str) -> Reply:
-        return fetch(f"http://127.0.0.1:{self.environ['PORT']}/generate", {"prompt": prompt, "max_tokens": 16})
+    def generate(self, prompt: str, max_tokens: int = 16) -> Reply:
+        return fetch(f"http://127.0.0.1:{self.environ['PORT']}/generate", {"prompt": prompt, "max_tokens": max_tokens})
 
     @contextmanager
     def story(self, max_tokens: int = 150) -> Iterator[HTTPResponse]:
@@ -165,14 +165,14 @@ def test_a_model_runner_that_was_killed_is_started_again(launched: Launched) -> 
 
 
 def test_a_model_runner_that_is_stuck_is_started_again(launch: Launch) -> None:
-    service = launch(GENERATION_TIMEOUT="4")
+    service = launch(GENERATION_TIMEOUT="5")
     eventually(service.ready, 900)
     runner = service.child("ollama runner")
     assert runner
     runner.suspend()
     assert service.generate("What is the capital of Italy?").status == 504
     eventually(lambda: gone([runner]), 60)
-    eventually(lambda: service.generate("What is the capital of Italy?").status == 200, 60)
+    eventually(lambda: service.generate("What is the capital of Italy?", max_tokens=1).status == 200, 120)
 
 
 def test_an_ollama_at_its_memory_limit_ends_and_is_started_again(launch: Launch) -> None:
