@@ -79,7 +79,7 @@ class Reply:
             return
         while size := int(response.fp.readline(MAX_CHUNK_LINE).partition(b";")[0], 16):
             data = response.fp.read(size + 2) if size > 0 else b""
-            if len(data) != size + 2:
+            if len(data) != size + 2 or not data.endswith(b"\r\n"):
                 raise IncompleteRead(data)
             yield data[:-2]
         while response.fp.readline(MAX_CHUNK_LINE).rstrip(b"\r\n"):
