@@ -14,6 +14,7 @@ from dataclasses import dataclass
 MEMORY = 600.0  # seconds that a suspicion, and a conviction, is remembered after its last death
 KNOWN = 1024  # suspects remembered; the oldest is forgotten first
 TRIAL = 3.0  # seconds in which nothing else is sent after a suspect; until its first piece, if that comes later
+ALONE = 10.0  # seconds that a suspect waits for harmless answers to end, so that it is tried with nothing beside it
 LONGEST_TRIAL = 30.0  # seconds after which others are sent again whatever the suspect does
 
 
@@ -44,6 +45,7 @@ class Run:
         self.with_engine = self.begun = False
         self.since, self.deaths, self.epoch = 0.0, 0, 0
         self._suspects = suspects
+        self.waits_since = suspects._clock()
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for its turn and say whether it has come. Raises Culprit."""
@@ -117,9 +119,12 @@ class Suspects:
             return True
         if run is not max(known, key=lambda other: known[other].sent):
             return False
-        # Beside those that do no harm by all appearances it isn't alone, but they needn't end for it. One that killed
-        # again beside such, or such a one itself, is next tried with nothing else.
-        return not self._running or (known[run].deaths == 1 and all(map(self._is_settled, self._running)))
+        if not self._running:
+            return True
+        # Beside those that do no harm by all appearances it isn't alone, but long answers needn't end for it. One that
+        # killed again beside such, or such a one itself, is next tried with nothing else.
+        patient = self._clock() - run.waits_since >= ALONE
+        return patient and known[run].deaths == 1 and all(map(self._is_settled, self._running))
 
     def _is_on_trial(self, run: Run) -> bool:
         if run.deaths > 1:
@@ -140,6 +145,7 @@ class Suspects:
             self._refuse_culprit(run, first=first)
             if again:
                 run.with_engine = run.begun = False
+                run.waits_since = self._clock()
                 self._waiting.append(run)
             return first
 

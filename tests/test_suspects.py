@@ -1,6 +1,6 @@
 import pytest
 
-from service.suspects import KNOWN, LONGEST_TRIAL, MEMORY, TRIAL, Culprit, Run, Suspects
+from service.suspects import ALONE, KNOWN, LONGEST_TRIAL, MEMORY, TRIAL, Culprit, Run, Suspects
 from tests.clock import Clock
 
 
@@ -110,12 +110,13 @@ def test_a_trial_never_lasts_longer_than_its_limit(suspects: Suspects, clock: Cl
     assert other.wait(0)
 
 
-def test_a_suspect_need_not_wait_for_the_end_of_answers_that_are_under_way(suspects: Suspects, clock: Clock) -> None:
+def test_a_suspect_waits_for_answers_that_are_under_way_but_not_long(suspects: Suspects, clock: Clock) -> None:
     die(*[send(suspects, name) for name in "ab"])
     a, b = send(suspects, "a"), suspects.run("b")
     a.progress()
+    clock.now += ALONE - 1
     assert not b.wait(0)
-    clock.now += TRIAL
+    clock.now += 1
     assert b.wait(0)
 
 
@@ -124,7 +125,7 @@ def test_one_that_kills_late_is_found_and_not_who_was_sent_meanwhile(suspects: S
     die(late, near)
     late, near = send(suspects, "late"), suspects.run("near")
     late.progress()
-    clock.now += TRIAL
+    clock.now += ALONE
     assert near.wait(0)
     near.send()
     assert late.died(again=True)
