@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos import launched, limits, systems
 from chaos.launched import full
-from chaos.observe import HEAD, Row, Skipped, observe
+from chaos.observe import HEAD, NEVER, Row, Skipped, observe
 from chaos.page import PAGE, publish
 from chaos.toxiproxy import toxiproxy
 from launcher.console import Problem
@@ -158,4 +158,4 @@ def main(arguments: list[str]) -> int:
     found = [row.row() for row in rows(options.groups, options.real)]
     command = f"python -m chaos breaks{' --real' if options.real else ''}"
     publish("breaks", command=command, rows=[HEAD, *found], note=NOTE, page=PAGE if options.publish else None)
-    return int(any("never" in cell for row in found for cell in row))
+    return int(any(NEVER in row for row in found))

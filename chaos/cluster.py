@@ -9,7 +9,7 @@ from typing import Any
 from cdk8s_manifests.names import NAME, PROXY
 from chaos import nodes
 from chaos.breaks import FOR, during
-from chaos.observe import HEAD, observe
+from chaos.observe import HEAD, NEVER, observe
 from chaos.on_cluster import chaos_stage, cluster_image
 from chaos.page import PAGE, publish
 from demo.cluster import kubectl
@@ -106,4 +106,4 @@ def main(arguments: list[str]) -> int:
             time.sleep(2)
     page = PAGE if options.publish else None
     publish("cluster", command="python -m chaos cluster", rows=[HEAD, *found], note=NOTE, page=page)
-    return int(any("never" in cell for row in found for cell in row))
+    return int(any(NEVER in row for row in found))

@@ -10,6 +10,7 @@ from chaos.callers import words as counts
 from launcher.console import Problem, say
 
 HEAD = ["what was broken", "what callers saw", "next answer", "all normal", "lost"]
+NEVER = "**never**"
 RATE = 4.0  # honest requests a second
 BEFORE, CALM, LIMIT = 2.0, 3.0, 90.0  # seconds: before the break, of normal answers that end it, and at most
 
@@ -34,7 +35,7 @@ class Seen:
         slow = percentile(times, 0.95) if times else 0.0
         saw = f"{counts(self.outcomes)}; p95 of the answers {slow:.1f} s"
         until = [seconds_until_answer(self.outcomes, self.mended), seconds_until_normal(self.outcomes, self.mended)]
-        return [self.name, saw, *(f"{each:.1f} s" if each is not None else "**never**" for each in until), self.lost]
+        return [self.name, saw, *(f"{each:.1f} s" if each is not None else NEVER for each in until), self.lost]
 
 
 @dataclass(frozen=True)

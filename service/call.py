@@ -47,6 +47,7 @@ class Call:
     delayed: bool = False  # by a death: its duration says nothing about the next request's
     _reply: Reply | None = None
     _breaks: int = 0
+    _loads: int = 0  # how often the model had been loaded when the request was sent
 
     def __post_init__(self) -> None:
         self._body = encode(self.payload)
@@ -74,6 +75,7 @@ class Call:
         self._await_turn()
         while True:
             self._run.send()
+            self._loads = self.engine.watch.loads
             try:
                 self._reply = self.engine.ollama.request(
                     self.path, self._body, timeout=self._left(), client=self.client, headers=self.headers
@@ -131,7 +133,7 @@ class Call:
         """Find out whether the engine has died, and hold it against those that were with it; raises KillsEngine."""
         self.delayed = True
         self._end_try()
-        if not died.told and self.engine.ollama.lives():
+        if not died.told and self.engine.ollama.lives() and self.engine.watch.loads == self._loads:
             self._breaks += 1
             self._run.end(answered=False)
             self._run = self.engine.suspects.run(self._fingerprint)

@@ -26,7 +26,7 @@ class ModelWatch:
         self._ollama, self._patience = ollama, patience
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
         self.loaded = False
-        self.load_seconds = 0.0
+        self.loads, self.load_seconds = 0, 0.0  # how often it was loaded, and how long that took last
         self._started, self._wake, self._away, self._doubted = False, threading.Event(), False, False
 
     def start(self) -> None:
@@ -81,6 +81,7 @@ class ModelWatch:
         # Embedding nothing loads any kind of model; generating nothing is refused for embedding models.
         self._ollama.ask("/api/embed", self._ollama.payload(input=[]), timeout=LOAD_TIMEOUT)
         self.load_seconds = time.monotonic() - started
+        self.loads += 1
         log.info("the model was loaded in %.1f s", self.load_seconds)
 
     def _prove(self) -> None:

@@ -15,6 +15,8 @@ from service.reply import Reply
 from service.settings import Settings
 
 LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
+LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
+LOOK_PATIENCE = 5.0  # seconds in all
 NOBODY = Client(None)
 
 
@@ -84,20 +86,27 @@ class Ollama:
         held = self.ask("/api/ps", timeout=timeout).get("models", [])
         return with_tag(self.model) in {with_tag(model["name"]) for model in held}
 
-    def lives(self) -> bool:
+    def lives(self, patience: float = LOOK_PATIENCE) -> bool:
         """Say whether the engine that broke off an exchange is still there, and not one that was started in its place.
 
-        Nothing is said against the engine where a gateway stands between: that one knows.
+        patience: seconds to get through to it; after that, what breaks off is not the engine. Nothing is said against
+        the engine where a gateway stands between: that one knows.
         """
-        self.pool.forget()
-        try:
-            return self._prefix != "/api" or self.holds_model()  # one that was just started holds none
-        except GenerationTimeout:
-            return True  # a dead one refuses, and a new one answers at once
-        except ServiceError:
-            return False
-        finally:
-            self.pool.forget()  # the next try gets a connection of its own
+        until = time.monotonic() + patience
+        while True:
+            self.pool.forget()
+            try:
+                return self._prefix != "/api" or self.holds_model()  # one that was just started holds none
+            except GenerationTimeout:
+                return True  # a dead one refuses, and a new one answers at once
+            except EngineDied:
+                if time.monotonic() >= until:
+                    return True
+                time.sleep(LOOK_AGAIN)
+            except ServiceError:
+                return False
+            finally:
+                self.pool.forget()  # the next try gets a connection of its own
 
     def generate_one(self, chat: bool, timeout: float) -> None:
         """Have the model generate one token, or embed one where it can't `chat`. Raises a ServiceError."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 MODEL = "stand-in"
 
@@ -41,6 +42,8 @@ class StandIn:
     error_at: int | None = None
     error: tuple[int, Any] | None = None
     error_line: Any = "the runner crashed at 0xdead"
+    resets: bool = False  # every connection with the first request on it, as a broken network does
+    reset: int = 0
     stuck_by: str = ""  # a text; a chat that has it in its body stalls all chats until the model is unloaded
     unloads: int = 0
     killed_by: str = ""  # a text; a chat that has it in its body kills the server, which comes back by itself
@@ -93,7 +96,7 @@ class StandIn:
         self._loop.close()
 
     async def _listen(self, port: int) -> None:
-        app = web.Application(client_max_size=64 << 20)
+        app = web.Application(client_max_size=64 << 20, middlewares=[self._pass_or_reset])
         app.router.add_post("/api/chat", self._chat)
         app.router.add_post("/api/embed", self._embed)
         app.router.add_post("/api/generate", self._unload)
@@ -104,6 +107,13 @@ class StandIn:
         await self._open(port)
         self.port: int = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @web.middleware
+    async def _pass_or_reset(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.resets and request.transport is not None:
+            self.reset += 1
+            request.transport.abort()
+        return await handler(request)
 
     async def _open(self, port: int) -> None:
         self._site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024, reuse_address=True)

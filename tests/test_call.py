@@ -186,6 +186,17 @@ def test_an_engine_that_stays_away_is_a_503_soon(
     assert books(app) == (0, 0)
 
 
+def test_a_network_that_resets_is_no_death_of_the_engine(make_server: Server, stand_in: StandIn) -> None:
+    served = make_server()
+    stand_in.resets = True
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, served, "x")
+        eventually(lambda: stand_in.reset >= 5)
+        stand_in.resets = False
+        assert answer.result().status == 200
+    assert served.metric("sluice_engine_deaths_total") == 0
+
+
 def test_an_engine_that_lives_and_breaks_off_is_asked_three_times(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
