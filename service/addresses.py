@@ -1,12 +1,21 @@
 """Hosts and origins as HTTP writes them, in one spelling each, so that they can be compared."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import TypeVar
 
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{0,5}))?")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
-remembered = lru_cache(256)  # nearly all requests name the same few
+LONGEST = 255  # characters of a name
+T = TypeVar("T")
+
+
+def remembered(function: Callable[[str], T]) -> Callable[[str], T]:
+    """Have `function` remember what it has returned: nearly all requests name the same few hosts and origins."""
+    cached = lru_cache(256)(function)
+    return lambda text: cached(text) if len(text) <= LONGEST else function(text)
 
 
 @remembered

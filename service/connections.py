@@ -1,7 +1,6 @@
 """The connections of a worker: what each is doing, until when it may, and which one goes when there is no room."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any
@@ -16,15 +15,14 @@ class Phase(Enum):
     IDLE = auto()  # between two requests
     HEAD = auto()  # a request line and headers come
     BODY = auto()  # a body comes
+    WAITING = auto()  # for those before it in the lane (service/lane.py)
     RUNNING = auto()  # a thread answers
     SENDING = auto()  # the answer is complete, and the client is taking the rest of it
     CLOSING = auto()  # we have said all, and read over what the client still sends, so that it isn't reset
 
 
 # Which connections go first when there are too many: those that cost their clients least.
-SPARABLE = (Phase.IDLE, Phase.CLOSING, Phase.HEAD, Phase.BODY, Phase.SENDING)
-
-LARGE = 32_768  # bytes; checking what is smaller takes a few milliseconds at most
+SPARABLE = (Phase.IDLE, Phase.CLOSING, Phase.HEAD, Phase.BODY, Phase.WAITING, Phase.SENDING)
 
 
 class Connection:
@@ -93,9 +91,10 @@ class Connections:
         for connection in self.of(*phases):
             connection.deadline = min(connection.deadline, latest)
 
-    def oldest_sparable(self) -> Connection | None:
-        """Return the connection that goes when there are too many."""
-        return next((next(iter(self._phases[phase])) for phase in SPARABLE if self._phases[phase]), None)
+    def oldest_sparable(self, newest: Connection | None = None) -> Connection | None:
+        """Return the connection that goes when there are too many: the newest only where there is no other."""
+        oldest = (next(iter(self._phases[phase]), None) for phase in SPARABLE)
+        return next((each for each in oldest if each is not None and each is not newest), newest)
 
     def greediest(self) -> Connection | None:
         """Return the unfinished upload that has held most bytes for longest."""
@@ -106,32 +105,3 @@ class Connections:
     def unfinished(self) -> int:
         """Return the bytes that unfinished uploads hold."""
         return sum(connection.held for connection in self.of(Phase.HEAD, Phase.BODY))
-
-
-class Lane:
-    """Lets requests that are large be checked one at a time: what costs much to read must not cost all others theirs.
-
-    start: gives a connection to a thread.
-    """
-
-    def __init__(self, start: Callable[[Connection], None]) -> None:
-        self._start = start
-        self._first: Connection | None = None
-        self._waiting: deque[Connection] = deque()
-
-    def enter(self, connection: Connection) -> None:
-        """Start a connection's request, now or when those before it have been checked."""
-        if connection.held <= LARGE:
-            self._start(connection)
-        elif self._first is None:
-            self._first = connection
-            self._start(connection)
-        else:
-            self._waiting.append(connection)
-
-    def leave(self, connection: Connection) -> None:
-        """Go on with the next one, if this is the one that is checked."""
-        if connection is self._first:
-            self._first = self._waiting.popleft() if self._waiting else None
-            if self._first is not None:
-                self._start(self._first)

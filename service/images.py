@@ -10,6 +10,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -45,17 +46,37 @@ _one_at_a_time = threading.Lock()
 _waiting = threading.BoundedSemaphore(MAX_WAITING)
 
 
-def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES) -> str:
+@dataclass
+class Work:
+    """What the images of a request take to decode, in pixels (see ImageFile.work)."""
+
+    limit: int
+    done: int = 0
+
+    def add(self, field: str, file: ImageFile) -> None:
+        """Count a file; raises ImageTooLarge where all are too much."""
+        self.done += file.work
+        if self.done > self.limit:
+            message = f"{field}: this and those before take as long to decode as {self.done} pixels of a PNG; "
+            hint = "scale them down, or send JPEGs that aren't progressive"
+            raise ImageTooLarge(f"{message}at most {self.limit} are allowed", hint=hint)
+
+
+def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES, work: Work | None = None) -> str:
     """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG that is made from its pixels.
 
-    limit: bytes that this file may have. An address is never fetched. Raises InvalidRequest, ImageTooLarge or, where
-    too many wait to be decoded, Saturated.
+    limit: bytes that this file may have. work: of the request's images before this one. An address is never fetched.
+    Raises InvalidRequest, ImageTooLarge or, where too many wait to be decoded, Saturated.
     """
+    work = work or Work(settings.max_image_pixels)
     if not text.startswith("data:") and URL_MARK in text[:16]:
         raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")
     with _turn():
         try:
-            return b64encode(_encoded_anew(field, read_image_file(_bytes_of(field, text)), settings, limit)).decode()
+            file = read_image_file(_bytes_of(field, text))
+            _check_size(field, file, settings)
+            work.add(field, file)
+            return b64encode(_encoded_anew(file, settings, limit)).decode()
         except BrokenImage as broken:
             raise InvalidRequest(f"{field}: {broken}") from None
 
@@ -84,7 +105,7 @@ def _bytes_of(field: str, text: str) -> bytes:
         raise InvalidRequest(f"{field}: is not base64") from None
 
 
-def _encoded_anew(field: str, file: ImageFile, settings: Settings, limit: int) -> bytes:
+def _check_size(field: str, file: ImageFile, settings: Settings) -> None:
     size = f"{field}: {file.width} by {file.height} pixels"
     if file.width * file.height > settings.max_image_pixels:
         message = f"{size}; at most {settings.max_image_pixels} are allowed"
@@ -94,6 +115,9 @@ def _encoded_anew(field: str, file: ImageFile, settings: Settings, limit: int) -
     if file.memory > MAX_MEMORY:
         message = f"{size} in a {file.kind} of this kind take {file.memory} bytes; at most {MAX_MEMORY} are allowed"
         raise ImageTooLarge(message, hint="scale it down, or send a baseline JPEG")
+
+
+def _encoded_anew(file: ImageFile, settings: Settings, limit: int) -> bytes:
     try:
         picture = _upright(file, _scaled(file, settings.max_image_edge))
     except BrokenImage:
@@ -114,6 +138,8 @@ def _scaled(file: ImageFile, edge: int) -> Image.Image:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image.draft("RGB", (width, height))
         image.load()
+        if image.mode == "P" and image.has_transparency_data:
+            _whiten(image)
         factor = max(1, image.width // width), max(1, image.height // height)
         small = Image.new("RGB", (-(-image.width // factor[0]), -(-image.height // factor[1])))
         rows = max(1, STRIP // (image.width * factor[1])) * factor[1]
@@ -121,6 +147,18 @@ def _scaled(file: ImageFile, edge: int) -> Image.Image:
             box = (0, top, image.width, min(image.height, top + rows))
             small.paste(_on_white(image.crop(box)).reduce(factor), (0, top // factor[1]))
     return small.resize((width, height), Image.Resampling.LANCZOS) if small.size != (width, height) else small
+
+
+def _whiten(image: Image.Image) -> None:
+    """Put white behind the colours of a palette, which is 256 pixels' work instead of the whole picture's."""
+    image.apply_transparency()
+    colours = iter(image.getpalette("RGBA") or ())
+    opaque = [
+        (part * alpha + 255 * (255 - alpha)) // 255
+        for red, green, blue, alpha in zip(colours, colours, colours, colours, strict=True)
+        for part in (red, green, blue)
+    ]
+    image.putpalette(opaque, "RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

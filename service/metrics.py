@@ -11,7 +11,7 @@ from service.model_watch import ModelWatch
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 QUOTA = "quota"
-CUTS = ("head_timeout", "body_timeout", "write_timeout", "memory", "connections", "descriptors")
+CUTS = ("head_timeout", "body_timeout", "write_timeout", "memory", "lane", "connections", "descriptors")
 
 
 class Metrics:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidRequest, PromptTooLong
-from service.images import ALL_IMAGES, for_model
+from service.images import ALL_IMAGES, Work, for_model
 from service.json_input import read_json
 from service.settings import Settings
 
@@ -139,5 +139,5 @@ def check_images(fields: dict[str, str], settings: Settings, capabilities: froze
         raise InvalidRequest(f"{next(iter(fields))}: {settings.model} can't see images")
     if len(fields) > settings.max_images:
         raise InvalidRequest(f"{next(iter(fields))}: {len(fields)} images; at most {settings.max_images} are allowed")
-    limit = ALL_IMAGES // max(1, len(fields))
-    return [for_model(field, fields.pop(field), settings, limit) for field in list(fields)]
+    limit, work = ALL_IMAGES // max(1, len(fields)), Work(settings.max_image_pixels)
+    return [for_model(field, fields.pop(field), settings, limit, work) for field in list(fields)]

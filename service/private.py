@@ -67,6 +67,7 @@ def create_private_app(gateway: Gateway) -> Flask:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, *args: Any) -> None:
         self._open: dict[Any, None] = {}  # connections, the oldest first; each has a thread

@@ -87,7 +87,9 @@ class Settings:
         16384, "Longest request without its images: all of its texts, in characters.", 1, 8_388_608
     )
     max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
-    max_image_pixels: int = knob(16_000_000, "Largest image, in pixels.", 1, 1_000_000_000)
+    max_image_pixels: int = knob(
+        16_000_000, "Largest image, and all of a request's together, in pixels.", 1, 1_000_000_000
+    )
     # The largest square that Llama 3.2 Vision looks at (Ollama's model/models/mllama/process_image.go: tiles of 560);
     # LLaVA and Moondream look at 336 and 378, Gemma 3 at 896, Qwen 2.5 VL at two megapixels.
     max_image_edge: int = knob(1120, "Longer edge of the images that the model gets, in pixels.", 32, 4096)

@@ -13,17 +13,23 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
-from service.connections import LARGE, Connection, Connections, Lane, Phase
+from service.client import Client
+from service.connections import Connection, Connections, Phase
 from service.errors import RequestTimeout, Saturated, ServiceError
 from service.intake import Incoming
+from service.lane import Lane, costs_much
 from service.metrics import Metrics
 from service.outbox import Budget, Outbox
+from service.room import Room
 from service.settings import Settings
 
 log = logging.getLogger("sluice")
 
 LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
 READ = 262_144  # bytes taken from one connection before the next one's turn
+AHEAD = 8_192  # bytes that may follow a whole request, of the next ones; with more, this is the connection's last one
+LONGEST_WAIT = 10.0  # seconds in the lane
+CROWDED = "too many large requests come in at once"
 SKIP = 4  # times MAX_BODY_BYTES that are read over after a refusal, so that the client comes to read it
 MIB = 1 << 20
 
@@ -49,18 +55,19 @@ class Traffic:
         refuse: Refuse,
     ) -> None:
         self._config, self._settings, self._metrics, self._poller = config, settings, metrics, poller
-        self._defer, self._write_refusal = defer, refuse
-        self._lane = Lane(answer)
-        self._receiving, self._unsent = Budget(settings.receive_mib * MIB), Budget(settings.send_mib * MIB)
-        self._waiting: list[Connection] = []  # uploads, for room in the first of these budgets
+        self._defer, self._answer, self._write_refusal = defer, answer, refuse
+        self._lane = Lane(lambda connection: self._safely(self._check_in_turn, connection))
+        self._unsent = Budget(settings.send_mib * MIB)
         lengths = {
             Phase.IDLE: config.keepalive,
             Phase.HEAD: settings.head_timeout,
             Phase.BODY: settings.body_timeout,
+            Phase.WAITING: LONGEST_WAIT,
             Phase.SENDING: settings.write_timeout,
             Phase.CLOSING: settings.head_timeout,
         }
         self._connections = Connections(lengths)
+        self._room = Room(settings.receive_mib * MIB, self._connections, self._refuse_crowded, self._pause)
         self._stopping = False
         self.count = 0
 
@@ -69,16 +76,16 @@ class Traffic:
         outbox = Outbox(sock, self._unsent, lambda: self._defer(self._safely, self._await_room, connection))
         outbox.settled = lambda: self._settled(connection)
         incoming = Incoming(self._config, client, self._settings.max_body_bytes)
-        connection = Connection(outbox, client, server, incoming, self._receiving)
+        connection = Connection(outbox, client, server, incoming, self._room.budget)
         self._connections.enter(connection, Phase.HEAD)
         self._listen(connection, selectors.EVENT_READ)
         self.count += 1
         if self.count > self._settings.max_connections:
-            self.spare_one("connections")
+            self.spare_one("connections", connection)
 
-    def spare_one(self, reason: str) -> None:
+    def spare_one(self, reason: str, newest: Connection | None = None) -> None:
         """Let the connection go that its client needs least."""
-        connection = self._connections.oldest_sparable()
+        connection = self._connections.oldest_sparable(newest)
         if connection is not None:
             self._cut(connection, reason)
 
@@ -99,6 +106,8 @@ class Traffic:
         if connection.phase is Phase.BODY or (connection.phase is Phase.HEAD and connection.held):
             self._metrics.cut.labels(f"{connection.phase.name.lower()}_timeout").inc()
             self._refuse(connection, RequestTimeout("the request took too long to come"))
+        elif connection.phase is Phase.WAITING:
+            self._refuse_crowded(connection, "lane")
         elif connection.phase is Phase.SENDING:
             self._cut(connection, "write_timeout")
         else:
@@ -107,9 +116,9 @@ class Traffic:
     def answered(self, connection: Connection, *, keep: bool) -> None:
         """Go on with a connection whose request a thread has answered; keep: whether it can have another one."""
         connection.request, connection.keep = None, keep
-        connection.hold(0)
+        connection.hold(connection.incoming.size)
         self._lane.leave(connection)
-        self._resume()
+        self._room.resume()
         self._connections.enter(connection, Phase.SENDING)
         self._safely(self._write, connection)
 
@@ -122,6 +131,10 @@ class Traffic:
         connection.registered = events
         if events:
             self._poller.register(connection, events, self._on_event)
+
+    def _pause(self, connection: Connection, paused: bool) -> None:
+        """Leave what a connection sends in the kernel for a while, or go on."""
+        self._safely(lambda each: self._listen(each, 0 if paused else selectors.EVENT_READ), connection)
 
     def _on_event(self, connection: Connection) -> None:
         """Read or write; what was reported before it was refused or let go may be neither any more."""
@@ -147,6 +160,7 @@ class Traffic:
             return
         self._listen(connection, 0)
         self._connections.leave(connection)
+        self._lane.leave(connection)
         connection.hold(0)
         connection.sock.release()
         self.count -= 1
@@ -183,46 +197,55 @@ class Traffic:
             self._refuse(connection, error)
             return
         if connection.request is not None:
-            self._listen(connection, 0)
-            self._connections.enter(connection, Phase.RUNNING)
-            connection.hold(connection.request.body.size + incoming.size)
-            self._lane.enter(connection)
+            self._take(connection)
             return
         connection.hold(incoming.size)
         if incoming.head is not None and connection.phase is Phase.HEAD:
             self._connections.enter(connection, Phase.BODY)
             if incoming.wants_continue():
                 connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._receiving.exceeded:
-            self._make_room(connection)
+        self._room.make(connection)
 
-    def _make_room(self, connection: Connection) -> None:
-        """With too many bytes in memory, refuse the greediest upload, or have this one wait for those that run."""
-        while self._receiving.exceeded and self._connections.unfinished() > self._receiving.limit // 2:
-            greediest = self._connections.greediest()
-            if greediest is None:
-                break
-            self._metrics.cut.labels("memory").inc()
-            self._refuse(greediest, Saturated("too many large requests come in at once", retry_after=1))
-        if self._receiving.exceeded and connection.phase is Phase.BODY:
-            self._listen(connection, 0)
-            self._waiting.append(connection)
+    def _take(self, connection: Connection) -> None:
+        """Have a request that is whole answered: at once, or in turn if it costs much to check."""
+        self._listen(connection, 0)
+        self._connections.enter(connection, Phase.RUNNING)
+        if connection.incoming.size > AHEAD:
+            connection.incoming.forget()
+            connection.request.force_close()
+        connection.hold(connection.request.body.size + connection.incoming.size)
+        much = costs_much(connection)
+        if not self._room.admits(connection):
+            self._refuse_crowded(connection, "memory")
+        elif much and not self._lane.has_room(connection):
+            self._refuse_crowded(connection, "lane")
+        elif much:
+            self._connections.enter(connection, Phase.WAITING)
+            self._lane.enter(connection)
+        else:
+            self._answer(connection)
+
+    def _check_in_turn(self, connection: Connection) -> None:
+        """Begin with a request that has waited in the lane."""
+        if Client(connection.sock).gone():
+            self._metrics.cancelled.inc()
+            self._drop(connection)
+            return
+        self._connections.enter(connection, Phase.RUNNING)
+        self._answer(connection)
+
+    def _refuse_crowded(self, connection: Connection, reason: str) -> None:
+        """Refuse a request that there is no room for, in memory or in the lane."""
+        self._metrics.cut.labels(reason).inc()
+        self._refuse(connection, Saturated(CROWDED, retry_after=1))
 
     def _settled(self, connection: Connection) -> None:
         """Count a request's bytes no more: called from its thread, once it has read and checked them."""
-        large = connection.held > LARGE
         connection.hold(connection.incoming.size)
-        if large:
+        if self._lane.checks(connection):
             self._defer(self._lane.leave, connection)
-        if self._waiting:
-            self._defer(self._resume)
-
-    def _resume(self) -> None:
-        """Go on with the uploads that waited for room."""
-        waiting, self._waiting = self._waiting, []
-        for connection in waiting:
-            if connection.phase is Phase.BODY:
-                self._safely(lambda each: self._listen(each, selectors.EVENT_READ), connection)
+        if self._room.awaited:
+            self._defer(self._room.resume)
 
     def _await_room(self, connection: Connection) -> None:
         """Send what a thread couldn't, as the client takes it; where all clients leave too much, the slowest go."""
@@ -254,15 +277,19 @@ class Traffic:
 
     def _close_gently(self, connection: Connection) -> None:
         """End our side, and read over what the client still sends: a close now would reset it, and lose the answer."""
+        connection.incoming.forget()
+        connection.hold(0)
         connection.sock.finish()
         self._connections.enter(connection, Phase.CLOSING, within=LINGER if self._stopping else None)
         self._listen(connection, selectors.EVENT_READ)
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
         """Answer a request that no thread will see."""
-        head = connection.incoming.head
+        head = connection.incoming.head or connection.request
         connection.incoming.forget()
+        connection.request = None
         connection.hold(0)
+        self._lane.leave(connection)
         connection.keep = False
         self._connections.enter(connection, Phase.SENDING)
         self._write_refusal(head, connection.sock, error)

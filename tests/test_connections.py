@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from service.connections import LARGE, Connection, Connections, Lane, Phase
+from service.connections import Connection, Connections, Phase
 from service.outbox import Budget
 from tests.clock import Clock
 
@@ -80,29 +80,3 @@ def test_the_greediest_upload_has_held_most_for_longest(connections: Connections
     slow.hold(0)
     assert (budget.used, budget.exceeded) == (70, False)
     assert connections.greediest() is quick
-
-
-def holding(amount: int) -> Connection:
-    made = connection(Budget(1 << 30))
-    made.hold(amount)
-    return made
-
-
-def test_large_requests_are_checked_one_at_a_time_and_small_ones_pass_them() -> None:
-    started: list[Connection] = []
-    lane = Lane(started.append)
-    first, second, third = (holding(LARGE + 1) for _ in range(3))
-    small = holding(LARGE)
-    for each in (first, second, third, small):
-        lane.enter(each)
-    assert started == [first, small]
-    lane.leave(small)
-    assert started == [first, small]
-    for _ in range(2):  # once it is checked, and once it is answered
-        lane.leave(first)
-    assert started == [first, small, second]
-    lane.leave(second)
-    lane.leave(third)
-    assert started == [first, small, second, third]
-    lane.enter(later := holding(LARGE + 1))
-    assert started[-1] is later

@@ -174,6 +174,24 @@ def test_size_is_checked_before_anything_is_decoded() -> None:
         sent(screen)
 
 
+def test_all_pictures_of_a_request_are_held_to_the_pixels_of_the_largest(client: FlaskClient) -> None:
+    def ask(*files: bytes) -> tuple[int, str]:
+        reply = client.post("/generate", json={"prompt": "x", "images": [base64_of(file) for file in files]})
+        return reply.status_code, reply.json.get("error", {}).get("message", "")
+
+    half = Image.new("L", (3000, 2667))
+    png, photo = encoded(half), encoded(half, "JPEG")
+    assert ask(photo, photo, png, photo)[0] == 200
+    status, message = ask(png, png)
+    assert status == 413
+    assert message.startswith("images[1]: this and those before take as long to decode as 16002000 pixels of a PNG")
+    many = encoded(half, "JPEG", progressive=True)
+    assert many.count(b"\xff\xda") in range(2, 10)
+    assert ask(many, many, photo)[0] == 200
+    slow = many[:-2] + many[many.rindex(b"\xff\xda") : -2] * 25 + many[-2:]
+    assert ask(slow)[0] == 413
+
+
 def test_what_takes_too_much_memory_for_its_size_is_refused() -> None:
     with pytest.raises(ImageTooLarge, match="4000 by 3900 pixels in a PNG of this kind take 62400000 bytes"):
         sent(PNG_START + header(4000, 3900) + PNG_END)
@@ -272,6 +290,7 @@ HEAVY = {
     "noise": lambda: encoded(Image.effect_noise((2800, 2800), 99), compress_level=1),
     "the largest in grey": lambda: encoded(smooth("L", 4000, 4000), compress_level=1),
     "16 bits": lambda: encoded(Image.new("I;16", (4000, 4000), 30000)),
+    "a transparent palette": lambda: encoded(Image.new("P", (4000, 4000)), transparency=0, bits=1),
     "a line": lambda: encoded(Image.new("P", (65_000, 240))),
     "a photo": lambda: encoded(smooth("RGB", 4600, 3470), "JPEG", quality=95, subsampling=0),
     "a progressive photo": lambda: encoded(smooth("RGB", 4032, 3024), "JPEG", progressive=True),
