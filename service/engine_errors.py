@@ -46,17 +46,24 @@ class EngineDown(EngineUnavailable):
 
 
 class EngineDied(EngineFailed):
-    """The exchange ended early. `told`: the engine says itself that its runner died."""
+    """The exchange ended early. `told`: the engine says itself that its runner died. `cut`: we broke it off."""
 
-    def __init__(self, message: str = "the model server broke off", *, told: bool = False) -> None:
+    def __init__(self, message: str = "the model server broke off", *, told: bool = False, cut: bool = False) -> None:
         super().__init__(message, hint=SEND_AGAIN, retry_after=RETRY_AFTER)
-        self.told = told
+        self.told, self.cut = told, cut
 
 
-def broke_off(error: Exception) -> EngineDied:
+def broke_off(error: Exception, *, cut: bool = False) -> EngineDied:
     """Return the error for an exchange with Ollama that ended early, and log what ended it."""
-    log.warning("Ollama broke off: %s", said(error))
-    return EngineDied()
+    if not cut:
+        log.warning("Ollama broke off: %s", said(error))
+    return EngineDied(cut=cut)
+
+
+def answers_oddly(error: Exception) -> EngineFailed:
+    """Return the error for an answer of Ollama's that isn't what its API says, and log what is wrong with it."""
+    log.warning("Ollama answers oddly: %s", said(error))
+    return EngineFailed("the model server answered what it shouldn't", hint=SEND_AGAIN, retry_after=RETRY_AFTER)
 
 
 def answered_error(status: int, body: bytes, retry_after: str | None = None) -> ServiceError:

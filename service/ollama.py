@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.client import Client
-from service.engine_errors import EngineDied
+from service.engine_errors import EngineDied, answers_oddly
 from service.errors import ClientGone, GenerationTimeout, ServiceError
 from service.pool import Pool, WatchedSocket
 from service.reply import Reply
@@ -53,6 +53,12 @@ class Ollama:
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
         """
         message, deadline = self._message(path, payload, headers or {}), time.monotonic() + timeout
+        reply = self._send(message, client, deadline)
+        if path in (self.chat_path, self.embed_path):  # whose head comes with the first thing that is computed
+            self.pool.heard = time.monotonic()
+        return reply
+
+    def _send(self, message: bytes, client: Client, deadline: float) -> Reply:
         if sock := self.pool.take():
             with contextlib.suppress(_Stale):
                 return self._exchange(sock, message, client, deadline, kept=True)
@@ -76,15 +82,26 @@ class Ollama:
             reply.begin(message)
         except (ServiceError, ClientGone) as error:
             reply.close()
-            if kept and isinstance(error, EngineDied) and not reply.answered:
+            if kept and isinstance(error, EngineDied) and not error.cut and not reply.answered:
                 raise _Stale from error
             raise
         return reply
 
     def holds_model(self, timeout: float = LOOK_TIMEOUT) -> bool:
         """Say whether Ollama has the model in memory. Raises a ServiceError."""
-        held = self.ask("/api/ps", timeout=timeout).get("models", [])
-        return with_tag(self.model) in {with_tag(model["name"]) for model in held}
+        answer = self.ask("/api/ps", timeout=timeout)
+        try:
+            return with_tag(self.model) in {with_tag(model["name"]) for model in answer.get("models") or ()}
+        except (TypeError, LookupError, AttributeError) as error:
+            raise answers_oddly(error) from error
+
+    def capabilities(self, timeout: float) -> frozenset[str]:
+        """Return what the model can do, such as vision and tools. Raises a ServiceError."""
+        shown = self.ask("/api/show", {"model": self.model}, timeout=timeout)
+        try:
+            return frozenset(map(str, shown.get("capabilities") or ()))
+        except TypeError as error:
+            raise answers_oddly(error) from error
 
     def lives(self, patience: float = LOOK_PATIENCE) -> bool:
         """Say whether the engine that broke off an exchange is still there, and not one that was started in its place.

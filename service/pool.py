@@ -20,6 +20,8 @@ CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
 class WatchedSocket(socket.socket):
     """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
 
+    is_cut = False  # broken off by us
+
     def watch(self, client: Client, deadline: float) -> None:
         """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
         self._client, self._deadline, self._poll = client, deadline, select.poll()
@@ -43,6 +45,12 @@ class WatchedSocket(socket.socket):
             self._await(select.POLLOUT)
             rest = rest[self.send(rest, flags) :]
 
+    def cut(self) -> None:
+        """Break off what is under way."""
+        self.is_cut = True
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+
     def _await(self, event: int) -> None:
         self._poll.register(self, event)
         events = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)
@@ -60,7 +68,8 @@ class Pool:
         self._idle: list[WatchedSocket] = []  # at most as many as there were calls at once
         self._busy: set[WatchedSocket] = set()
         self._down_since: float | None = -math.inf  # until the engine is reached for the first time
-        self.heard = 0.0  # when a piece of an answer came last, by time.monotonic()
+        self._cuts = 0
+        self.heard = -math.inf  # when a part of what the model computes came last, by time.monotonic()
 
     @property
     def down_for(self) -> float:
@@ -79,6 +88,7 @@ class Pool:
 
     def connect(self, *, stale: bool = False) -> WatchedSocket:
         """Return a new connection; raises EngineDown, or EngineDied where a kept one was lost with a request on it."""
+        cuts = self._cuts
         try:
             plain = socket.create_connection(self._address, timeout=CONNECT_TIMEOUT)
         except OSError as error:
@@ -93,6 +103,8 @@ class Pool:
         sock = WatchedSocket(fileno=plain.detach())
         sock.setblocking(False)
         self._busy.add(sock)
+        if self._cuts != cuts:  # it would go to the engine that is being ended
+            sock.cut()
         return sock
 
     def give_back(self, sock: WatchedSocket, *, reusable: bool) -> None:
@@ -112,7 +124,7 @@ class Pool:
                 self._idle.pop().close()
 
     def cut(self) -> None:
-        """Break off every call, whose thread then finds that the engine has died under it."""
+        """Break off every call, whose thread then gets an EngineDied that says so."""
+        self._cuts += 1
         for sock in list(self._busy):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            sock.cut()

@@ -1,15 +1,19 @@
 """An answer of the engine's while it is read: it ends when the client leaves or the deadline passes, in any case."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
-from service.engine_errors import answered_error, broke_off, error_in_stream
+from service.engine_errors import EngineDied, answered_error, broke_off, error_in_stream
 from service.pool import Pool, WatchedSocket
 
 MAX_CHUNK_LINE = 1024  # bytes
+MAX_TRAILERS = 64  # lines
+MAX_LINE = 16 << 20  # bytes of one piece of an answer, and of one chunk: far above what an engine sends
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 def check_piece(piece: Any) -> None:
@@ -46,7 +50,7 @@ class Reply:
                 retry_after = self._response.headers.get("Retry-After")
                 raise answered_error(self._response.status, self._response.read(), retry_after)
         except (HTTPException, OSError) as error:
-            raise broke_off(error) from error
+            raise self._broke_off(error) from error
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a streamed answer as they come.
@@ -58,6 +62,8 @@ class Reply:
             for data in body:
                 self._pool.heard = time.monotonic()
                 *lines, rest = (rest + data).split(b"\n")
+                if len(rest) > MAX_LINE:
+                    raise ValueError("a line without end")
                 for line in lines:
                     message = json.loads(line.decode())
                     if "error" in message:
@@ -68,7 +74,7 @@ class Reply:
                             pass
                     yield message
         except (HTTPException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-            raise broke_off(error) from error
+            raise self._broke_off(error) from error
 
     def _body(self) -> Iterator[bytes]:
         """Yield the body as it comes. http.client takes 10 µs to find a chunk, which is a token."""
@@ -77,21 +83,34 @@ class Reply:
             while data := response.read1():
                 yield data
             return
-        while size := int(response.fp.readline(MAX_CHUNK_LINE).partition(b";")[0], 16):
-            data = response.fp.read(size + 2) if size > 0 else b""
+        while size := self._chunk_size():
+            data = response.fp.read(size + 2)
             if len(data) != size + 2 or not data.endswith(b"\r\n"):
                 raise IncompleteRead(data)
             yield data[:-2]
-        while response.fp.readline(MAX_CHUNK_LINE).rstrip(b"\r\n"):
-            pass  # trailer fields
-        self._whole = True
+        for _ in range(MAX_TRAILERS):
+            if not response.fp.readline(MAX_CHUNK_LINE).rstrip(b"\r\n"):
+                self._whole = True
+                return
+        raise ValueError("trailer fields without end")
+
+    def _chunk_size(self) -> int:
+        line = self._response.fp.readline(MAX_CHUNK_LINE)
+        found = SIZE.fullmatch(line)
+        size = int(found[1], 16) if found else MAX_LINE + 1
+        if size > MAX_LINE:
+            raise IncompleteRead(line)
+        return size
 
     def json(self) -> dict[str, Any]:
         """Return an answer that is one JSON object; raises as lines() does."""
         try:
             return dict(json.loads(self._response.read()))
-        except (HTTPException, OSError, ValueError) as error:
-            raise broke_off(error) from error
+        except (HTTPException, OSError, ValueError, TypeError, RecursionError) as error:
+            raise self._broke_off(error) from error
+
+    def _broke_off(self, error: Exception) -> EngineDied:
+        return broke_off(error, cut=self._sock.is_cut)
 
     def close(self) -> None:
         """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
