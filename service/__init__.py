@@ -23,6 +23,7 @@ from service.openapi import openapi_blueprint
 from service.page import page_blueprint
 from service.record import Record
 from service.settings import Role, Settings
+from service.suspects import Suspects
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -49,14 +50,18 @@ def create_gateway(settings: Settings) -> Gateway:
     if settings.role is Role.FRONT:
         pods = Pods(settings)
         admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout)
-        return _gateway(settings, admission, pods, PodsWatch(pods))
+        return _gateway(settings, admission, pods, PodsWatch(pods), Suspects())
     ollama = Ollama(settings)
     admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
-    return _gateway(settings, admission, ollama, ModelWatch(ollama, settings.generation_timeout))
+    suspects = Suspects(heard=lambda: ollama.pool.heard)
+    watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)
+    return _gateway(settings, admission, ollama, watch, suspects)
 
 
-def _gateway(settings: Settings, admission: Admission, ollama: Ollama, watch: ModelWatch) -> Gateway:
-    return Gateway(settings, admission, ollama, watch, Metrics(admission, watch))
+def _gateway(
+    settings: Settings, admission: Admission, ollama: Ollama, watch: ModelWatch, suspects: Suspects
+) -> Gateway:
+    return Gateway(settings, admission, ollama, watch, Metrics(admission, watch), suspects)
 
 
 def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:

@@ -13,7 +13,8 @@ from service.metrics import Metrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama, encode
 from service.reply import Reply
-from service.suspects import MEMORY, Culprit, Suspects
+from service.suspects import Suspects
+from service.suspicions import MEMORY, Culprit
 
 LOOK = 0.25  # seconds between two looks at a waiting request's client
 POLL = 0.1  # seconds between two looks at an engine that is away
@@ -31,7 +32,6 @@ class Engine:
     suspects: Suspects
     metrics: Metrics
     waits: bool = True  # for one that is away, with requests it hasn't had yet; else others shall have them
-    silence: float = 10.0  # seconds without a piece of any answer after which it may be stuck
 
 
 @dataclass
@@ -95,6 +95,8 @@ class Call:
         while not self._turn():
             self.delayed = True
             self._look_at_client()
+            if self.engine.suspects.doubtful:
+                self.engine.watch.wake()
             if self._left() <= 0:
                 message = "the model server was busy with finding out which request ends it"
                 raise EngineUnavailable(message, retry_after=RETRY_AFTER)
@@ -133,14 +135,21 @@ class Call:
         """Find out whether the engine has died, and hold it against those that were with it; raises KillsEngine."""
         self.delayed = True
         self._end_try()
+        if died.cut:  # by the watch, which has found the engine stuck and starts it again
+            self._breaks += 1
+            self._die(again=again, cut=True)
+            return
         if not died.told and self.engine.ollama.lives() and self.engine.watch.loads == self._loads:
             self._breaks += 1
             self._run.end(answered=False)
             self._run = self.engine.suspects.run(self._fingerprint)
             return
         self.engine.watch.lost()
+        self._die(again=again)
+
+    def _die(self, *, again: bool, cut: bool = False) -> None:
         try:
-            first = self._run.died(again=again)
+            first = self._run.died(again=again, cut=cut)
         except Culprit as culprit:
             first = culprit.first
             raise self._refused() from None
@@ -159,10 +168,12 @@ class Call:
     def close(self, *, answered: bool) -> None:
         """Cut Ollama's work short where it still runs; see to an engine that has said nothing for long."""
         last = max(self._run.since, self.engine.ollama.pool.heard)
-        if self._run.with_engine and not answered and time.monotonic() - last >= self.engine.silence:
+        if self._run.with_engine and not answered and time.monotonic() - last >= self.engine.watch.silence:
             self.engine.watch.doubt()
         self._end_try()
         self._run.end(answered=answered)
+        if self.engine.suspects.doubtful:
+            self.engine.watch.wake()
 
 
 def fingerprint(path: str, body: bytes) -> str:

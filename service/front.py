@@ -8,6 +8,7 @@ from service.errors import EngineUnavailable, ServiceError
 from service.model_watch import ANSWER_TIMEOUT, ModelWatch
 from service.ollama import Ollama, with_tag
 from service.settings import Settings
+from service.suspects import Suspects
 
 log = logging.getLogger("sluice")
 
@@ -36,7 +37,7 @@ class PodsWatch(ModelWatch):
     """
 
     def __init__(self, pods: Pods) -> None:
-        super().__init__(pods, patience=0.0)
+        super().__init__(pods, Suspects(), slots=0, timeout=0.0)  # no suspects of its own: the pods have them
         self._born = time.monotonic()
         self._next = 0.0
 
@@ -64,7 +65,7 @@ class PodsWatch(ModelWatch):
                 self._serve("without a pod")
             return
         if with_tag(str(model.get("model"))) == with_tag(self._ollama.model):
-            self.capabilities = frozenset(model.get("capabilities", ()))
+            self.capabilities = frozenset(model.get("capabilities") or ())
             self._serve("with a pod of its model")
         self._next = now + REFRESH if self.loaded else 0.0
 

@@ -23,7 +23,6 @@ from service.settings import Role, Settings
 from service.suspects import Suspects
 
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
-SILENCE = 10.0  # seconds
 T = TypeVar("T")
 REFUSALS = {
     "queue_full": "every slot is busy and the queue is full",
@@ -56,15 +55,14 @@ class Gateway:
     ollama: Ollama
     watch: ModelWatch
     metrics: Metrics
-    suspects: Suspects = field(default_factory=Suspects)
+    suspects: Suspects
     draining: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def engine(self) -> Engine:
         """Return what every call to the engine shares."""
         waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
-        silence = min(SILENCE, self.settings.generation_timeout / 2)
-        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits, silence)
+        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
 
     def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
         """Run a chat through the model and return its answer once the first piece is there.

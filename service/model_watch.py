@@ -1,33 +1,43 @@
 """Keeps the model in Ollama's memory and knows whether it is there: the truth behind /readyz."""
 
 import logging
+import math
 import threading
 import time
 
 from service.engine_errors import EngineDied, EngineDown
 from service.errors import GenerationTimeout, ServiceError
 from service.ollama import Ollama
+from service.record import said
+from service.suspects import Suspects
 
 log = logging.getLogger("sluice")
 
 EVERY = 1.0  # seconds between two looks
 SOON = 0.1  # the same while Ollama is away: requests wait for it
 ANSWER_TIMEOUT = 5.0  # seconds for Ollama to say what it holds
+SILENCE = 10.0  # seconds in which nothing is heard of an engine at work, after which it may be stuck
+PROOF_TIMEOUT = 60.0  # seconds for one token, with a prompt of two before it, beside what else it computes
+ORDER = 0.25  # seconds within which it isn't sure who came first into the engine's queue
+ENDING = 1.0  # seconds that a request may take to leave the engine after its time is over
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 
 
 class ModelWatch:
     """Looks at Ollama once a second from a thread of its own, and has it load the model when it isn't loaded.
 
-    patience: seconds in which an engine that was silent for long must generate one token; else it is started again.
+    An engine of which nobody has heard for `silence` seconds, while it was at work, must generate one token; else it is
+    started again. slots: requests that it computes at a time. timeout: seconds that it has for each.
     """
 
-    def __init__(self, ollama: Ollama, patience: float) -> None:
-        self._ollama, self._patience = ollama, patience
+    def __init__(self, ollama: Ollama, suspects: Suspects, *, slots: int, timeout: float) -> None:
+        self._ollama, self._suspects, self._slots, self._timeout = ollama, suspects, slots, timeout
+        self.silence = min(SILENCE, timeout / 2)
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
         self.loaded = False
         self.loads, self.load_seconds = 0, 0.0  # how often it was loaded, and how long that took last
-        self._started, self._wake, self._away, self._doubted = False, threading.Event(), False, False
+        self._started, self._wake, self._away = False, threading.Event(), False
+        self._doubted, self._proved = False, -math.inf  # and when it had to prove itself last
 
     def start(self) -> None:
         """Start the thread."""
@@ -37,7 +47,11 @@ class ModelWatch:
     def _run(self) -> None:
         while True:
             self._wake.clear()
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001  # without this thread nobody would see the engine come back
+                self.loaded = self._suspects.watched = False
+                log.error("the watch failed: %s", said(error))
             self._wake.wait(SOON if self._away else EVERY)
 
     def lost(self) -> None:
@@ -50,6 +64,10 @@ class ModelWatch:
     def doubt(self) -> None:
         """Take it from a request that the engine was silent for long, and see at once whether it still generates."""
         self._doubted = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at once."""
         self._wake.set()
 
     @property
@@ -66,13 +84,13 @@ class ModelWatch:
                 self.loaded = False
                 self._load()
             if not self.capabilities:
-                shown = self._ollama.ask("/api/show", {"model": self._ollama.model}, timeout=ANSWER_TIMEOUT)
-                self.capabilities = frozenset(shown.get("capabilities", ()))
-            self.loaded = True
-            if self._doubted:
+                self.capabilities = self._ollama.capabilities(ANSWER_TIMEOUT)
+            self.loaded, self._suspects.watched = True, self._started
+            if self._doubted or self._suspects.doubtful or self._is_silent():
                 self._prove()
         except ServiceError as error:
             self.loaded, self._away = False, isinstance(error, EngineDown | EngineDied)
+            self._suspects.watched = False  # nobody shall wait for a proof meanwhile
             if before:
                 log.error("the model is not ready: %s", error)
 
@@ -84,17 +102,37 @@ class ModelWatch:
         self.loads += 1
         log.info("the model was loaded in %.1f s", self.load_seconds)
 
+    def _is_silent(self) -> bool:
+        return min(self._suspects.silent_for(), time.monotonic() - self._proved) >= self.silence
+
     def _prove(self) -> None:
         """Start the engine again unless it generates something: it may compute for a caller who left long ago."""
         self._doubted, asked = False, time.monotonic()
+        patience = min(PROOF_TIMEOUT, self._timeout)
         try:
-            self._ollama.generate_one("completion" in self.capabilities, self._patience)
+            self._ollama.generate_one("completion" in self.capabilities, patience + self._seconds_queued(asked))
+            self._suspects.proven(asked)
         except GenerationTimeout:
             if self._ollama.pool.heard > asked:  # by others: it is only slow
                 return
-            log.error("the engine is stuck: it is started again")
-            self.loaded = False
+            if time.monotonic() - self._suspects.freed(self._slots, asked + ORDER) < patience:
+                self.doubt()  # others came before it into the engine's queue, at the last moment
+                return
+            self._restart()
+        finally:
+            self._proved = time.monotonic()
+
+    def _seconds_queued(self, asked: float) -> float:
+        """Return how long at most a question waits in the engine's queue: until the oldest of its requests ends."""
+        sent = self._suspects.sent()
+        return max(0.0, min(sent) + self._timeout - asked) + ENDING if len(sent) >= self._slots else 0.0
+
+    def _restart(self) -> None:
+        log.error("the engine is stuck: it is started again")
+        self.loaded = False
+        self._suspects.stuck()
+        try:
             self._ollama.unload(ANSWER_TIMEOUT)
+        finally:
             self._ollama.pool.cut()
-            self._doubted = True  # a request that came in between may have kept it
-            self._wake.set()
+            self.doubt()  # a request that came in between may have kept it

@@ -1,40 +1,23 @@
 """Which requests may have killed the engine: tried one at a time, so that the one that did is found and not sent again.
 
-Every request that was with the engine when it died is a suspect. Suspects are sent again one by one, the newest first;
-one that gets its whole answer is cleared, one that is alone with the engine when it dies again is the culprit. Knows
-neither HTTP nor Ollama; everything but `Run.wait` runs on the clock it is given.
+Every request that was with the engine when it died is a suspect, and so is one that left without its answer, since it
+may be computed all the same, until the engine is heard of again. Suspects are sent again one by one, the newest first;
+one that gets its whole answer is cleared, one that is alone with the engine when it dies again is the culprit. An
+engine that is stuck counts as one that died. Knows neither HTTP nor Ollama; everything but `Run.wait` runs on the clock
+it is given.
 """
 
+import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
-MEMORY = 600.0  # seconds that a suspicion, and a conviction, is remembered after its last death
-KNOWN = 1024  # suspects remembered; the oldest is forgotten first
+from service.leavers import Leaver, Leavers
+from service.suspicions import Culprit, Suspicion, Suspicions
+
 TRIAL = 3.0  # seconds in which nothing else is sent after a suspect; until its first piece, if that comes later
 ALONE = 10.0  # seconds that a suspect waits for harmless answers to end, so that it is tried with nothing beside it
 LONGEST_TRIAL = 30.0  # seconds after which others are sent again whatever the suspect does
-
-
-class Culprit(Exception):
-    """This request has killed the engine twice, the second time alone with it.
-
-    first: whether nobody has told of its latest death before.
-    """
-
-    def __init__(self, *, first: bool = False) -> None:
-        super().__init__("the engine died of it twice")
-        self.first = first
-
-
-@dataclass
-class _Suspicion:
-    deaths: int
-    latest: float
-    sent: float = 0.0  # before its latest death
-    convicted: bool = False
 
 
 class Run:
@@ -52,8 +35,8 @@ class Run:
         return self._suspects._wait(self, timeout)
 
     def send(self) -> None:
-        """Note that the request goes to the engine now."""
-        self.since, self.with_engine = self._suspects._clock(), True
+        """Note that the request goes to the engine now: to the one that lives, however long it waited for that."""
+        self._suspects._send(self)
 
     def unsent(self) -> None:
         """Note that it has not reached the engine: whatever happens there, it isn't to blame."""
@@ -63,12 +46,12 @@ class Run:
         """Note that the first piece of the answer has come."""
         self.begun = True
 
-    def died(self, *, again: bool = False) -> bool:
+    def died(self, *, again: bool = False, cut: bool = False) -> bool:
         """End because the engine died, or wait `again`; say whether nobody has told of this death before.
 
-        Raises Culprit.
+        cut: it was not the engine that broke off, but whoever found it stuck, and has told of it. Raises Culprit.
         """
-        return self._suspects._died(self, again)
+        return self._suspects._died(self, again, cut)
 
     def end(self, *, answered: bool) -> None:
         """End; a whole answer clears the request. A second call does nothing."""
@@ -76,14 +59,21 @@ class Run:
 
 
 class Suspects:
-    """The requests that are with the engine or about to be, and what is held against each kind of them."""
+    """The requests that are with the engine or about to be, and what is held against each kind of them.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._changed = clock, threading.Condition()
-        self._known: OrderedDict[str, _Suspicion] = OrderedDict()
+    heard: returns when the engine last gave anybody a part of an answer, by `clock`.
+    watched: whether somebody is there who has the engine prove itself when it is `doubtful`.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, heard: Callable[[], float] = lambda: -math.inf
+    ) -> None:
+        self._clock, self._heard, self._changed = clock, heard, threading.Condition()
+        self._known, self._leavers = Suspicions(clock), Leavers(heard)
         self._waiting: list[Run] = []
         self._running: list[Run] = []
         self._deaths = 0
+        self._restarting = self.watched = False
 
     def run(self, fingerprint: str) -> Run:
         """Return a run of the request with this fingerprint, which takes its place among those that wait."""
@@ -95,26 +85,67 @@ class Suspects:
     def convict(self, fingerprint: str) -> None:
         """Remember a request as a culprit, because whoever stands nearer to the engine says so."""
         with self._changed:
-            self._suspect(fingerprint).convicted = True
+            self._known.convict(fingerprint)
             self._changed.notify_all()
+
+    def sent(self) -> list[float]:
+        """Return when each request that is with the engine was sent."""
+        with self._changed:
+            return [run.since for run in self._with_engine()]
+
+    def freed(self, slots: int, before: float) -> float:
+        """Return since when fewer than `slots` of those sent `before` then are with the engine; infinity: not yet."""
+        with self._changed:
+            spans = [(run.since, math.inf) for run in self._with_engine()]
+            spans += [(leaver.sent, leaver.left) for leaver in self._leavers.all()]
+        spans = [(sent, left) for sent, left in spans if sent <= before]
+        full = (end for _, end in spans if sum(sent < end <= left for sent, left in spans) >= slots)
+        return max(full, default=-math.inf)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds a request has been with the engine and nobody has heard of it."""
+        sent = self.sent()
+        return self._clock() - max(self._heard(), min(sent)) if sent else 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Say whether nothing is sent before the engine has generated something."""
+        with self._changed:
+            return self._is_doubtful()
+
+    def proven(self, asked: float) -> None:
+        """Take it that the engine has done what it was `asked` then: those that left before haven't got it stuck."""
+        with self._changed:
+            self._restarting = False
+            self._leavers.acquit(asked)
+            self._changed.notify_all()
+
+    def stuck(self) -> None:
+        """Take it that the engine is stuck, and is started again: nothing is sent until it is proven."""
+        with self._changed:
+            self._hold_death_against_them()
+            self._restarting = True
 
     def _wait(self, run: Run, timeout: float) -> bool:
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_turn(run), timeout):
                 return False
-            suspicion = self._suspicion(run.fingerprint)
-            run.deaths = suspicion.deaths if suspicion else 0
-            run.epoch, run.since = self._deaths, self._clock()
+            suspicion = self._known.get(run.fingerprint)
+            run.deaths, run.since = suspicion.deaths if suspicion else 0, self._clock()
             self._waiting.remove(run)
             self._running.append(run)
             return True
 
+    def _send(self, run: Run) -> None:
+        with self._changed:
+            run.epoch, run.since, run.with_engine = self._deaths, self._clock(), True
+
     def _has_turn(self, run: Run) -> bool:
         """Say whether a run may go: suspects first, the newest of them before the others, and one at a time."""
         self._refuse_culprit(run)
-        if any(other.epoch < self._deaths or self._is_on_trial(other) for other in self._running):
-            return False  # the first are dead, which their threads are about to find out
-        known = {other: suspicion for other in self._waiting if (suspicion := self._suspicion(other.fingerprint))}
+        if self._is_doubtful() or any(self._is_dead(other) or self._is_on_trial(other) for other in self._running):
+            return False
+        known = self._suspects_waiting()
         if not known:
             return True
         if run is not max(known, key=lambda other: known[other].sent):
@@ -126,6 +157,24 @@ class Suspects:
         patient = self._clock() - run.waits_since >= ALONE
         return patient and known[run].deaths == 1 and all(map(self._is_settled, self._running))
 
+    def _suspects_waiting(self) -> dict[Run, Suspicion]:
+        return {run: suspicion for run in self._waiting if (suspicion := self._known.get(run.fingerprint))}
+
+    def _is_doubtful(self) -> bool:
+        """Say whether the engine may be stuck already, so that the next request would be judged for another's fault."""
+        if not self.watched:
+            return False
+        left = self._leavers.all()
+        on_trial = any(leaver.on_trial for leaver in left)
+        return self._restarting or on_trial or bool(left and self._suspects_waiting())
+
+    def _with_engine(self) -> list[Run]:
+        return [run for run in self._running if run.with_engine and not self._is_dead(run)]
+
+    def _is_dead(self, run: Run) -> bool:
+        """Say whether a run was with an engine that is no more, which its thread is about to find out."""
+        return run.with_engine and run.epoch < self._deaths
+
     def _is_on_trial(self, run: Run) -> bool:
         if run.deaths > 1:
             return self._clock() - run.since < LONGEST_TRIAL
@@ -135,12 +184,11 @@ class Suspects:
         age = self._clock() - run.since
         return age >= LONGEST_TRIAL or (run.begun and age >= TRIAL)
 
-    def _died(self, run: Run, again: bool) -> bool:
+    def _died(self, run: Run, again: bool, cut: bool) -> bool:
         with self._changed:
-            first = run.epoch == self._deaths
+            first = run.epoch == self._deaths and not cut and not self._restarting
             if first:
-                self._deaths += 1
-                self._blame([other for other in self._running if other.with_engine])
+                self._hold_death_against_them()
             self._leave(run)
             self._refuse_culprit(run, first=first)
             if again:
@@ -149,17 +197,19 @@ class Suspects:
                 self._waiting.append(run)
             return first
 
-    def _blame(self, runs: list[Run]) -> None:
-        since = {run.fingerprint: run.since for run in runs}
-        for fingerprint, sent in since.items():
-            suspicion = self._suspect(fingerprint)
-            suspicion.deaths, suspicion.latest, suspicion.sent = suspicion.deaths + 1, self._clock(), sent
-            suspicion.convicted = suspicion.convicted or (suspicion.deaths > 1 and len(since) == 1)
+    def _hold_death_against_them(self) -> None:
+        left = {leaver.fingerprint: leaver.sent for leaver in self._leavers.all()}
+        self._known.blame(left | {run.fingerprint: run.since for run in self._with_engine()})
+        self._leavers.clear()
+        self._deaths += 1
+        self._changed.notify_all()
 
     def _end(self, run: Run, answered: bool) -> None:
         with self._changed:
             if answered:
-                self._known.pop(run.fingerprint, None)
+                self._known.clear(run.fingerprint)
+            elif run in self._with_engine():
+                self._leavers.add(Leaver(run.fingerprint, run.since, self._clock(), run.deaths > 0))
             self._leave(run)
 
     def _leave(self, run: Run) -> None:
@@ -168,23 +218,7 @@ class Suspects:
                 runs.remove(run)
         self._changed.notify_all()
 
-    def _suspect(self, fingerprint: str) -> _Suspicion:
-        suspicion = self._suspicion(fingerprint) or _Suspicion(0, self._clock())
-        self._known[fingerprint] = suspicion
-        self._known.move_to_end(fingerprint)
-        while len(self._known) > KNOWN:
-            self._known.popitem(last=False)
-        return suspicion
-
-    def _suspicion(self, fingerprint: str) -> _Suspicion | None:
-        suspicion = self._known.get(fingerprint)
-        if suspicion and self._clock() - suspicion.latest >= MEMORY:
-            del self._known[fingerprint]
-            return None
-        return suspicion
-
     def _refuse_culprit(self, run: Run, *, first: bool = False) -> None:
-        suspicion = self._suspicion(run.fingerprint)
-        if suspicion and suspicion.convicted:
+        if self._known.has_convicted(run.fingerprint):
             self._leave(run)
             raise Culprit(first=first)

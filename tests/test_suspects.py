@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
-from service.suspects import ALONE, KNOWN, LONGEST_TRIAL, MEMORY, TRIAL, Culprit, Run, Suspects
+from service.suspects import ALONE, LONGEST_TRIAL, TRIAL, Run, Suspects
+from service.suspicions import KNOWN, MEMORY, Culprit
 from tests.clock import Clock
 
 
@@ -180,3 +183,153 @@ def test_no_more_than_a_number_is_remembered(suspects: Suspects) -> None:
     assert send(suspects, "0")
     with pytest.raises(Culprit):
         suspects.run("1").wait(0)
+
+
+@pytest.fixture
+def watched(suspects: Suspects) -> Suspects:
+    suspects.watched = True
+    return suspects
+
+
+def leave(suspects: Suspects, fingerprint: str) -> None:
+    """Send a request whose client goes before anything of its answer has come."""
+    send(suspects, fingerprint).end(answered=False)
+
+
+def test_who_leaves_before_the_engine_is_found_stuck_is_a_suspect_too(suspects: Suspects) -> None:
+    leave(suspects, "x")
+    honest = send(suspects, "honest")
+    suspects.stuck()
+    assert not honest.died(again=True, cut=True)
+    assert honest.wait(0)
+    honest.end(answered=True)
+    x = send(suspects, "x")
+    assert x.deaths == 1
+    x.end(answered=True)
+    assert send(suspects, "honest").deaths == 0
+
+
+def test_who_sticks_the_engine_and_leaves_is_refused_and_nobody_beside_it(watched: Suspects) -> None:
+    for _ in range(2):
+        leave(watched, "x")
+        honest = watched.run("honest")
+        if honest.wait(0):  # the first time: nothing is known of x
+            honest.send()
+        watched.stuck()
+        honest.end(answered=False)  # its own time is over
+        watched.proven(math.inf)
+    assert send(watched, "honest")
+    with pytest.raises(Culprit):
+        watched.run("x").wait(0)
+
+
+def test_after_a_suspect_that_left_nothing_is_sent_before_the_engine_is_proven(watched: Suspects, clock: Clock) -> None:
+    die(send(watched, "a"))
+    leave(watched, "a")
+    other = watched.run("x")
+    assert watched.doubtful
+    assert not other.wait(0)
+    watched.proven(clock.now)  # asked before it left
+    assert not other.wait(0)
+    watched.proven(clock.now + 1)
+    assert other.wait(0)
+
+
+def test_a_suspect_is_tried_on_an_engine_that_nobody_may_have_stuck(watched: Suspects, clock: Clock) -> None:
+    die(send(watched, "a"))
+    watched.run("a").end(answered=False)
+    leave(watched, "new")
+    assert watched.doubtful is False  # nobody is waiting to be tried
+    a = watched.run("a")
+    assert watched.doubtful
+    assert not a.wait(0)
+    clock.now += 1
+    watched.proven(clock.now)
+    assert a.wait(0)
+
+
+def test_nobody_waits_for_a_proof_where_nobody_asks_for_one(suspects: Suspects) -> None:
+    die(send(suspects, "a"))
+    leave(suspects, "a")
+    assert not suspects.doubtful
+    assert send(suspects, "x")
+
+
+def test_who_left_is_no_suspect_once_the_engine_is_heard_of(clock: Clock) -> None:
+    heard = 0.0
+    suspects = Suspects(clock, lambda: heard)
+    leave(suspects, "x")
+    clock.now += 1
+    heard = clock.now + 1
+    suspects.stuck()
+    assert send(suspects, "x").deaths == 0
+
+
+def test_one_alone_beside_who_left_is_no_culprit(suspects: Suspects) -> None:
+    die(send(suspects, "a"))
+    leave(suspects, "x")
+    die(send(suspects, "a"))
+    assert send(suspects, "a")
+
+
+def test_those_that_are_cut_are_no_death_and_the_others_wait_for_all_of_them(watched: Suspects) -> None:
+    a, b = send(watched, "a"), send(watched, "b")
+    watched.stuck()
+    other = watched.run("x")
+    watched.proven(math.inf)
+    assert not a.died(again=True, cut=True)
+    assert not other.wait(0)
+    b.end(answered=False)
+    a.wait(0)
+    a.end(answered=True)
+    assert other.wait(0)
+
+
+def test_nothing_is_sent_and_no_death_is_told_while_the_engine_is_started_again(watched: Suspects) -> None:
+    watched.stuck()
+    late = watched.run("late")
+    assert not late.wait(0)
+    watched.watched = False  # the watch can't get through
+    assert late.wait(0)
+    late.send()
+    assert not late.died()
+
+
+def test_a_request_that_waited_for_the_engine_belongs_to_the_one_it_was_sent_to(suspects: Suspects) -> None:
+    killer, waiting, newcomer = send(suspects, "killer"), send(suspects, "waiting"), suspects.run("newcomer")
+    waiting.unsent()
+    assert killer.died()
+    waiting.send()
+    assert newcomer.wait(0)
+    newcomer.end(answered=False)
+    assert waiting.died()
+    assert send(suspects, "waiting").deaths == 1
+
+
+def test_silence_counts_from_when_the_engine_was_heard_or_given_something_to_do(clock: Clock) -> None:
+    heard = 0.0
+    suspects = Suspects(clock, lambda: heard)
+    assert suspects.silent_for() == 0
+    first = send(suspects, "a")
+    clock.now += 5
+    send(suspects, "b")
+    assert suspects.silent_for() == 5
+    heard = clock.now - 2
+    assert suspects.silent_for() == 2
+    heard = 0.0
+    first.end(answered=False)
+    assert suspects.silent_for() == 0
+
+
+def test_the_engines_queue_is_free_once_fewer_than_its_slots_are_before_one(suspects: Suspects, clock: Clock) -> None:
+    first, second = send(suspects, "a"), send(suspects, "a")
+    asked = clock.now
+    assert suspects.freed(3, asked) == -math.inf
+    assert suspects.freed(2, asked) == math.inf
+    clock.now += 3
+    first.end(answered=False)
+    send(suspects, "later")
+    clock.now += 3
+    second.end(answered=False)
+    assert suspects.freed(2, asked) == asked + 3
+    assert suspects.freed(1, asked) == asked + 6
