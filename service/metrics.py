@@ -48,7 +48,10 @@ class Metrics:
         for reason in CUTS:
             self.cut.labels(reason)
         self.cancelled = Counter("sluice_requests_cancelled", "Requests whose client left", registry=registry)
-        self.engine_deaths = Counter("sluice_engine_deaths", "Times the engine died under requests", registry=registry)
+        self.engine_deaths = Counter(
+            "sluice_engine_deaths", "Times the engine died under requests, or was stuck", registry=registry
+        )
+        watch.on_restart = self.engine_deaths.inc
         self.sent_again = Counter(
             "sluice_requests_sent_again", "Requests sent again after the engine died under them", registry=registry
         )

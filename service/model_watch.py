@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from service.engine_errors import EngineDied, EngineDown
 from service.errors import GenerationTimeout, ServiceError
@@ -38,6 +39,7 @@ class ModelWatch:
         self.loads, self.load_seconds = 0, 0.0  # how often it was loaded, and how long that took last
         self._started, self._wake, self._away = False, threading.Event(), False
         self._doubted, self._proved = False, -math.inf  # and when it had to prove itself last
+        self.on_restart: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Start the thread."""
@@ -130,6 +132,7 @@ class ModelWatch:
     def _restart(self) -> None:
         log.error("the engine is stuck: it is started again")
         self.loaded = False
+        self.on_restart()
         self._suspects.stuck()
         try:
             self._ollama.unload(ANSWER_TIMEOUT)

@@ -207,7 +207,7 @@ def test_those_that_are_cut_are_sent_again_and_the_one_that_sticks_it_alone_is_r
         reply = stuck.result()
     assert (reply.status_code, error_of(reply)["code"]) == (422, "kills_engine")
     assert stand_in.unloads == 2
-    assert gateway.metrics.engine_deaths._value.get() == 0
+    assert gateway.metrics.engine_deaths._value.get() == 2
     assert books(app) == (0, 0)
 
 
