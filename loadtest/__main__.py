@@ -147,6 +147,7 @@ def whole(text: str) -> int:
 
 
 if __name__ == "__main__":
-    for sign in (signal.SIGINT, signal.SIGTERM):  # k6 ends with us; who starts us in the background may ignore SIGINT
-        signal.signal(sign, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may ignore it
+    # k6 ends with us. asyncio takes SIGINT in its loop; a KeyboardInterrupt for SIGTERM could break in anywhere in it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main(sys.argv[1:]))
