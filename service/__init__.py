@@ -47,20 +47,17 @@ def create_app(settings: Settings) -> Flask:
 
 def create_gateway(settings: Settings) -> Gateway:
     """Return the parts that a request passes; no thread is started and nothing is connected."""
-    if settings.role is Role.FRONT:
-        pods = Pods(settings)
-        admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout)
-        return _gateway(settings, admission, pods, PodsWatch(pods), Suspects())
-    ollama = Ollama(settings)
-    admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
+    ollama: Ollama
+    watch: ModelWatch
     suspects = Suspects(heard=lambda: ollama.pool.heard)
-    watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)
-    return _gateway(settings, admission, ollama, watch, suspects)
-
-
-def _gateway(
-    settings: Settings, admission: Admission, ollama: Ollama, watch: ModelWatch, suspects: Suspects
-) -> Gateway:
+    if settings.role is Role.FRONT:
+        ollama = Pods(settings)
+        watch = PodsWatch(ollama, suspects)
+        admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout)
+    else:
+        ollama = Ollama(settings)
+        watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)
+        admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
     return Gateway(settings, admission, ollama, watch, Metrics(admission, watch), suspects)
 
 

@@ -172,7 +172,7 @@ class Call:
             self.engine.watch.doubt()
         self._end_try()
         self._run.end(answered=answered)
-        if self.engine.suspects.doubtful:
+        if not answered and self.engine.suspects.doubtful:
             self.engine.watch.wake()
 
 

@@ -36,8 +36,8 @@ class PodsWatch(ModelWatch):
     first pod with its own model, unless there are no pods at all.
     """
 
-    def __init__(self, pods: Pods) -> None:
-        super().__init__(pods, Suspects(), slots=0, timeout=0.0)  # no suspects of its own: the pods have them
+    def __init__(self, pods: Pods, suspects: Suspects) -> None:
+        super().__init__(pods, suspects, slots=0, timeout=0.0)  # it never asks for a proof: the pods do
         self._born = time.monotonic()
         self._next = 0.0
 

@@ -33,7 +33,7 @@ logger_class = "service.worker.Logger"
 threads = settings.worker_threads
 worker_connections = threads + settings.max_connections + 1  # service/worker.py lets old ones go before
 keepalive = settings.keepalive
-# Nobody in front may name another path, or another scheme: see service/intake.py.
+# Nobody in front may name another path, or another scheme: service/intake.py relies on it.
 forwarder_headers = ""
 forwarded_allow_ips = ""
 backlog = 2048

@@ -152,13 +152,9 @@ def _scaled(file: ImageFile, edge: int) -> Image.Image:
 def _whiten(image: Image.Image) -> None:
     """Put white behind the colours of a palette, which is 256 pixels' work instead of the whole picture's."""
     image.apply_transparency()
-    colours = iter(image.getpalette("RGBA") or ())
-    opaque = [
-        (part * alpha + 255 * (255 - alpha)) // 255
-        for red, green, blue, alpha in zip(colours, colours, colours, colours, strict=True)
-        for part in (red, green, blue)
-    ]
-    image.putpalette(opaque, "RGB")
+    colours = bytes(image.getpalette("RGBA") or ())
+    palette = Image.frombytes("RGBA", (len(colours) // 4, 1), colours)
+    image.putpalette(_on_white(palette).tobytes(), "RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

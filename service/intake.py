@@ -41,7 +41,7 @@ class Whole(io.BytesIO):
 
 
 class _Request(Request):
-    """gunicorn's Request. Nobody in front may name another scheme or path, whatever its address."""
+    """gunicorn's Request, which would look the peer's address up in `forwarded_allow_ips`: that is empty."""
 
     def _peer_is_trusted_proxy(self) -> bool:
         return False

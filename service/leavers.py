@@ -27,6 +27,7 @@ class Leavers:
 
     def add(self, leaver: Leaver) -> None:
         """Remember one."""
+        self._forget_cleared()
         self._left.append(leaver)
         if len(self._left) > LEFT:
             kinds = Counter(known.fingerprint for known in self._left)
@@ -34,8 +35,14 @@ class Leavers:
 
     def all(self) -> list[Leaver]:
         """Return those after whom the engine wasn't heard of."""
+        self._forget_cleared()
+        return list(self._left)
+
+    def _forget_cleared(self) -> None:
+        """Forget those that left before the engine was heard of: they stand in the order in which they left."""
         since = self._heard() - LATE
-        return [leaver for leaver in self._left if leaver.left >= since]
+        while self._left and self._left[0].left < since:
+            self._left.popleft()
 
     def acquit(self, before: float) -> None:
         """Forget those that left `before` the engine was asked something that it has done since."""

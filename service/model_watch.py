@@ -61,7 +61,7 @@ class ModelWatch:
         if self.loaded:
             log.error("the model is not ready: the engine died")
         self.loaded = False
-        self._wake.set()
+        self.wake()
 
     def doubt(self) -> None:
         """Take it from a request that the engine was silent for long, and see at once whether it still generates."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from service.connections import Connection, Connections, Phase
+from service.lane import LARGE
 from service.outbox import Budget
 
 SMALL = 4_096  # bytes of a request that is always let in; connections are bounded too
-PAUSED = 32_768  # bytes that an upload has sent before it may have to wait
 
 
 class Room:
@@ -30,7 +30,7 @@ class Room:
     def make(self, connection: Connection) -> None:
         """With too many bytes in memory, refuse the greediest uploads, or have this one wait for those that run."""
         self._refuse_greediest()
-        if self.budget.exceeded and connection.phase is Phase.BODY and connection.held > PAUSED:
+        if self.budget.exceeded and connection.phase is Phase.BODY and connection.held > LARGE:
             self._pause(connection, True)
             self._waiting.append(connection)
 

@@ -214,16 +214,15 @@ class Traffic:
             connection.incoming.forget()
             connection.request.force_close()
         connection.hold(connection.request.body.size + connection.incoming.size)
-        much = costs_much(connection)
         if not self._room.admits(connection):
             self._refuse_crowded(connection, "memory")
-        elif much and not self._lane.has_room(connection):
+        elif not costs_much(connection):
+            self._answer(connection)
+        elif not self._lane.has_room(connection):
             self._refuse_crowded(connection, "lane")
-        elif much:
+        else:
             self._connections.enter(connection, Phase.WAITING)
             self._lane.enter(connection)
-        else:
-            self._answer(connection)
 
     def _check_in_turn(self, connection: Connection) -> None:
         """Begin with a request that has waited in the lane."""
