@@ -13,8 +13,9 @@ from config import GATEWAY_CPUS, Stage
 USER = 10001  # service/Dockerfile
 COMMAND = ["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
 MODELS = "/models"
-# Seconds a new pod must have been ready before an old one goes: HAProxy looks at it twice a second.
-SEEN_SECONDS = 2
+# Seconds a new pod must have been ready before an old one may go, also when a node is drained, which heeds no
+# minReadySeconds: CoreDNS may know it 5 s late, HAProxy asks once a second, and then looks at it twice a second.
+SEEN_SECONDS = 8
 
 
 class Gateway(Construct):
@@ -39,7 +40,6 @@ class Gateway(Construct):
         return k8s.DeploymentSpec(
             selector=pods.selector(NAME),
             strategy=pods.rolling(),
-            min_ready_seconds=SEEN_SECONDS,
             progress_deadline_seconds=self._stage.start_timeout,
             revision_history_limit=3,
             template=k8s.PodTemplateSpec(metadata=metadata, spec=self._pod()),
@@ -127,7 +127,7 @@ class Gateway(Construct):
                 k8s.ContainerPort(name="private", container_port=GATEWAY_PRIVATE_PORT),
             ],
             startup_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=1, failures=60),
-            readiness_probe=pods.probe("/readyz", GATEWAY_PRIVATE_PORT, period=1, failures=3),
+            readiness_probe=pods.probe("/readyz", GATEWAY_PRIVATE_PORT, period=1, failures=3, successes=SEEN_SECONDS),
             liveness_probe=pods.probe("/healthz", GATEWAY_PRIVATE_PORT, period=10, failures=3),
             resources=pods.resources(cpu_request=min(requested, GATEWAY_CPUS), cpu_limit=1, mib=self._stage.back_mib),
             security_context=pods.container_security(),

@@ -56,11 +56,14 @@ def _cpus(cpus: float) -> k8s.Quantity:
     return k8s.Quantity.from_string(f"{cpus:.0f}" if cpus == int(cpus) else f"{cpus * 1000:.0f}m")
 
 
-def probe(path: str, port: int, *, period: int, failures: int) -> k8s.Probe:
+def probe(path: str, port: int, *, period: int, failures: int, successes: int | None = None) -> k8s.Probe:
     """Return a probe of an HTTP path; period in seconds."""
-    get = k8s.HttpGetAction(path=path, port=k8s.IntOrString.from_number(port))
     return k8s.Probe(
-        http_get=get, period_seconds=period, failure_threshold=failures, timeout_seconds=min(5, period + 1)
+        http_get=k8s.HttpGetAction(path=path, port=k8s.IntOrString.from_number(port)),
+        period_seconds=period,
+        failure_threshold=failures,
+        success_threshold=successes,
+        timeout_seconds=min(5, period + 1),
     )
 
 

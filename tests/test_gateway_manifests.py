@@ -133,6 +133,13 @@ def test_the_gateway_is_probed_on_its_private_port(stage: Stage) -> None:
 
 
 @each_stage
+def test_no_old_pod_goes_before_the_proxies_must_have_found_the_new_one(stage: Stage) -> None:
+    # A drain heeds readiness only. DNS, HAProxy's question to it and its first check take 5 + 1 + 1 seconds at most.
+    probe = container(stage, "sluice", "gateway")["readinessProbe"]
+    assert probe["successThreshold"] * probe["periodSeconds"] > 7
+
+
+@each_stage
 def test_a_stream_ends_before_its_pod_is_killed(stage: Stage) -> None:
     got = settings(stage)
     longest = got.prestop + got.queue_timeout + got.generation_timeout
