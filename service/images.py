@@ -6,20 +6,17 @@ So the engine's decoders, which are C, never see a caller's bytes, and a large p
 import binascii
 import io
 import struct
-import threading
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image
 
-from service.errors import ImageTooLarge, InvalidRequest, Saturated
+from service.errors import ImageTooLarge, InvalidRequest
 from service.image_files import BrokenImage, ImageFile, read_image_file
 from service.settings import Settings
 
-MAX_MEMORY = 36 << 20  # bytes that one decoded image may take; a picture of 9 megapixels has as many
-MAX_WAITING = 64  # images that wait for their turn, each in a thread
+# Bytes that one decoded image may take; a picture of 9 megapixels has as many. One is decoded at a time: see lane.py.
+MAX_MEMORY = 36 << 20
 # Pixels. Ollama's code for Qwen 2.5 VL panics at less than 28, and where one edge is more than 200 times the other
 # (model/models/qwen25vl/process_image.go).
 MIN_EDGE = 32
@@ -42,9 +39,6 @@ TURNS = {
 }
 Image.MAX_IMAGE_PIXELS = None  # the size is checked here, before Pillow sees the file
 
-_one_at_a_time = threading.Lock()
-_waiting = threading.BoundedSemaphore(MAX_WAITING)
-
 
 @dataclass
 class Work:
@@ -66,31 +60,18 @@ def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES
     """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG that is made from its pixels.
 
     limit: bytes that this file may have. work: of the request's images before this one. An address is never fetched.
-    Raises InvalidRequest, ImageTooLarge or, where too many wait to be decoded, Saturated.
+    Raises InvalidRequest or ImageTooLarge.
     """
     work = work or Work(settings.max_image_pixels)
     if not text.startswith("data:") and URL_MARK in text[:16]:
         raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")
-    with _turn():
-        try:
-            file = read_image_file(_bytes_of(field, text))
-            _check_size(field, file, settings)
-            work.add(field, file)
-            return b64encode(_encoded_anew(file, settings, limit)).decode()
-        except BrokenImage as broken:
-            raise InvalidRequest(f"{field}: {broken}") from None
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for one's turn: one image at a time is decoded, which bounds the memory for all of them."""
-    if not _waiting.acquire(blocking=False):
-        raise Saturated("too many images are waiting to be read", hint="see Retry-After", retry_after=1)
     try:
-        with _one_at_a_time:
-            yield
-    finally:
-        _waiting.release()
+        file = read_image_file(_bytes_of(field, text))
+        _check_size(field, file, settings)
+        work.add(field, file)
+        return b64encode(_encoded_anew(file, settings, limit)).decode()
+    except BrokenImage as broken:
+        raise InvalidRequest(f"{field}: {broken}") from None
 
 
 def _bytes_of(field: str, text: str) -> bytes:

@@ -3,10 +3,12 @@
 It is served beside the gateway, so that load on one never hides the other.
 """
 
+import json
 import logging
 import socket
 import threading
 from contextlib import suppress
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -16,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.addresses import is_loopback
 from service.browsers import check_host
-from service.errors import ServiceError
+from service.errors import ServiceError, of_http
 from service.front import MODEL_PATH
 from service.gateway import Gateway
 from service.handlers import answer_errors_in_json
@@ -26,6 +28,7 @@ log = logging.getLogger("sluice")
 
 MAX_OPEN = 64  # connections at a time; probes and scrapes are over in milliseconds
 NOT_LOADED = "the model is not loaded"
+UNREADABLE = of_http(HTTPStatus.BAD_REQUEST, "Bad Request", "the request is malformed")
 
 
 class NotReady(ServiceError):
@@ -95,6 +98,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     timeout = 10  # seconds a probe's connection may stay silent
+    error_content_type = "application/json"
+    error_message_format = json.dumps(UNREADABLE.body())  # http.server fills in %-codes, of which it has none
 
     def log_message(self, *args: object) -> None:
         """Write nothing: probes come every few seconds."""

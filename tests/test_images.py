@@ -5,7 +5,6 @@ import random
 import struct
 import subprocess
 import sys
-import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from config import STAGES
-from service.errors import ImageTooLarge, InvalidRequest, Saturated, ServiceError
-from service.images import ALL_IMAGES, MAX_WAITING, for_model
+from service.errors import ImageTooLarge, InvalidRequest, ServiceError
+from service.images import ALL_IMAGES, for_model
 from service.settings import Settings
 from tests.pictures import base64_of, encoded, picture_of, png
 from tests.servers import ROOT
-from tests.stand_in import StandIn, eventually
+from tests.stand_in import StandIn
 
 SETTINGS = Settings()
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -222,32 +221,6 @@ def test_a_damaged_picture_is_shown_or_refused(data: st.DataObject) -> None:
         assert max(sent(bytes(file)).size) <= 1120
     except ServiceError as error:
         assert error.status in (400, 413)
-
-
-def test_more_pictures_than_can_wait_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    inside, go_on = threading.Semaphore(0), threading.Event()
-
-    def slow(_data: bytes) -> Any:
-        inside.release()
-        go_on.wait(30)
-        raise OSError
-
-    monkeypatch.setattr("service.images.read_image_file", slow)
-    waiting = [threading.Thread(target=_ignoring_errors, args=(png(9, 9),)) for _ in range(MAX_WAITING)]
-    for thread in waiting:
-        thread.start()
-    assert inside.acquire(timeout=30)
-    with pytest.raises(Saturated) as refused:
-        eventually(lambda: for_model("image", png(9, 9), SETTINGS) and False)
-    go_on.set()
-    assert refused.value.retry_after == 1
-    for thread in waiting:
-        thread.join(30)
-
-
-def _ignoring_errors(text: str) -> None:
-    with pytest.raises(OSError):
-        for_model("image", text, SETTINGS)
 
 
 def test_the_file_that_was_sent_is_not_what_the_model_gets() -> None:

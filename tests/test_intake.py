@@ -45,6 +45,13 @@ def test_a_request_is_returned_once_it_is_whole_however_it_comes(sent: bytes, bo
         assert "TRANSFER-ENCODING" not in headers
 
 
+def test_no_header_speaks_for_the_peer_or_the_path() -> None:
+    # Where gunicorn trusts a peer, these set the scheme and the path; by its own default it trusts 127.0.0.1.
+    said = b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-Protocol: ssl\r\n"
+    request = incoming().feed(b"GET /a HTTP/1.1\r\nHost: x\r\n" + said + b"Script-Name: /admin\r\n\r\n")
+    assert (request.scheme, request.path) == ("http", "/a")
+
+
 def test_what_follows_a_request_belongs_to_the_next_one() -> None:
     receiver = incoming()
     first = HEAD + b"Content-Length: 1\r\n\r\n1"

@@ -159,6 +159,15 @@ def test_the_private_port_answers_probes_and_metrics_only(make_server: Make) -> 
     assert (reply.status, reply.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\r\n", b'GET /"<%s HTTP/9\r\n\r\n', b"GET /" + b"a" * 70_000])
+def test_the_private_port_says_in_json_that_it_can_not_read_a_request(make_server: Make, sent: bytes) -> None:
+    served = make_server()
+    with socket.create_connection(("127.0.0.1", served.private_port), timeout=10) as sock:
+        sock.sendall(sent)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))  # to HTTP/0.9, or to what may be, without a head
+    assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
+
+
 def test_silent_connections_leave_the_private_port_to_probes(make_server: Make) -> None:
     served = make_server()
     worker = psutil.Process(served.process.pid).children()[0]
