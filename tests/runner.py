@@ -49,6 +49,13 @@ SYNTHESISE = (
     'case "$*" in *" synth "*) mkdir -p cdk.out && touch cdk.out/sluice-registry.template.json;'
     " case $PWD in */base) ;; *) touch cdk.out/sluice-new.template.json ;; esac ;; esac"
 )
+# act ends with a step that fails, and so at times without its last lines: what steps say is kept beside it.
+BASH = """#!/bin/bash
+[ -z "$IN_STEP" ] || exec /bin/bash "$@"
+export IN_STEP=yes
+set -o pipefail
+/bin/bash "$@" 2>&1 | tee -a "$STEPS"
+"""
 COMMANDS = {"docker": "", "gh": WRITE_BODY, "make": LAY_OUT_VENV, "npm": "", "npx": SYNTHESISE, "sudo": ""}
 
 
@@ -66,7 +73,7 @@ def go_tool(module: str, version: str) -> str:
 
 @dataclass
 class Run:
-    """A finished run: whether it succeeded, what act said, and the commands that were called, a line each."""
+    """A finished run: whether it succeeded, what act and the steps said, and the commands called, a line each."""
 
     succeeded: bool
     output: str
@@ -126,6 +133,8 @@ class Runner:
         for name, script in COMMANDS.items():
             (bin_ / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG"\n{script}\n')
             (bin_ / name).chmod(0o755)
+        (bin_ / "bash").write_text(BASH)
+        (bin_ / "bash").chmod(0o755)
         tools = self.folder / "tools"
         tools.mkdir()
         for name, program in {"python": sys.executable, "k6": self.k6}.items():
@@ -145,13 +154,15 @@ class Runner:
 
     def run(self, workflow: str, event: str, payload: dict[str, Any], *options: str) -> Run:
         """Run a workflow on an event with its payload; options are act's, such as `--var NAME=VALUE`."""
-        log, path = self.folder / "calls.log", self.folder / "event.json"
+        log, steps, path = (self.folder / name for name in ("calls.log", "steps.log", "event.json"))
         log.write_text("")
+        steps.write_text("")
         path.write_text(json.dumps({"repository": {"default_branch": "main"}, "ref": "refs/heads/main", **payload}))
         environ = os.environ | {
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.folder),
             "LOG": str(log),
+            "STEPS": str(steps),
             "TOOLS": str(self.folder / "tools"),
         }
         command = [self.act, event, "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", str(path)]
@@ -172,7 +183,7 @@ class Runner:
             stderr=subprocess.STDOUT,
             timeout=180,
         )
-        return Run(done.returncode == 0, done.stdout, log.read_text())
+        return Run(done.returncode == 0, done.stdout + steps.read_text(), log.read_text())
 
 
 def _write_action(folder: Path, name: str) -> None:

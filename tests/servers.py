@@ -8,8 +8,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from tests.stand_in import MODEL, eventually
 
 ROOT = Path(__file__).parent.parent
+RESERVED = 64  # ports that are kept from others: far more than a test starts servers
 
 
 def free_port() -> int:
@@ -25,11 +27,27 @@ def free_port() -> int:
     return port
 
 
+_reserved: deque[socket.socket] = deque()
+
+
 def free_ports(count: int) -> list[int]:
-    """Return as many ports that nothing listens on at the moment, no two the same."""
-    with ExitStack() as stack:
-        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(sock.getsockname()[1]) for sock in socks]
+    """Return as many ports for servers that nobody else gets: nothing listens on them, and for a while nothing can.
+
+    Each stays bound by a socket that doesn't listen. Next to that one only those may bind that set SO_REUSEADDR, as
+    servers do; the kernel gives it neither to a client nor to another call of this, in this process or the next one.
+    """
+    socks = [_reserve() for _ in range(count)]
+    while len(_reserved) > RESERVED:
+        _reserved.popleft().close()
+    return [int(sock.getsockname()[1]) for sock in socks]
+
+
+def _reserve() -> socket.socket:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only now: or the kernel would give us a reserved one
+    _reserved.append(sock)
+    return sock
 
 
 @dataclass
