@@ -17,7 +17,10 @@ PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 PNG_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # bytes of a decoded pixel by colour type
 JPEG_KEPT = {0xC4, 0xDB, 0xDD, 0xEE}  # tables, and Adobe's note on what the colours mean
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # the kinds in use: baseline, extended, progressive
-WEBP_PIXEL = 16  # libwebp's two canvases, Pillow's copy, and the image
+WEBP_PIXEL, WEBP_LOSSLESS_PIXEL = 16, 24  # bytes: libwebp's two canvases, Pillow's copy, and the image
+# Pixels of what WebP packs without loss, transparency included. For each 4 by 4 of them it may use codes of their own,
+# whose tables are 6 kB in libwebp: here 24 MiB.
+WEBP_LOSSLESS = 65_536
 
 
 class BrokenImage(ValueError):
@@ -29,6 +32,7 @@ class ImageFile:
     """A file without its metadata.
 
     memory: bytes that decoding it takes, where that isn't the result's own size. passes: over a JPEG's coefficients.
+    apart: only the decoder finds out what it takes, which may be far more.
     """
 
     kind: str
@@ -38,6 +42,7 @@ class ImageFile:
     data: bytes
     orientation: int = 1
     passes: int = 0
+    apart: bool = False
 
     @property
     def work(self) -> int:
@@ -161,7 +166,7 @@ def _gif(data: bytes) -> ImageFile:
 
 def _webp(data: bytes) -> ImageFile:
     """Keep the canvas and the first frame."""
-    at, kept, exif, pictured, canvas = 12, list[bytes](), b"", False, (0, 0)
+    at, kept, exif, pictured, canvas, lossless = 12, list[bytes](), b"", False, (0, 0), False
     if data[8:12] != b"WEBP":
         raise BrokenImage("is not a PNG, JPEG, WebP or GIF image")
     end = min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
@@ -177,14 +182,18 @@ def _webp(data: bytes) -> ImageFile:
         elif kind == b"EXIF":
             exif = chunk[8:]
         elif kind in (b"ANIM", b"ALPH") and not pictured:
+            lossless = lossless or kind == b"ALPH"
             kept.append(chunk)
         elif kind in (b"ANMF", b"VP8 ", b"VP8L") and not pictured:
-            pictured = True
+            pictured, lossless = True, lossless or kind != b"VP8 "
             canvas = canvas if any(canvas) else _webp_size(kind, chunk)
             kept.append(chunk)
     body = b"WEBP" + b"".join(kept)
     file = b"RIFF" + struct.pack("<I", len(body)) + body
-    return ImageFile("WEBP", *canvas, canvas[0] * canvas[1] * WEBP_PIXEL, file, orientation_of(exif))
+    pixels = canvas[0] * canvas[1]
+    apart = lossless and pixels > WEBP_LOSSLESS
+    memory = pixels * (WEBP_LOSSLESS_PIXEL if apart else WEBP_PIXEL)
+    return ImageFile("WEBP", *canvas, memory, file, orientation_of(exif), apart=apart)
 
 
 def _webp_size(kind: bytes, chunk: bytes) -> tuple[int, int]:

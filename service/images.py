@@ -5,29 +5,26 @@ So the engine's decoders, which are C, never see a caller's bytes, and a large p
 
 import binascii
 import io
-import struct
 from base64 import b64encode
 from dataclasses import dataclass
 
 from PIL import Image
 
+from service.decoder import MAX_MEMORY
+from service.decoding import decoded
 from service.errors import ImageTooLarge, InvalidRequest
 from service.image_files import BrokenImage, ImageFile, read_image_file
 from service.settings import Settings
 
-# Bytes that one decoded image may take; a picture of 9 megapixels has as many. One is decoded at a time: see lane.py.
-MAX_MEMORY = 36 << 20
 # Pixels. Ollama's code for Qwen 2.5 VL panics at less than 28, and where one edge is more than 200 times the other
 # (model/models/qwen25vl/process_image.go).
 MIN_EDGE = 32
 MAX_EDGE = 65_535  # pixels; the largest that JPEG and GIF know
-STRIP = 1 << 20  # pixels that are scaled at once, so that a large picture has no second copy
 # Bytes of all images of a request together, as they go on: in base64 they fit Stage.payload_mib beside the texts.
 ALL_IMAGES = 1 << 20
 SMALL = 1 << 16  # bytes of a file that is worth no thought
 JPEG_QUALITIES = (92, 80, 60)  # the best that fits is taken
 URL_MARK = "://"
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,7 +34,6 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Image.MAX_IMAGE_PIXELS = None  # the size is checked here, before Pillow sees the file
 
 
 @dataclass
@@ -99,54 +95,10 @@ def _check_size(field: str, file: ImageFile, settings: Settings) -> None:
 
 
 def _encoded_anew(file: ImageFile, settings: Settings, limit: int) -> bytes:
-    try:
-        picture = _upright(file, _scaled(file, settings.max_image_edge))
-    except BrokenImage:
-        raise
-    except UNREADABLE as error:
-        raise BrokenImage(f"is a broken image: {str(error)[:100]}") from None
+    picture = _upright(file, decoded(file, settings.max_image_edge))
     # A photo is over a byte a pixel without loss; to try first what is too large anyway takes 0.1 s of CPU.
     graphic = file.kind != "JPEG" and len(file.data) <= max(file.width * file.height, SMALL)
     return _written(picture, limit, lossless=graphic)
-
-
-def _scaled(file: ImageFile, edge: int) -> Image.Image:
-    """Decode a file to RGB on white, its longer edge at most `edge`."""
-    with Image.open(io.BytesIO(file.data), formats=[file.kind]) as image:
-        if image.size != (file.width, file.height):
-            raise BrokenImage("is a broken image: it has two sizes")
-        scale = min(1.0, edge / max(image.size))
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image.draft("RGB", (width, height))
-        image.load()
-        if image.mode == "P" and image.has_transparency_data:
-            _whiten(image)
-        factor = max(1, image.width // width), max(1, image.height // height)
-        small = Image.new("RGB", (-(-image.width // factor[0]), -(-image.height // factor[1])))
-        rows = max(1, STRIP // (image.width * factor[1])) * factor[1]
-        for top in range(0, image.height, rows):
-            box = (0, top, image.width, min(image.height, top + rows))
-            small.paste(_on_white(image.crop(box)).reduce(factor), (0, top // factor[1]))
-    return small.resize((width, height), Image.Resampling.LANCZOS) if small.size != (width, height) else small
-
-
-def _whiten(image: Image.Image) -> None:
-    """Put white behind the colours of a palette, which is 256 pixels' work instead of the whole picture's."""
-    image.apply_transparency()
-    colours = bytes(image.getpalette("RGBA") or ())
-    palette = Image.frombytes("RGBA", (len(colours) // 4, 1), colours)
-    image.putpalette(_on_white(palette).tobytes(), "RGB")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Return RGB, with white where the picture is transparent."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts off what is brighter than 255
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    clear = image.convert("RGBA")
-    white = Image.new("RGBA", clear.size, "white")
-    return Image.alpha_composite(white, clear).convert("RGB")
 
 
 def _upright(file: ImageFile, picture: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from config import STAGES
+from service.decoding import decoded
 from service.errors import ImageTooLarge, InvalidRequest, ServiceError
+from service.image_files import read_image_file
 from service.images import ALL_IMAGES, for_model
 from service.settings import Settings
-from tests.pictures import base64_of, encoded, picture_of, png
+from tests.pictures import base64_of, encoded, picture_of, png, webp_with_many_codes
 from tests.servers import ROOT
 from tests.stand_in import StandIn
 
@@ -230,13 +233,16 @@ def test_the_file_that_was_sent_is_not_what_the_model_gets() -> None:
     assert not Image.open(io.BytesIO(file)).info.get("exif")
 
 
-# Checks a picture from a file as a request's, and prints what that cost: seconds of CPU, MiB at the peak.
+# Checks a picture from a file as a request's, and prints what that cost, also in a process of its own: seconds of CPU,
+# MiB at the peak.
 COST = """
-import sys, time
+import os, sys
 from base64 import b64encode
 from pathlib import Path
 from PIL import Image
 from service.errors import ServiceError
+from service.decoding import decoded
+from service.image_files import read_image_file
 from service.images import for_model
 from service.settings import Settings
 Image.init()
@@ -244,12 +250,15 @@ text = b64encode(Path(sys.argv[1]).read_bytes()).decode()
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-before, began = memory("VmRSS"), time.process_time()
+before = memory("VmRSS")
+def spent():
+    return sum(os.times()[:4])
+began = spent()
 try:
     for_model("image", text, Settings())
 except ServiceError as error:
     print(error.message)
-print(time.process_time() - began, memory("VmHWM") - before)
+print(spent() - began, memory("VmHWM") - before)
 """
 
 
@@ -268,6 +277,8 @@ HEAVY = {
     "a photo": lambda: encoded(smooth("RGB", 4600, 3470), "JPEG", quality=95, subsampling=0),
     "a progressive photo": lambda: encoded(smooth("RGB", 4032, 3024), "JPEG", progressive=True),
     "WebP": lambda: encoded(smooth("RGB", 1920, 1200), "WEBP"),
+    "lossless WebP": lambda: encoded(smooth("RGB", 1250, 1250), "WEBP", lossless=True, quality=0),
+    "transparent WebP": lambda: encoded(smooth("RGBA", 1250, 1250), "WEBP"),
     "GIF": lambda: encoded(smooth("L", 4000, 4000), "GIF"),
 }
 
@@ -281,6 +292,27 @@ def test_no_picture_costs_much(tmp_path: Path, name: str) -> None:
     seconds, mebibytes = map(float, figures.split())
     assert mebibytes < 64
     assert seconds < 2  # 0.3 where nothing else runs
+
+
+def test_webp_that_takes_far_more_than_its_pixels_is_refused_in_a_process_of_its_own(tmp_path: Path) -> None:
+    # 376 MiB in libwebp, of a file of 0.3 MB.
+    (tmp_path / "picture").write_bytes(webp_with_many_codes(1024))
+    command = [sys.executable, "-c", COST, str(tmp_path / "picture")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    said, figures = done.stdout.splitlines()
+    assert said == "image: is a broken image, or takes more memory to decode than there is: send a PNG or a JPEG"
+    seconds, mebibytes = map(float, figures.split())
+    assert mebibytes < 16
+    assert seconds < 1  # 0.1 where nothing else runs
+
+
+def test_webp_is_the_same_picture_in_a_process_of_its_own() -> None:
+    for mode, options in (("RGB", {"lossless": True}), ("RGBA", {"lossless": True}), ("RGBA", {"quality": 95})):
+        file = read_image_file(encoded(smooth(mode, 400, 300), "WEBP", **options))
+        assert file.apart
+        apart, here = decoded(file, 200), decoded(replace(file, apart=False), 200)
+        assert apart.size == (200, 150)
+        assert apart.tobytes() == here.tobytes()
 
 
 @pytest.mark.parametrize("count", [1, 4])
