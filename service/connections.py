@@ -21,8 +21,9 @@ class Phase(Enum):
     CLOSING = auto()  # we have said all, and read over what the client still sends, so that it isn't reset
 
 
-# Which connections go first when there are too many: those that cost their clients least.
-SPARABLE = (Phase.IDLE, Phase.CLOSING, Phase.HEAD, Phase.BODY, Phase.WAITING, Phase.SENDING)
+# When there are too many connections, the one goes that has been in its phase for longest: honest clients are quick, so
+# the table is full of others. Some count as so many seconds younger: they have a whole request or an answer to lose.
+SPARABLE = {Phase.IDLE: 0, Phase.CLOSING: 0, Phase.HEAD: 0, Phase.BODY: 0, Phase.WAITING: 30, Phase.SENDING: 30}
 
 
 class Connection:
@@ -93,8 +94,9 @@ class Connections:
 
     def oldest_sparable(self, newest: Connection | None = None) -> Connection | None:
         """Return the connection that goes when there are too many: the newest only where there is no other."""
-        oldest = (next(iter(self._phases[phase]), None) for phase in SPARABLE)
-        return next((each for each in oldest if each is not None and each is not newest), newest)
+        oldest = {next(iter(self._phases[phase]), None): younger for phase, younger in SPARABLE.items()}
+        ages = {each: each.since + younger for each, younger in oldest.items() if each not in (None, newest)}
+        return min(ages, key=ages.__getitem__, default=newest)
 
     def greediest(self) -> Connection | None:
         """Return the unfinished upload that has held most bytes for longest."""

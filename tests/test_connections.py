@@ -51,17 +51,24 @@ def test_a_stop_leaves_idle_connections_little_time(connections: Connections, cl
     assert next(connections.due()) is idle
 
 
-def test_the_oldest_idle_connection_goes_first_and_a_running_one_never(connections: Connections) -> None:
+def test_the_connection_that_has_done_the_same_for_longest_goes_first_and_a_running_one_never(
+    connections: Connections, clock: Clock
+) -> None:
     assert connections.oldest_sparable() is None
-    running, upload, head, idle, later = (connection() for _ in range(5))
-    phases = {running: Phase.RUNNING, upload: Phase.BODY, head: Phase.HEAD, idle: Phase.IDLE, later: Phase.IDLE}
-    for each, phase in phases.items():
+    order = (Phase.RUNNING, Phase.SENDING, Phase.BODY, Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.IDLE)
+    running, sending, upload, idle, head, later, newest = (connection() for _ in order)
+    for each, phase in zip((running, sending, upload, idle, head, later, newest), order, strict=True):
         connections.enter(each, phase)
+        clock.now += 1
     spared = []
-    while oldest := connections.oldest_sparable():
+    while (oldest := connections.oldest_sparable(newest)) is not newest:
+        assert oldest is not None
         spared.append(oldest)
         connections.leave(oldest)
-    assert spared == [idle, later, head, upload]
+    assert spared == [upload, idle, head, later, sending]
+    clock.now += 60
+    connections.leave(newest)
+    assert connections.oldest_sparable() is None
 
 
 def test_the_greediest_upload_has_held_most_for_longest(connections: Connections, clock: Clock) -> None:

@@ -315,11 +315,17 @@ def test_slow_heads_and_bodies_and_silent_connections_hold_no_thread(make_server
     assert served.process.wait(30) == 0
 
 
-def test_the_connection_that_is_idle_for_longest_goes_when_there_are_too_many(make_server: Make) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /gen", b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_the_connection_that_stands_still_for_longest_goes_when_there_are_too_many(
+    make_server: Make, sent: bytes
+) -> None:
     served = make_server(max_connections=16)
     for _ in range(40):
-        served.open(b"")
-    assert fetch(f"{served.url}/generate", {"prompt": "x"}).status == 200
+        served.open(sent)
+    for _ in range(20):
+        assert fetch(f"{served.url}/generate", {"prompt": "x"}).status == 200
     assert served.metric('sluice_connections_cut_total{reason="connections"}') >= 24
     assert served.sockets[0].recv(1) == b""
 
