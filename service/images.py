@@ -40,16 +40,17 @@ TURNS = {
 class Work:
     """What the images of a request take to decode, in pixels (see ImageFile.work)."""
 
-    limit: int
+    settings: Settings
     done: int = 0
 
     def add(self, field: str, file: ImageFile) -> None:
         """Count a file; raises ImageTooLarge where all are too much."""
-        self.done += file.work
-        if self.done > self.limit:
+        self.done += file.work(self.settings.max_image_edge)
+        limit = self.settings.max_image_pixels
+        if self.done > limit:
             message = f"{field}: this and those before take as long to decode as {self.done} pixels of a PNG; "
             hint = "scale them down, or send JPEGs that aren't progressive"
-            raise ImageTooLarge(f"{message}at most {self.limit} are allowed", hint=hint)
+            raise ImageTooLarge(f"{message}at most {limit} are allowed", hint=hint)
 
 
 def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES, work: Work | None = None) -> str:
@@ -58,7 +59,7 @@ def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES
     limit: bytes that this file may have. work: of the request's images before this one. An address is never fetched.
     Raises InvalidRequest or ImageTooLarge.
     """
-    work = work or Work(settings.max_image_pixels)
+    work = work or Work(settings)
     if not text.startswith("data:") and URL_MARK in text[:16]:
         raise InvalidRequest(f"{field}: is a URL, which is never fetched", hint="send the image itself, in base64")
     try:

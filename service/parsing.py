@@ -139,5 +139,5 @@ def check_images(fields: dict[str, str], settings: Settings, capabilities: froze
         raise InvalidRequest(f"{next(iter(fields))}: {settings.model} can't see images")
     if len(fields) > settings.max_images:
         raise InvalidRequest(f"{next(iter(fields))}: {len(fields)} images; at most {settings.max_images} are allowed")
-    limit, work = ALL_IMAGES // max(1, len(fields)), Work(settings.max_image_pixels)
+    limit, work = ALL_IMAGES // max(1, len(fields)), Work(settings)
     return [for_model(field, fields.pop(field), settings, limit, work) for field in list(fields)]

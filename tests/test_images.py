@@ -187,6 +187,13 @@ def test_all_pictures_of_a_request_are_held_to_the_pixels_of_the_largest(client:
     status, message = ask(png, png)
     assert status == 413
     assert message.startswith("images[1]: this and those before take as long to decode as 16002000 pixels of a PNG")
+    # What is not scaled down while it is decoded, and kinds that take longer, count for more.
+    for slow, most in (
+        (encoded(smooth("RGB", 2200, 2200), "JPEG"), 3),
+        (encoded(smooth("RGB", 1500, 1500), "WEBP"), 1),
+        (encoded(smooth("RGBA", 2800, 2800)), 1),
+    ):
+        assert [ask(*[slow] * count)[0] for count in (most, most + 1)] == [200, 413]
     many = encoded(half, "JPEG", progressive=True)
     assert many.count(b"\xff\xda") in range(2, 10)
     assert ask(many, many, photo)[0] == 200
