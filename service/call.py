@@ -51,7 +51,7 @@ class Call:
 
     def __post_init__(self) -> None:
         self._body = encode(self.payload)
-        self._fingerprint = fingerprint(self.path, self._body)
+        self._fingerprint = fingerprint(self.path, self.payload, self._body)
         self._run = self.engine.suspects.run(self._fingerprint)
 
     def ask(self, read: Callable[[Reply], T]) -> T:
@@ -176,6 +176,10 @@ class Call:
             self.engine.watch.wake()
 
 
-def fingerprint(path: str, body: bytes) -> str:
-    """Return what tells a request from others: all but the options, which stand last; another seed makes no other."""
-    return hashlib.sha256(path.encode() + body[: body.rfind(b'"options"')]).hexdigest()
+def fingerprint(path: str, payload: dict[str, Any], body: bytes) -> str:
+    """Return what tells a request from others: all but the options, which stand last; another seed makes no other.
+
+    body: the payload as it is sent. It isn't searched for them: a text in it may look like them.
+    """
+    options = encode(payload["options"])
+    return hashlib.sha256(path.encode() + body[: -len(options + b"}")]).hexdigest()

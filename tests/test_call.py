@@ -38,11 +38,12 @@ def deadly(stand_in: StandIn) -> StandIn:
     return stand_in
 
 
+@pytest.mark.parametrize("stop", ["x", '"options'])
 def test_a_request_that_kills_the_engine_is_refused_after_its_second_death(
-    app: Flask, client: FlaskClient, deadly: StandIn
+    app: Flask, client: FlaskClient, deadly: StandIn, stop: str
 ) -> None:
     for seed in (1, 2, 3):  # another seed makes no other request of it
-        reply = client.post("/generate", json={"prompt": KILL, "seed": seed}, buffered=True)
+        reply = client.post("/generate", json={"prompt": KILL, "seed": seed, "stop": [stop]}, buffered=True)
         assert (reply.status_code, error_of(reply)["code"]) == (422, "kills_engine")
         assert "Retry-After" not in reply.headers
         assert "ended the model server twice" in error_of(reply)["message"]
