@@ -6,13 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from launcher.console import Problem, Progress
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+LOOK = 0.2  # seconds between two looks at a step
+# Before the first of these words in a log nobody knows why the command failed, after it many follow from it.
+SIGNS_OF_FAILURE = ("No space left", "Killed signal", "CMake Error", "fatal error", "error:", "ERROR:")
 TETHER = Path(__file__).with_name("tether.py")
 
 
@@ -56,26 +62,76 @@ def kill_session(child: subprocess.Popen[bytes]) -> None:
             os.waitpid(-child.pid, 0)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A long command with a file for its output."""
+
+    name: str
+    command: Sequence[str | Path]
+    log: Path
+    env: Mapping[str, str]
+    cwd: Path | None = None
+
+
 def run_step(
     label: str, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str], cwd: Path | None = None
 ) -> None:
     """Run a long command, its state on the screen and its output in `log`. Raises Problem when it fails."""
-    with Progress(label) as progress, log.open("wb") as output:
-        child = spawn(command, death_signal=signal.SIGKILL, env=env, cwd=cwd, output=output)
-        try:
-            while child.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=1)
-                progress.show(last_line(log))
-        finally:
-            kill_session(child)
-        if child.returncode:
-            raise Problem(f"{label} failed: {last_line(log)} (all of it: {log})")
+    run_steps(label, Step(label, command, log, env, cwd))
+
+
+def run_steps(label: str, *steps: Step) -> None:
+    """Run long commands side by side, their state on the screen. Raises Problem as soon as one fails."""
+    with Progress(label) as progress, ExitStack() as stack:
+        running = [(step, stack.enter_context(_running(step))) for step in steps]
+        while any(child.poll() is None for _, child in running):
+            _raise_failure(running)
+            progress.show(_state([step for step, child in running if child.poll() is None]))
+            time.sleep(LOOK)
+        _raise_failure(running)
+
+
+@contextlib.contextmanager
+def _running(step: Step) -> Iterator[subprocess.Popen[bytes]]:
+    with step.log.open("wb") as output:
+        child = spawn(step.command, death_signal=signal.SIGKILL, env=step.env, cwd=step.cwd, output=output)
+    try:
+        yield child
+    finally:
+        kill_session(child)
+
+
+def _raise_failure(running: Sequence[tuple[Step, subprocess.Popen[bytes]]]) -> None:
+    for step, child in running:
+        if child.poll():
+            raise Problem(f"{step.name} failed: {failure(step.log)} (all of it: {step.log})")
+
+
+def _state(steps: Sequence[Step]) -> str:
+    if len(steps) == 1:
+        return last_line(steps[0].log)
+    return ", ".join(f"{step.name}: {last_line(step.log)[:60]}" for step in steps)
+
+
+def failure(log: Path) -> str:
+    """Return the line of a failed command's log that says why, at most 160 characters of it."""
+    lines = _tail(log, 1 << 16)
+    for sign in SIGNS_OF_FAILURE:
+        for number, line in enumerate(lines):
+            if sign in line:
+                return " ".join(lines[number : number + (2 if line.endswith(":") else 1)])[:160]
+    return lines[-1][:160] if lines else "no output"
 
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something, at most 160 characters of it."""
+    lines = _tail(log, 4096)
+    return lines[-1][:160] if lines else "no output"
+
+
+def _tail(log: Path, size: int) -> list[str]:
+    """Return the lines in the last `size` bytes of a log that say something."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+        file.seek(max(0, log.stat().st_size - size))
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
-    return next((line.strip()[:160] for line in reversed(lines) if line.strip()), "no output")
+    return [stripped for line in lines if (stripped := line.strip())]

@@ -1,0 +1,34 @@
+"""Which Ollama Sluice runs with: the one version that it installs, and the range that it knows."""
+
+import re
+
+VERSION = "0.32.15"  # installed, in the image and in every test; the other files that name it are tested to agree
+OLDEST = "0.32.0"  # of the minor version whose engine, API and flags these sources are written for
+NEWEST = VERSION  # the newest that was tried
+# ollama/ollama:VERSION for amd64 and arm64, as its registry has it.
+IMAGE_DIGEST = "sha256:57d60e686821ea81a7748a3ec8141308c8b8f95b27105713954abf7a6529e700"
+IMAGE = f"ollama/ollama:{VERSION}@{IMAGE_DIGEST}"
+
+
+def is_too_old(version: str) -> bool:
+    """Say whether a version is older than Sluice supports; one that can't be read, as of a build from Git, is not."""
+    number = _number(version)
+    return number is not None and number < (_number(OLDEST) or ())
+
+
+def version_warning(version: str) -> str | None:
+    """Return one line about a version outside the supported range, None for one within it."""
+    number = _number(version)
+    supported = f"Sluice supports {OLDEST} to {NEWEST}"
+    if number is None or number == (0, 0, 0):  # what `go build` without a version calls itself
+        return f"Ollama's version is {version or 'empty'}, which can't be compared: {supported}"
+    if is_too_old(version):
+        return f"Ollama {version} is older than supported: {supported}"
+    if number > (_number(NEWEST) or ()):
+        return f"Ollama {version} is newer than any that was tried: {supported}"
+    return None
+
+
+def _number(version: str) -> tuple[int, ...] | None:
+    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    return tuple(int(part) for part in match.groups()) if match else None
