@@ -1,47 +1,86 @@
 """Where Ollama's program comes from: PATH, an earlier install, the official release, or its source."""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.cache import ADVICE, cache_dir, exclusive
 from launcher.console import Problem, is_no_space, say
+from launcher.cpu import cpu_name
 from launcher.ollama_build import build_ollama
-from launcher.ollama_release import RELEASES, ReleaseUnreachable, download_release
+from launcher.ollama_release import Release, ReleaseUnreachable, download_release
+from service.ollama_version import VERSION, is_too_old, version_warning
 
-VERSION = "0.17.4"
+PROGRAM = Path("bin") / "ollama"
+ASK_TIMEOUT = 10.0  # seconds for a program to say its version
 
 
-def find_ollama(environ: Mapping[str, str], *, releases: str = RELEASES, version: str = VERSION) -> Path:
-    """Return Ollama's program, installing it into the cache when this machine has none.
+def find_ollama(environ: Mapping[str, str], *, release: Release | None = None) -> Path:
+    """Return Ollama's program, installing it into the cache when this machine has none that Sluice supports.
 
-    Raises Problem: no space, a wrong checksum, a missing tool.
+    Raises Problem: no space, a wrong checksum, a broken download, a tool that is missing or too old.
     """
     if found := shutil.which("ollama", path=environ.get("PATH")):
-        return Path(found)
-    home = cache_dir(environ) / f"ollama-{version}"
-    program = home / "bin" / "ollama"
-    if not program.exists():
-        with exclusive(home.parent):
-            if not program.exists():  # another start may have installed it meanwhile
-                _install(home, environ, releases, version)
-    return program
+        version = program_version(Path(found), environ)
+        if version and (warning := version_warning(version)):
+            say(f"{found}: {warning}" + (f"; using {VERSION} instead" if is_too_old(version) else ""))
+        if not is_too_old(version):
+            return Path(found)
+    return _installed(environ) or _install(environ, release or Release())
 
 
-def _install(home: Path, environ: Mapping[str, str], releases: str, version: str) -> None:
-    """Make `home` appear whole or not at all."""
+def program_version(program: Path, environ: Mapping[str, str]) -> str:
+    """Return what a program calls its version, empty if it doesn't say."""
+    # It asks a running Ollama too, whose version isn't the program's: at this address is none.
+    env = {**environ, "OLLAMA_HOST": "127.0.0.1:9"}
     try:
-        with tempfile.TemporaryDirectory(dir=home.parent, prefix="installing-") as name:
-            made, work = Path(name) / "ollama", Path(name) / "work"
-            work.mkdir()
-            try:
-                download_release(made, work, environ, f"{releases}/v{version}")
-            except ReleaseUnreachable as error:
-                say(f"Ollama's releases can't be reached ({error}): building version {version} from its Go module")
-                build_ollama(made, work, environ, version)
-            made.rename(home)
-    except OSError as error:
-        if is_no_space(error):
-            raise Problem(f"no disk space left in {home.parent}: {ADVICE}") from error
-        raise Problem(f"Ollama can't be installed in {home}: {error}") from error
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, env=env, timeout=ASK_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    _, _, version = done.stdout.strip().rpartition("version is ")
+    return version if done.returncode == 0 and "version is " in done.stdout else ""
+
+
+def _released(environ: Mapping[str, str]) -> Path:
+    return cache_dir(environ) / f"ollama-{VERSION}"
+
+
+def _built(environ: Mapping[str, str]) -> Path:
+    """Return the folder of a build, which runs on this CPU only: home directories are shared, images are copied."""
+    return cache_dir(environ) / f"ollama-{VERSION}-{cpu_name()}"
+
+
+def _installed(environ: Mapping[str, str]) -> Path | None:
+    programs = (home / PROGRAM for home in (_released(environ), _built(environ)))
+    return next((program for program in programs if program.exists()), None)
+
+
+def _install(environ: Mapping[str, str], release: Release) -> Path:
+    """Put Ollama into the cache, whole or not at all."""
+    folder = cache_dir(environ)
+    with exclusive(folder):
+        if program := _installed(environ):  # another start has installed it meanwhile
+            return program
+        try:
+            with tempfile.TemporaryDirectory(dir=folder, prefix="installing-") as name:
+                return _make(Path(name), environ, release) / PROGRAM
+        except OSError as error:
+            if is_no_space(error):
+                raise Problem(f"no disk space left in {folder}: {ADVICE}") from error
+            raise Problem(f"Ollama can't be installed in {folder}: {error}") from error
+
+
+def _make(folder: Path, environ: Mapping[str, str], release: Release) -> Path:
+    """Download Ollama, or build it, in a folder that goes away; return the one in the cache to which it was moved."""
+    made, work = folder / "ollama", folder / "work"
+    work.mkdir()
+    home = _released(environ)
+    try:
+        download_release(made, work, environ, release)
+    except ReleaseUnreachable as error:
+        say(f"Ollama's releases can't be reached ({error}): building version {VERSION} from source")
+        home = _built(environ)
+        build_ollama(made, work, environ)
+    return made.rename(home)

@@ -1,111 +1,89 @@
-"""Ollama built from its Go module, for where its releases can't be reached."""
+"""Ollama built for this machine from its Go module and llama.cpp's source, for where its releases can't be reached."""
 
-import json
-import os
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from launcher.build_tools import check_tools
 from launcher.cache import cache_dir, need_space
-from launcher.console import Problem, say
-from launcher.processes import run_step
+from launcher.console import say
+from launcher.memory import default_mib
+from launcher.ollama_sources import llama_cpp_source, ollama_source
+from launcher.processes import Step, run_steps
 from launcher.uv import uv_run
+from service.ollama_version import VERSION
+from service.settings import available_cpus
 
-MODULE = "github.com/ollama/ollama"
-# What the Go checksum database has for each version that can be built.
-SUMS = {"0.17.4": "h1:X3KNm9x4BlHqk/AXMGtC7pBAFd46nmJmy8yDaBZLo9s="}
-# The Go module lacks llama.cpp's vendored headers (Go leaves out folders named vendor); this sdist has them.
-HEADERS = "llama-cpp-python==0.3.36"
-HEADERS_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-VENDORED = ("nlohmann", "miniaudio", "stb")
+BUILD_BYTES = 2_000_000_000
+CPU_SECONDS = 400  # measured: docs/benchmarks.md
+JOB_MIB = 1500  # that the largest source takes to compile, rounded up
 # In one shell: the build folder remembers where cmake was, and uv puts it elsewhere each time.
 CMAKE = """
-cmake -S "$1" -B "$2" -G "Unix Makefiles" -DCMAKE_INSTALL_PREFIX="$3" \\
-      -DCMAKE_CUDA_COMPILER=NOTFOUND -DCMAKE_HIP_COMPILER=NOTFOUND &&
-cmake --build "$2" --target ggml-cpu --parallel "$4" &&
-cmake --install "$2" --component CPU --strip
+source=$1 llama_cpp=$2 build=$3 made=$4 jobs=$5 quickly=$6
+cmake -S "$source/llama/server" --preset cpu -B "$build" -G Ninja -DCMAKE_INSTALL_PREFIX="$made" \\
+      -DFETCHCONTENT_SOURCE_DIR_LLAMA_CPP="$llama_cpp" -DCMAKE_PROJECT_ollama-llama-server_INCLUDE="$quickly" \\
+      -DGGML_CPU_ALL_VARIANTS=OFF -DGGML_BACKEND_DL=OFF -DGGML_NATIVE=ON \\
+      -DGGML_CCACHE=OFF -DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w \\
+      -DCMAKE_C_FLAGS_RELEASE="-O1 -DNDEBUG" -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG" &&
+cmake --build "$build" --target llama-server llama-quantize --parallel "$jobs" &&
+cmake --install "$build" --component llama-server --strip
 """
-BUILD_BYTES = 2_000_000_000
-TOOLS = {"go": "golang-go", "gcc": "gcc", "g++": "g++", "make": "make"}
+QUICKLY = Path(__file__).with_name("llama_server.cmake")
+# `ollama launch vscode` alone uses it, and its C takes longer to compile than the rest of Ollama.
+SQLITE = "github.com/mattn/go-sqlite3"
 
 
-def build_ollama(made: Path, work: Path, environ: Mapping[str, str], version: str) -> None:
-    """Build Ollama into the folder `made`, by way of the folder `work`: about 8 minutes on two cores.
+def build_ollama(made: Path, work: Path, environ: Mapping[str, str]) -> None:
+    """Build Ollama into the folder `made`, by way of the folder `work`.
 
-    Raises Problem: a missing tool, no space, a wrong checksum, a step that failed.
+    Raises Problem: a tool that is missing or too old, no space, a wrong checksum, a step that failed.
     """
-    _check_tools(environ)
+    check_tools(environ)
     need_space(work, BUILD_BYTES, "building Ollama")
-    log = cache_dir(environ) / "build.log"
-    source = _source(work, environ, version)
-    _put_back_headers(source, work, environ, log)
-    env = {**environ, "CGO_ENABLED": "1"}
-    flags = f"-s -w -X=github.com/ollama/ollama/version.Version={version}"
-    build = [
-        "go",
-        "build",
-        "-v",
-        "-trimpath",
-        "-buildvcs=false",
-        "-ldflags",
-        flags,
-        "-o",
-        str(made / "bin" / "ollama"),
-        ".",
-    ]
-    run_step("compiling Ollama (5 minutes on two cores)", build, log=log, env=env, cwd=source)
-    _build_cpu_libraries(source, made, work, env, log)
+    cpus = available_cpus()
+    say(
+        f"building Ollama {VERSION} for this machine: about {estimate(cpus)} if its {cpus} CPUs have nothing else to do"
+    )
+    env = {**environ, "CC": "gcc", "CXX": "g++"}  # those that were checked
+    folder = cache_dir(environ)
+    source = ollama_source(work, env)
+    llama_cpp = llama_cpp_source(work, env, folder / "download.log")
+    _leave_out_sqlite(source)
+    run_steps(
+        f"compiling Ollama {VERSION}",
+        Step("llama-server", _cmake(source, llama_cpp, made, work, env), folder / "build-llama-server.log", env),
+        Step("ollama", _go_build(made), folder / "build-ollama.log", _go_environ(env), source),
+    )
 
 
-def _check_tools(environ: Mapping[str, str]) -> None:
-    missing = [tool for tool in TOOLS if not shutil.which(tool, path=environ.get("PATH"))]
-    if missing:
-        packages = " ".join(TOOLS[tool] for tool in missing)
-        raise Problem(
-            f"building Ollama needs {', '.join(missing)} (Debian: apt-get install {packages}; Go 1.21 or newer), "
-            "or an ollama on PATH"
-        )
+def estimate(cpus: int) -> str:
+    """Return how long a build takes with so many CPUs, in words."""
+    seconds = CPU_SECONDS / cpus + 30  # to download, and for the last file
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else "a minute"
 
 
-def _source(work: Path, environ: Mapping[str, str], version: str) -> Path:
-    """Return a writable copy of the module, whose checksum was right."""
-    say(f"downloading the Go module {MODULE}@v{version} …")
-    command = ["go", "mod", "download", "-json", f"{MODULE}@v{version}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=work, check=False)
-    module = json.loads(done.stdout or "{}")
-    if done.returncode or "Dir" not in module:
-        reason = module.get("Error") or done.stderr.strip() or "no answer"
-        raise Problem(f"the Go module {MODULE}@v{version} can't be downloaded: {reason.splitlines()[-1]}")
-    if module["Sum"] != SUMS.get(version):
-        raise Problem(f"wrong checksum: {MODULE}@v{version} has {module['Sum']}, expected {SUMS.get(version)}")
-    source = work / "source"
-    shutil.copytree(module["Dir"], source)
-    for path in (source, *source.rglob("*")):  # Go's module cache is read-only
-        path.chmod(path.stat().st_mode | 0o200)
-    return source
+def jobs(cpus: int) -> int:
+    """Return how many C++ compilers may run at once: one a CPU, if memory allows."""
+    return max(1, min(cpus, default_mib() // JOB_MIB))
 
 
-def _put_back_headers(source: Path, work: Path, environ: Mapping[str, str], log: Path) -> None:
-    requirements = work / "headers.txt"
-    requirements.write_text(f"{HEADERS} --hash=sha256:{HEADERS_SHA256}\n")
-    # pip asks an sdist for its metadata even to download it: the backend comes from the group, locked.
-    options = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes", "--dest", str(work)]
-    download = ["python", "-m", "pip", "download", *options, "--requirement", str(requirements)]
-    run_step(f"downloading headers from {HEADERS}", uv_run("build", download, environ), log=log, env=environ)
-    sdist = next(work.glob("llama_cpp_python-*.tar.gz"))
-    target = source / "llama" / "llama.cpp" / "vendor"
-    with tarfile.open(sdist) as tar:
-        for member in tar:
-            parts = Path(member.name).parts
-            if member.isfile() and parts[1:4] == ("vendor", "llama.cpp", "vendor") and parts[4] in VENDORED:
-                path = target.joinpath(*parts[4:])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+def _cmake(source: Path, llama_cpp: Path, made: Path, work: Path, environ: Mapping[str, str]) -> list[str | Path]:
+    arguments = [source, llama_cpp, work / "build", made, str(jobs(available_cpus())), QUICKLY]
+    return uv_run("build", ["sh", "-c", CMAKE, "sh", *arguments], environ)
 
 
-def _build_cpu_libraries(source: Path, made: Path, work: Path, environ: Mapping[str, str], log: Path) -> None:
-    jobs = len(os.sched_getaffinity(0))
-    command = uv_run("build", ["sh", "-c", CMAKE, "sh", source, work / "build", made, str(jobs)], environ)
-    run_step("compiling Ollama's CPU libraries (3 minutes on two cores)", command, log=log, env=environ)
+def _go_build(made: Path) -> list[str | Path]:
+    flags = f"-s -w -X=github.com/ollama/ollama/version.Version={VERSION}"
+    return ["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", made / "bin" / "ollama", "."]
+
+
+def _go_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    return {**environ, "CGO_ENABLED": "1", "CGO_CFLAGS": "-O1 -g0", "GOFLAGS": "-mod=readonly"}
+
+
+def _leave_out_sqlite(source: Path) -> None:
+    empty = source / "without-sqlite"
+    empty.mkdir()
+    (empty / "go.mod").write_text(f"module {SQLITE}\n")
+    (empty / "empty.go").write_text("package sqlite3\n")
+    with (source / "go.mod").open("a") as file:
+        file.write(f"\nreplace {SQLITE} => ./{empty.name}\n")

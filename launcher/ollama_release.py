@@ -1,10 +1,11 @@
-"""Ollama's official release: downloaded, checked against the checksums beside it, unpacked."""
+"""Ollama's official release: downloaded, compared with the checksum below, unpacked."""
 
 import hashlib
 import platform
 import shutil
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
@@ -13,19 +14,32 @@ from urllib.request import urlopen
 
 from launcher.cache import need_space
 from launcher.console import Problem, Progress, megabytes
+from service.ollama_version import VERSION
 
-RELEASES = "https://github.com/ollama/ollama/releases/download"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# SHA-256 of VERSION's archives, so that whoever can change a release can't change what runs here.
+CHECKSUMS = {
+    "ollama-linux-amd64.tar.zst": "50539c5fe9bf85887733355098dcdb266b433cb8c73fa180713417e9ed6e42bb",
+    "ollama-linux-arm64.tar.zst": "c898270b1690eab0f51aa9e9197686b7b4c6a7d88b83967763818f3127e477e9",
+}
 TIMEOUT = 20.0  # seconds without a byte
-UNPACKED_CPU, UNPACKED_GPU = 200_000_000, 5_000_000_000  # bytes, rounded up
+UNPACKED_CPU, UNPACKED_GPU = 300_000_000, 5_000_000_000  # bytes, rounded up
+
+
+@dataclass(frozen=True)
+class Release:
+    """Where a release's archives are, and their checksums by name."""
+
+    url: str = f"https://github.com/ollama/ollama/releases/download/v{VERSION}"
+    checksums: Mapping[str, str] = field(default_factory=lambda: CHECKSUMS)
 
 
 class ReleaseUnreachable(Exception):
     """The release host doesn't answer, or has nothing for this machine."""
 
 
-def download_release(made: Path, work: Path, environ: Mapping[str, str], base: str) -> None:
-    """Put the release at the URL `base` into the folder `made`, by way of the folder `work`.
+def download_release(made: Path, work: Path, environ: Mapping[str, str], release: Release) -> None:
+    """Put a release into the folder `made`, by way of the folder `work`.
 
     Raises ReleaseUnreachable, Problem (a wrong checksum, no space, a broken download) or OSError.
     """
@@ -33,34 +47,19 @@ def download_release(made: Path, work: Path, environ: Mapping[str, str], base: s
     if architecture is None:
         raise ReleaseUnreachable(f"there is none for {platform.machine()}")
     name = f"ollama-linux-{architecture}.tar.zst"
-    expected = _published_checksum(base, name)
-    actual = _download(f"{base}/{name}", work / name)
+    url, expected = f"{release.url}/{name}", release.checksums[name]
+    actual = _download(url, work / name)
     if actual != expected:
-        raise Problem(f"wrong checksum: {base}/{name} has {actual}, published is {expected}; nothing was installed")
+        raise Problem(f"wrong checksum: {url} has {actual}, expected {expected}; nothing was installed")
     gpu = shutil.which("nvidia-smi", path=environ.get("PATH")) is not None
     need_space(work, UNPACKED_GPU if gpu else UNPACKED_CPU, "unpacking Ollama")
     _unpack(work / name, made, gpu=gpu)
 
 
-def _published_checksum(base: str, name: str) -> str:
-    try:
-        with urlopen(f"{base}/sha256sum.txt", timeout=TIMEOUT) as response:  # noqa: S310
-            lines = response.read().decode(errors="replace").splitlines()
-    except HTTPError as error:
-        raise ReleaseUnreachable(f"{base} answers {error.code}") from error
-    except (OSError, HTTPException) as error:
-        raise ReleaseUnreachable(str(getattr(error, "reason", error))) from error
-    for line in lines:
-        digest, _, path = str(line).partition(" ")
-        if path.strip().lstrip("*").removeprefix("./") == name:
-            return digest
-    raise Problem(f"{base}/sha256sum.txt has no line for {name}")
-
-
 def _download(url: str, archive: Path) -> str:
     """Write what is at `url` to `archive` and return its SHA-256."""
     digest, done = hashlib.sha256(), 0
-    with Progress(f"downloading {url}") as progress, _open(url) as response, archive.open("wb") as file:
+    with _open(url) as response, Progress(f"downloading {url}") as progress, archive.open("wb") as file:
         total = response.length or 0
         need_space(archive.parent, total, "the download")
         while block := _read(response, url):
@@ -76,8 +75,10 @@ def _download(url: str, archive: Path) -> str:
 def _open(url: str) -> HTTPResponse:
     try:
         response: HTTPResponse = urlopen(url, timeout=TIMEOUT)  # noqa: S310
+    except HTTPError as error:
+        raise ReleaseUnreachable(f"{url} answers {error.code}") from error
     except (OSError, HTTPException) as error:
-        raise Problem(f"{url} can't be downloaded: {error}") from error
+        raise ReleaseUnreachable(str(getattr(error, "reason", error))) from error
     return response
 
 
@@ -115,6 +116,10 @@ def _extract(stream: IO[bytes], made: Path, progress: Progress, *, gpu: bool) ->
 
 
 def is_wanted(path: str, *, gpu: bool) -> bool:
-    """Say whether a file of the archive is for this machine: GPU libraries are folders of lib/ollama."""
+    """Say whether a file of the archive is for this machine.
+
+    lib/ollama has llama-server and the libraries for CPUs, and a folder for each way to use GPUs: cuda_v12, cuda_v13,
+    vulkan, and in other archives rocm_v7_2, mlx_cuda_v13 and cuda_jetpack6.
+    """
     parts = path.removeprefix("./").split("/")
-    return parts[:2] != ["lib", "ollama"] or len(parts) <= 3 or (gpu and parts[2].startswith("cuda"))
+    return parts[:2] != ["lib", "ollama"] or len(parts) <= 3 or (gpu and parts[2].startswith("cuda_v"))

@@ -86,7 +86,7 @@ def run_steps(label: str, *steps: Step) -> None:
         running = [(step, stack.enter_context(_running(step))) for step in steps]
         while any(child.poll() is None for _, child in running):
             _raise_failure(running)
-            progress.show(_state([step for step, child in running if child.poll() is None]))
+            progress.show(_state(running))
             time.sleep(LOOK)
         _raise_failure(running)
 
@@ -107,10 +107,11 @@ def _raise_failure(running: Sequence[tuple[Step, subprocess.Popen[bytes]]]) -> N
             raise Problem(f"{step.name} failed: {failure(step.log)} (all of it: {step.log})")
 
 
-def _state(steps: Sequence[Step]) -> str:
-    if len(steps) == 1:
-        return last_line(steps[0].log)
-    return ", ".join(f"{step.name}: {last_line(step.log)[:60]}" for step in steps)
+def _state(running: Sequence[tuple[Step, subprocess.Popen[bytes]]]) -> str:
+    """Return a step's last line, or of several those that still run with its first word: ninja's count, a package."""
+    if len(running) == 1:
+        return last_line(running[0][0].log)
+    return ", ".join(f"{step.name} {last_line(step.log).split()[0]}" for step, child in running if child.poll() is None)
 
 
 def failure(log: Path) -> str:

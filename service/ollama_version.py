@@ -20,7 +20,7 @@ def version_warning(version: str) -> str | None:
     """Return one line about a version outside the supported range, None for one within it."""
     number = _number(version)
     supported = f"Sluice supports {OLDEST} to {NEWEST}"
-    if number is None or number == (0, 0, 0):  # what `go build` without a version calls itself
+    if number is None:
         return f"Ollama's version is {version or 'empty'}, which can't be compared: {supported}"
     if is_too_old(version):
         return f"Ollama {version} is older than supported: {supported}"
@@ -31,4 +31,5 @@ def version_warning(version: str) -> str | None:
 
 def _number(version: str) -> tuple[int, ...] | None:
     match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(int(part) for part in match.groups()) if match else None
+    number = tuple(int(part) for part in match.groups()) if match else None
+    return number if number != (0, 0, 0) else None  # what a build without a version calls itself

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.small_model import SMALL_MODEL
+from service.ollama_version import VERSION
 from tests.docker import docker, need_docker
 from tests.real import real_ollama
 from tests.servers import fetch, free_ports
@@ -18,7 +19,7 @@ from tests.stand_in import eventually
 
 TAG = "sluice-test"
 # By tag: a machine that reaches no registry has its own images under these names.
-BASE, OLLAMA = "debian:trixie-slim", "ollama/ollama:0.17.4"
+BASE, OLLAMA = "debian:trixie-slim", f"ollama/ollama:{VERSION}"
 MAX_BYTES = 250_000_000  # more than the base
 READ_ONLY = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from launcher.console import Problem
-from launcher.processes import run_step, spawn
+from launcher.processes import Step, failure, run_step, run_steps, spawn
 from tests.stand_in import eventually
 
 
@@ -21,6 +22,48 @@ def test_a_step_that_fails_says_its_last_words_and_where_the_rest_is(
     assert "\n" not in str(raised.value)
     assert "compiling …" in capsys.readouterr().out
     assert log.read_text() == "one\nno such header\n"
+
+
+def test_steps_side_by_side_are_all_done_and_the_screen_shows_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.console.Progress.show", lambda self, state: print(state))
+    steps = [Step(name, ["sh", "-c", "echo works hard; sleep 1"], tmp_path / name, os.environ) for name in "ab"]
+    started = time.monotonic()
+    run_steps("both", *steps)
+    assert time.monotonic() - started < 1.9
+    assert "a works, b works" in capsys.readouterr().out
+
+
+def test_the_first_of_several_steps_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
+    slow = Step("slow", ["sh", "-c", "echo $$; exec sleep 600"], tmp_path / "slow", os.environ)
+    bad = Step("bad", ["sh", "-c", "sleep 0.5; echo oh no; exit 1"], tmp_path / "bad", os.environ)
+    with pytest.raises(Problem, match="bad failed: oh no"):
+        run_steps("both", slow, bad)
+    assert ended(int((tmp_path / "slow").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("[1/2] cc\na.cpp:1:2: fatal error: b.h: No such file\nninja: build stopped", "a.cpp:1:2: fatal error: b.h: "),
+        ("x.cpp: x\nas: x.o: No space left on device\nc.cpp:1: error: write", "as: x.o: No space left on device"),
+        (
+            "g++: fatal error: Killed signal terminated program cc1plus\nninja: stopped",
+            "g++: fatal error: Killed signal",
+        ),
+        ("CMake Error at CMakeLists.txt:3 (message):\n  no Git\n\n-- Configuring incomplete", "CMake Error at"),
+        ("", "no output"),
+    ],
+)
+def test_a_failure_is_the_line_that_says_why(tmp_path: Path, log: str, reason: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert failure(tmp_path / "log").startswith(reason)
+
+
+def test_what_cmake_complains_of_stands_in_its_next_line(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("CMake Error at CMakeLists.txt:3 (message):\n  no Git\n")
+    assert failure(tmp_path / "log") == "CMake Error at CMakeLists.txt:3 (message): no Git"
 
 
 def ended(pid: int) -> bool:
