@@ -11,7 +11,7 @@ from launcher.console import Problem, is_no_space, say
 from launcher.cpu import cpu_name
 from launcher.ollama_build import build_ollama
 from launcher.ollama_release import Release, ReleaseUnreachable, download_release
-from service.ollama_version import VERSION, is_too_old, version_warning
+from service.ollama_version import VERSION, is_too_old, version_note
 
 PROGRAM = Path("bin") / "ollama"
 ASK_TIMEOUT = 10.0  # seconds for a program to say its version
@@ -24,10 +24,9 @@ def find_ollama(environ: Mapping[str, str], *, release: Release | None = None) -
     """
     if found := shutil.which("ollama", path=environ.get("PATH")):
         version = program_version(Path(found), environ)
-        if version and (warning := version_warning(version)):
-            say(f"{found}: {warning}" + (f"; using {VERSION} instead" if is_too_old(version) else ""))
         if not is_too_old(version):
             return Path(found)
+        say(f"{found}: {version_note(version)}; using {VERSION} instead")
     return _installed(environ) or _install(environ, release or Release())
 
 

@@ -16,7 +16,7 @@ def is_too_old(version: str) -> bool:
     return number is not None and number < (_number(OLDEST) or ())
 
 
-def version_warning(version: str) -> str | None:
+def version_note(version: str) -> str | None:
     """Return one line about a version outside the supported range, None for one within it."""
     number = _number(version)
     supported = f"Sluice supports {OLDEST} to {NEWEST}"

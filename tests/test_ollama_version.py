@@ -5,14 +5,14 @@ import re
 import pytest
 
 from launcher import ollama_sources
-from service.ollama_version import IMAGE, NEWEST, OLDEST, VERSION, is_too_old, version_warning
+from service.ollama_version import IMAGE, NEWEST, OLDEST, VERSION, is_too_old, version_note
 from tests.runner import WORKFLOWS
 from tests.servers import ROOT
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST, VERSION, f"v{VERSION}", f"{VERSION}-rc1", "0.32.9"])
 def test_a_supported_version_is_not_worth_a_word(version: str) -> None:
-    assert version_warning(version) is None
+    assert version_note(version) is None
     assert not is_too_old(version)
 
 
@@ -28,7 +28,7 @@ def test_a_supported_version_is_not_worth_a_word(version: str) -> None:
     ],
 )
 def test_any_other_version_gets_one_line_with_the_range(version: str, words: str, too_old: bool) -> None:
-    warning = version_warning(version)
+    warning = version_note(version)
     assert warning == f"{words}: Sluice supports {OLDEST} to {NEWEST}"
     assert is_too_old(version) is too_old
 
