@@ -98,7 +98,7 @@ def test_how_long_it_takes_is_said_first(
     go_that_downloads(environ, "{}", 1)
     with pytest.raises(Problem):
         build(environ, tmp_path)
-    assert "for this machine: about " in capsys.readouterr().out.splitlines()[0]
+    assert "for this machine takes about " in capsys.readouterr().out.splitlines()[0]
 
 
 def test_the_estimate_follows_the_cpus() -> None:
