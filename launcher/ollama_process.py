@@ -16,12 +16,13 @@ from launcher.find_ollama import find_ollama
 from launcher.memory import default_mib, limit_memory
 from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
+from service.ollama import loading
 from service.settings import Settings
 
 START_TIMEOUT = 60.0  # seconds until Ollama answers; it looks for GPUs first
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 HEAP_MIB = 640  # from which each of Ollama's two processes collects its garbage as often as it takes to stay there
-STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its model runners at once
+STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its llama-server at once
 
 
 def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -33,7 +34,11 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_NOPRUNE": "1",  # without it a start deletes the files of an interrupted pull
+        "OLLAMA_NO_CLOUD": "1",  # without it a start asks its maker's servers, which nobody here uses
         "OLLAMA_FLASH_ATTENTION": "1",
+        # Of llama-server, for requests that don't say it themselves: it doesn't see the CPU quota of a container.
+        "LLAMA_ARG_THREADS": str(settings.threads),
+        "LLAMA_ARG_CACHE_RAM": str(settings.prompt_cache_mib),
         # Go collects garbage on the CPUs that the model computes with, and a vocabulary of 262,144 makes a lot of it.
         "GOGC": "1000",
         "GOMEMLIMIT": f"{HEAP_MIB}MiB",
@@ -70,8 +75,8 @@ class OllamaProcess:
     def start(self) -> subprocess.Popen[bytes]:
         """Start Ollama, also again, and return once it answers. Raises Problem."""
         if self.process is not None:
-            kill_session(self.process)  # an Ollama that was killed leaves its model runners behind
-        # SIGTERM, not SIGKILL, when we die: only then does it stop its model runners.
+            kill_session(self.process)  # an Ollama that was killed leaves its llama-server behind
+        # SIGTERM, not SIGKILL, when we die: only then does it stop its llama-server.
         if self._log:
             with self._log.open("ab") as output:
                 self.process = self._spawn(output)
@@ -95,7 +100,7 @@ class OllamaProcess:
         return f"{last_line(self._log)} (all of it: {self._log})" if self._log else "see its log above"
 
     def stop(self) -> None:
-        """Stop Ollama and its model runners; nothing of it is left when this returns."""
+        """Stop Ollama and its llama-server; nothing of it is left when this returns."""
         if self.process is None:
             return
         self.process.terminate()
@@ -110,7 +115,8 @@ class OllamaProcess:
 def load_model(url: str, payload: Mapping[str, object]) -> None:
     """Have Ollama load the model that `payload` names. Raises Problem."""
     try:
-        # Embedding nothing loads any kind of model; generating nothing is refused for embedding models.
-        call(url, "/api/embed", {**payload, "input": []}, timeout=LOAD_TIMEOUT)
+        shown = call(url, "/api/show", {"model": payload["model"]}, timeout=START_TIMEOUT)
+        path, body = loading(payload, shown.get("capabilities") or ())
+        call(url, path, body, timeout=LOAD_TIMEOUT)
     except OllamaError as error:
         raise Problem(f"Ollama can't load the model {payload['model']}: {error.text}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.ollama_calls import call, events
 from launcher.ollama_process import load_model
-from service.ollama import with_tag
+from service.ollama import UNSHIFTED, with_tag
 
 TIMEOUT = 600.0  # seconds without a byte of an answer
 UNLOAD_TIMEOUT = 30.0
@@ -94,4 +94,4 @@ class Target:
         message = {"role": "user", "content": prompt, **({"images": images} if images else {})}
         thinking = {"think": False} if self.thinks else {}
         sampling = {**self.options, "temperature": 0, "seed": 0, **options}
-        return {**self._body(), **thinking, "messages": [message], "options": sampling}
+        return {**self._body(), **UNSHIFTED, **thinking, "messages": [message], "options": sampling}

@@ -16,7 +16,7 @@ from service.errors import ClientGone, QuotaExceeded, Saturated, ServiceError
 from service.keys import Key
 from service.metrics import QUOTA, Metrics
 from service.model_watch import ModelWatch
-from service.ollama import Ollama
+from service.ollama import UNSHIFTED, Ollama
 from service.record import Record
 from service.reply import Reply
 from service.settings import Role, Settings
@@ -71,11 +71,10 @@ class Gateway:
         ServiceError or ClientGone; then nothing stays taken.
         """
         options = {"num_predict": self.settings.max_tokens, **options}
-        # Without truncate and shift a prompt that doesn't fit is an error, instead of an answer to half of it.
-        fixed = {"stream": True, "think": False, "truncate": False, "shift": False}
+        fixed = {"stream": True, "think": False, "truncate": False, **UNSHIFTED}
         answer = Answer(self, caller)
         try:
-            answer.start(self.ollama.chat_path, self.ollama.payload(options, **fixed, **chat))
+            answer.start(self.ollama.chat_path, self.ollama.payload(options, **{**fixed, **chat}))
         except BaseException as error:
             answer.close(error)
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from service.engine_errors import EngineDied, EngineDown
 from service.errors import GenerationTimeout, ServiceError
-from service.ollama import Ollama
+from service.ollama import CHATS, Ollama, loading
 from service.record import said
 from service.suspects import Suspects
 
@@ -82,11 +82,12 @@ class ModelWatch:
         before = self.loaded
         try:
             self._away = False
-            if not self._ollama.holds_model(ANSWER_TIMEOUT):
-                self.loaded = False
-                self._load()
+            held = self._ollama.holds_model(ANSWER_TIMEOUT)
+            self.loaded = held and before
             if not self.capabilities:
                 self.capabilities = self._ollama.capabilities(ANSWER_TIMEOUT)
+            if not held:
+                self._load()
             self.loaded, self._suspects.watched = True, self._started
             if self._doubted or self._suspects.doubtful or self._is_silent():
                 self._prove()
@@ -98,8 +99,7 @@ class ModelWatch:
 
     def _load(self) -> None:
         started = time.monotonic()
-        # Embedding nothing loads any kind of model; generating nothing is refused for embedding models.
-        self._ollama.ask("/api/embed", self._ollama.payload(input=[]), timeout=LOAD_TIMEOUT)
+        self._ollama.ask(*loading(self._ollama.payload(), self.capabilities), timeout=LOAD_TIMEOUT)
         self.load_seconds = time.monotonic() - started
         self.loads += 1
         log.info("the model was loaded in %.1f s", self.load_seconds)
@@ -112,7 +112,7 @@ class ModelWatch:
         self._doubted, asked = False, time.monotonic()
         patience = min(PROOF_TIMEOUT, self._timeout)
         try:
-            self._ollama.generate_one("completion" in self.capabilities, patience + self._seconds_queued(asked))
+            self._ollama.generate_one(CHATS in self.capabilities, patience + self._seconds_queued(asked))
             self._suspects.proven(asked)
         except GenerationTimeout:
             if self._ollama.pool.heard > asked:  # by others: it is only slow

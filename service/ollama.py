@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,10 @@ LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
 LOOK_PATIENCE = 5.0  # seconds in all
 NOBODY = Client(None)
+# A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
+# every request that generates says it, and the one that loads the model too: with another value it is loaded again.
+UNSHIFTED = {"shift": False}
+CHATS, EMBEDS = "completion", "embedding"  # of what Ollama says a model can do
 
 
 class Ollama:
@@ -129,13 +133,13 @@ class Ollama:
         """Have the model generate one token, or embed one where it can't `chat`. Raises a ServiceError."""
         if chat:
             messages = [{"role": "user", "content": "Hi"}]
-            payload = self.payload({"num_predict": 1}, messages=messages, stream=False, think=False)
+            payload = self.payload({"num_predict": 1}, messages=messages, stream=False, think=False, **UNSHIFTED)
             self.ask(self.chat_path, payload, timeout=timeout)
         else:
             self.ask(self.embed_path, self.payload(input="Hi"), timeout=timeout)
 
     def unload(self, timeout: float) -> None:
-        """Have Ollama kill the model's runner once it has no request any more. Raises a ServiceError."""
+        """Have Ollama kill its llama-server once that has no request any more. Raises a ServiceError."""
         self.ask("/api/generate", {"model": self.model, "keep_alive": 0}, timeout=timeout)
 
     def _message(self, path: str, payload: Any, headers: Mapping[str, str]) -> bytes:
@@ -149,6 +153,17 @@ class Ollama:
 
 class _Stale(Exception):
     """A kept connection had been closed at its other end before anything was answered on it."""
+
+
+def loading(payload: Mapping[str, Any], capabilities: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """Return path and body of the request that loads a model, so that none of those after it has it loaded again.
+
+    payload: the model's name and options, as every request about it has them. capabilities: what it can do; generating
+    nothing loads a model that chats, embedding nothing one that embeds.
+    """
+    if CHATS in capabilities:
+        return "/api/generate", {**payload, **UNSHIFTED}
+    return "/api/embed", {**payload, "input": []}
 
 
 def encode(payload: Any) -> bytes:

@@ -78,6 +78,13 @@ class Settings:
     model: str = knob("moondream", "The model that is served, by its name in Ollama.")
     slots: int = knob(4, "Requests that generate at the same time; Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
     threads: int = knob(0, "CPU threads of Ollama; 0 takes the CPUs this process may use.", 0, 1024)
+    prompt_cache_mib: int = knob(
+        256,
+        "Memory in which llama-server keeps prompts that have lost their slot, in MiB, where the service starts it; "
+        "0 keeps none.",
+        0,
+        1_048_576,
+    )
     context_length: int = knob(2048, "Tokens of context a slot has: prompt and answer together.", 128, 1_048_576)
     max_queue: int = knob(64, "Requests that may wait for a slot; one more is refused at once.", 0, 4096)
     queue_timeout: float = knob(30.0, "Seconds a request may wait for a slot.", 0.1, 3600)
