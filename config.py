@@ -26,8 +26,10 @@ STREAM_MIB = (3 * BUFFER_BYTES + 8192) / 2**20
 # Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
 NODE_OVERHEAD_CPUS = 0.5
 NODE_OVERHEAD_MIB = 1024
-# Ollama beside weights and context: the heaps of its server and its runner (launcher/ollama_process.py), and buffers.
-OLLAMA_OVERHEAD_MIB = 2 * 640 + 256
+# Ollama beside weights, context and prompt cache: the heap of its server (HEAP_MIB in launcher/ollama_process.py), and
+# what its llama-server computes in. Measured with the small model and 8 slots busy: 95 and 130 MiB; the encoder of a
+# model that sees takes some of the rest.
+OLLAMA_OVERHEAD_MIB = 256 + 768
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10
 
@@ -102,6 +104,7 @@ class Stage:
     cpus: int  # CPU limit of Ollama's container, and its threads
     requested_cpus: float | None = None  # where less than the limit is reserved; None reserves all of it
     context_length: int = 2048  # tokens a slot has for prompt and answer
+    prompt_cache_mib: int = 512  # for prompts that have lost their slot: a whole context of the model, and a bit
     max_tokens: int = 512
 
     # Who waits how long, from the inside out
@@ -165,9 +168,9 @@ class Stage:
 
     @property
     def ollama_mib(self) -> int:
-        """Return the memory limit of Ollama's container: weights, the context of every slot, and Ollama itself."""
+        """Return the memory limit of Ollama's container: weights, every slot's context, prompt cache, and the rest."""
         context = self.slots * self.context_length * self.model.kv_kib_per_token / 1024
-        return math.ceil(self.model.weights_mib + context) + OLLAMA_OVERHEAD_MIB
+        return math.ceil(self.model.weights_mib + context) + self.prompt_cache_mib + OLLAMA_OVERHEAD_MIB
 
     @property
     def back_in_flight(self) -> int:
@@ -204,6 +207,8 @@ class Stage:
         )
         for name in positive:
             self._need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
+        cache = self.prompt_cache_mib
+        self._need(cache >= 0, f"prompt_cache_mib={cache} must be at least 0, which keeps no prompt")
         self._need_less("max_tokens", self.max_tokens, "context_length")
         source = self.api_keys_source
         self._need(not source or bool(self.api_keys), f"api_keys_source={source} needs api_keys: name a Secret")
@@ -300,6 +305,7 @@ LOCAL = Stage(
     slots=4,
     cpus=1,
     requested_cpus=0.1,
+    prompt_cache_mib=128,
     max_tokens=256,
     queue_timeout=20,
     generation_timeout=30,

@@ -19,6 +19,7 @@ def back_settings(stage: Stage) -> dict[str, str]:
         "ROLE": Role.BACK,
         "SLOTS": stage.slots,
         "THREADS": stage.cpus,
+        "PROMPT_CACHE_MIB": stage.prompt_cache_mib,
         # While the queue moves from one proxy to another, each of them may send as much as there are slots.
         "MAX_QUEUE": stage.back_in_flight - stage.slots,
         # What comes was checked by a front, so that nothing is refused here for its size but what would be too much.

@@ -21,7 +21,7 @@ from service.settings import Settings
 
 START_TIMEOUT = 60.0  # seconds until Ollama answers; it looks for GPUs first
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
-HEAP_MIB = 640  # from which each of Ollama's two processes collects its garbage as often as it takes to stay there
+HEAP_MIB = 256  # from which Ollama's server collects its garbage as often as it takes to stay there
 STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its llama-server at once
 
 
@@ -39,8 +39,6 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         # Of llama-server, for requests that don't say it themselves: it doesn't see the CPU quota of a container.
         "LLAMA_ARG_THREADS": str(settings.threads),
         "LLAMA_ARG_CACHE_RAM": str(settings.prompt_cache_mib),
-        # Go collects garbage on the CPUs that the model computes with, and a vocabulary of 262,144 makes a lot of it.
-        "GOGC": "1000",
         "GOMEMLIMIT": f"{HEAP_MIB}MiB",
         "GIN_MODE": "release",  # without it a start logs every route
     }

@@ -20,7 +20,7 @@ from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
 from service.handlers import answer_error
 from service.routing import ndjson, read_body, stream
 
-CHAT_FIELDS = ("messages", "tools", "format")
+CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
 
 

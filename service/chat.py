@@ -56,15 +56,17 @@ def _tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]
 
 def completion(answer: Answer) -> dict[str, Any]:
     """Return the whole answer as one object."""
-    text, calls = "", list[dict[str, Any]]()
+    text, thoughts, calls = "", "", list[dict[str, Any]]()
     for message in answer.whole():
         text += message["content"]
+        thoughts += message.get("thinking", "")
         calls += _tool_calls(message.get("tool_calls", []), len(calls))
     for call in calls:
         del call["index"]
     message = {
         "role": "assistant",
         "content": text or None if calls else text,
+        **({"reasoning_content": thoughts} if thoughts else {}),
         **({"tool_calls": calls} if calls else {}),
     }
     reason = "tool_calls" if calls else answer.caller.record.finish_reason
@@ -82,6 +84,8 @@ def chunks(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
     yield chunk({"role": "assistant", "content": ""})
     called = 0
     for message in answer:
+        if message.get("thinking"):
+            yield chunk({"reasoning_content": message["thinking"]})
         if message["content"]:
             yield chunk({"content": message["content"]})
         if calls := _tool_calls(message.get("tool_calls", []), called):

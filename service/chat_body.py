@@ -23,7 +23,7 @@ from service.parsing import (
     check_size,
     given,
 )
-from service.routing import check_model
+from service.routing import check_model, check_thinks
 
 MAX_MESSAGES = 1024
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -60,7 +60,7 @@ class ChatBody(Body):
     response_format: ResponseFormat | None = None
     tools: Annotated[Items[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
-    reasoning_effort: Literal["none"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     # What OpenAI's service does with these is nothing to do here, and changes no answer.
     user: Annotated[str, Field(max_length=512)] | None = None
     store: bool | None = None
@@ -78,8 +78,8 @@ class ChatBody(Body):
         check_size(self._sizes(), gateway.settings)
         options = self._options(gateway)
         answer = self.response_format.for_ollama() if self.response_format else {}
-        tools = self._tools(gateway)
-        return {"messages": self._messages(gateway), **answer, **tools}, options
+        tools, thinking = self._tools(gateway), self._thinking(gateway)
+        return {"messages": self._messages(gateway), **answer, **tools, **thinking}, options
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for i, message in enumerate(self.messages):
@@ -100,6 +100,14 @@ class ChatBody(Body):
         if capabilities and "tools" not in capabilities:
             raise InvalidRequest(f"tools: {gateway.settings.model} has none")
         return {"tools": [tool.for_ollama(f"tools[{i}]") for i, tool in enumerate(self.tools)]}
+
+    def _thinking(self, gateway: Gateway) -> dict[str, Any]:
+        """Return Ollama's field; without one a model that can answer without thinking first does."""
+        effort = self.reasoning_effort
+        if effort in (None, "none"):
+            return {}
+        check_thinks("reasoning_effort", gateway)
+        return {"think": "low" if effort == "minimal" else effort}
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
         named = {f"messages[{i}]": message for i, message in enumerate(self.messages)}

@@ -13,32 +13,44 @@ log = logging.getLogger("sluice")
 RETRY_AFTER = 5.0  # seconds; about what a restart of Ollama and the load of a small model take
 # What of an engine's error may be logged: all else may quote a prompt or an answer.
 SAYABLE = re.compile(
-    r"(?:runner|llama-server) process (?:has terminated|exited)|exit status \d+|signal: \w+|unexpected EOF"
-    r"|more system memory|out of memory|no space left on device|unable to load model|not found|server busy|timed out"
-    r"|connection (?:refused|reset)|context canceled|deadline exceeded|parse grammar|parsing tool call|panic"
-    r"|unexpectedly stopped|no longer running"
+    r"llama-server process (?:has terminated|no longer running)|exit status \d+|signal: \w+|unexpected EOF"
+    r"|insufficient memory|out of memory|failed to allocate|no space left on device|exceeds file size"
+    r"|unknown model architecture: '[\w-]+'|not found|server busy|timed out|connection (?:refused|reset)"
+    r"|context canceled|deadline exceeded|parse grammar|invalid tool call arguments|panic|unexpectedly stopped"
 )
 SEND_AGAIN = "the request can be sent again"
-# What Ollama 0.17.4 and 0.32.15 say when the model's runner has ended under a request (llm/server.go and
-# llm/llama_server.go); one that ends while it loads the model is "no longer running", whoever asks.
-RUNNER_DIED = (
+# What Ollama says when llama-server has ended under a request (Completion, Chat and Embedding in llm/llama_server.go of
+# v0.32.15); one that ends while it loads the model "has terminated", whoever asks.
+SERVER_DIED = (
     "unexpectedly stopped",
     "error was encountered while running the model",
-    "error reading llm response",
+    "error reading llama-server",
     "do embedding request",
+    "error reading embed response",
 )
-# The same for a request that they can't follow, and answer with a 500; by the field that is at fault.
+# The same where it had ended, or was being loaded anew, before it had the request.
+SERVER_AWAY = ("no longer running", "connection refused", "server not responding", "unexpected server status")
+# The same for a request that can't be followed, by the field that is at fault.
 CALLERS_FAULT = {
     "response_format: the model server can't follow this schema": (
-        "in format",
-        "required for format",
         "invalid format",
         "grammar",
         "json schema",
         "json_schema",
     ),
-    "images: the model can't read an image": ("failed to process inputs", "image", "mtmd", "multimodal"),
+    "images: the model can't read an image": ("multimodal", "failed to load image", "bitmap", "mtmd", "image data"),
+    "model: it chats, and can't embed": ("support embeddings",),
+    "model: it can't chat": ("support chat", "support generate"),
+    "tools: the model has none": ("support tools",),
+    "think: the model answers without thinking first": ("support thinking",),
+    "messages: the model's template has no place for these roles in this order": (
+        "roles must alternate",
+        "role not su",
+    ),
 }
+NO_ROOM = ("memory", "failed to allocate", "allocation failed")
+TOO_LONG = re.compile(r"\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)")
+ALSO_TOO_LONG = ("exceeds the context length", "available context size", "longer than the context length")
 
 
 class EngineDown(EngineUnavailable):
@@ -46,7 +58,7 @@ class EngineDown(EngineUnavailable):
 
 
 class EngineDied(EngineFailed):
-    """The exchange ended early. `told`: the engine says itself that its runner died. `cut`: we broke it off."""
+    """The exchange ended early. `told`: Ollama says that its llama-server died. `cut`: we broke it off."""
 
     def __init__(self, message: str = "the model server broke off", *, told: bool = False, cut: bool = False) -> None:
         super().__init__(message, hint=SEND_AGAIN, retry_after=RETRY_AFTER)
@@ -92,19 +104,43 @@ def error_in_stream(error: Any) -> ServiceError:
 
 def engine_error(status: int, text: str) -> ServiceError:
     """Translate an error of Ollama's; its text reaches the caller only where the caller can act on it."""
-    if "exceeds the context length" in text or "input length" in text:
-        return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
-    if status in (400, 501):  # 501: a model that can't do what was asked, such as embeddings
-        return InvalidRequest(text)
+    text = own_words(text)
+    died = status >= 500 and any(words in text for words in SERVER_DIED)
+    if not died and (callers := _callers_fault(status, text)):
+        return callers
     known = ", ".join(dict.fromkeys(SAYABLE.findall(text)))
     log.error("Ollama answered %d: %s", status, known or "nothing that may be logged; its own log says more")
-    if any(words in text for words in RUNNER_DIED):
-        return EngineDied("the model server failed", told=True)
+    if died or any(words in text for words in SERVER_AWAY):
+        return EngineDied("the model server failed", told=died)
+    return _own_fault(status, text)
+
+
+def own_words(text: str) -> str:
+    """Return what llama-server says where Ollama passes its whole answer on as a text."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, TypeError, LookupError):
+        return text
+
+
+def _callers_fault(status: int, text: str) -> ServiceError | None:
+    if found := TOO_LONG.search(text):
+        message = f"the prompt has {found[1]} tokens, more than the model's context of {found[2]}"
+        return PromptTooLong(message, hint="shorten it")
+    if any(words in text for words in ALSO_TOO_LONG):
+        return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
+    if status in (400, 500, 501):  # 500: of what Ollama finds itself; 501: of what llama-server doesn't do
+        for message, signs in CALLERS_FAULT.items():
+            if any(sign in text.lower() for sign in signs):
+                return InvalidRequest(message, hint="sent again it would fail again")
+    return InvalidRequest(text) if status in (400, 501) else None
+
+
+def _own_fault(status: int, text: str) -> ServiceError:
     if status == 404:
         return EngineUnavailable("the model is not in the model server's store", retry_after=RETRY_AFTER)
-    if status == 503 or "memory" in text or "failed to load, " in text:
+    if "unknown model architecture" in text:
+        return EngineUnavailable("the model needs a newer model server", retry_after=RETRY_AFTER)
+    if status == 503 or any(words in text for words in NO_ROOM):
         return EngineUnavailable("the model server has no room for this now", retry_after=RETRY_AFTER)
-    for message, signs in CALLERS_FAULT.items():
-        if any(sign in text.lower() for sign in signs):
-            return InvalidRequest(message, hint="sent again it would fail again")
     return EngineFailed("the model server failed", hint=SEND_AGAIN, retry_after=RETRY_AFTER)

@@ -12,15 +12,16 @@ from service.admission import Admission, Priority, Refused, Ticket
 from service.call import LOOK, Call, Engine
 from service.client import Client
 from service.engine_errors import EngineDied, broke_off
-from service.errors import ClientGone, QuotaExceeded, Saturated, ServiceError
+from service.errors import ClientGone, InvalidRequest, QuotaExceeded, Saturated, ServiceError
 from service.keys import Key
 from service.metrics import QUOTA, Metrics
 from service.model_watch import ModelWatch
-from service.ollama import UNSHIFTED, Ollama
+from service.ollama import CHATS, EMBEDS, UNSHIFTED, Ollama
 from service.record import Record
 from service.reply import Reply
 from service.settings import Role, Settings
 from service.suspects import Suspects
+from service.system_role import without_system
 
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
 T = TypeVar("T")
@@ -70,6 +71,9 @@ class Gateway:
         chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. Raises a
         ServiceError or ClientGone; then nothing stays taken.
         """
+        self._need(CHATS, "can't chat: embedding is all it does, at /v1/embeddings")
+        if not self.watch.system_role:
+            chat = {**chat, "messages": without_system(chat["messages"])}
         options = {"num_predict": self.settings.max_tokens, **options}
         fixed = {"stream": True, "think": False, "truncate": False, **UNSHIFTED}
         answer = Answer(self, caller)
@@ -82,6 +86,7 @@ class Gateway:
 
     def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
+        self._need(EMBEDS, "can't embed: that takes an embedding model, such as nomic-embed-text")
         with Answer(self, caller) as answer:
             answer.open(self.ollama.embed_path, self.ollama.payload(**inputs, truncate=False))
             result = answer.ask(Reply.json)
@@ -89,6 +94,12 @@ class Gateway:
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
         return result
+
+    def _need(self, capability: str, without: str) -> None:
+        """Refuse what the model can't do. Ollama would have it loaded anew for that, and again for the next request."""
+        known = self.watch.capabilities
+        if known and capability not in known:
+            raise InvalidRequest(f"model: {self.settings.model} {without}")
 
 
 @dataclass
@@ -179,7 +190,7 @@ class Answer:
                 self._begin()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield Ollama's messages `{"content": str, "tool_calls"?: [...]}`; afterwards the record has the usage."""
+        """Yield Ollama's messages `{"content", "thinking"?, "tool_calls"?}`; afterwards the record has the usage."""
         try:
             yield from self._messages()
         except EngineDied as died:

@@ -23,7 +23,7 @@ from service.parsing import (
     given,
     parse,
 )
-from service.routing import SSE, caller, check_model, ndjson, read_body, sse, stream
+from service.routing import SSE, caller, check_model, check_thinks, ndjson, read_body, sse, stream
 
 
 class GenerateBody(Body):
@@ -40,6 +40,7 @@ class GenerateBody(Body):
     temperature: Temperature | None = None
     stop: Stop | None = None
     seed: Seed | None = None
+    think: bool = False
 
     def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return chat and options for Ollama, and forget the images as they were sent.
@@ -57,7 +58,9 @@ class GenerateBody(Body):
             user["images"] = check_images(fields, gateway.settings, gateway.watch.capabilities)
         system = [{"role": "system", "content": self.system}] if self.system else []
         options = given(num_predict=self.max_tokens, temperature=self.temperature, stop=self.stop, seed=self.seed)
-        return {"messages": [*system, user]}, options
+        if self.think:
+            check_thinks("think", gateway)
+        return {"messages": [*system, user], "think": self.think}, options
 
 
 def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
@@ -70,17 +73,28 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         body = parse(GenerateBody, read_body())
         answer = gateway.generate(who, *body.for_ollama(gateway))
         if body.stream:
-            return stream(answer, pieces(answer), sse if events else ndjson)
+            return stream(answer, pieces(answer, body.think), sse if events else ndjson)
         with answer:
-            text = "".join(message["content"] for message in answer.whole())
-            return jsonify({"response": text, **ending(answer)})
+            return jsonify({**whole(answer, body.think), **ending(answer)})
 
     return blueprint
 
 
-def pieces(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a streamed answer, the last one with `done: true`."""
+def whole(answer: Answer, think: bool) -> dict[str, str]:
+    """Return the text of an answer, and the model's thoughts where they were asked for."""
+    messages = answer.whole()
+    thoughts = "".join(message.get("thinking", "") for message in messages)
+    return {
+        "response": "".join(message["content"] for message in messages),
+        **({"thinking": thoughts} if think else {}),
+    }
+
+
+def pieces(answer: Answer, think: bool) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a streamed answer, the last one with `done: true`; thoughts only where asked for."""
     for message in answer:
+        if think and message.get("thinking"):
+            yield {"response": "", "thinking": message["thinking"]}
         if message["content"]:
             yield {"response": message["content"]}
     yield {"response": "", "done": True, **ending(answer)}

@@ -35,6 +35,7 @@ class ModelWatch:
         self._ollama, self._suspects, self._slots, self._timeout = ollama, suspects, slots, timeout
         self.silence = min(SILENCE, timeout / 2)
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
+        self.system_role = True  # whether its template writes system messages
         self.loaded = False
         self.loads, self.load_seconds = 0, 0.0  # how often it was loaded, and how long that took last
         self._started, self._wake, self._away = False, threading.Event(), False
@@ -85,7 +86,7 @@ class ModelWatch:
             held = self._ollama.holds_model(ANSWER_TIMEOUT)
             self.loaded = held and before
             if not self.capabilities:
-                self.capabilities = self._ollama.capabilities(ANSWER_TIMEOUT)
+                self.capabilities, self.system_role = self._ollama.show(ANSWER_TIMEOUT)
             if not held:
                 self._load()
             self.loaded, self._suspects.watched = True, self._started

@@ -13,6 +13,7 @@ from service.errors import ClientGone, GenerationTimeout, ServiceError
 from service.pool import Pool, WatchedSocket
 from service.reply import Reply
 from service.settings import Settings
+from service.system_role import has_system_role
 
 LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
@@ -21,7 +22,7 @@ NOBODY = Client(None)
 # A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
 # every request that generates says it, and the one that loads the model too: with another value it is loaded again.
 UNSHIFTED = {"shift": False}
-CHATS, EMBEDS = "completion", "embedding"  # of what Ollama says a model can do
+CHATS, EMBEDS, THINKS = "completion", "embedding", "thinking"  # as Ollama names what a model can do
 
 
 class Ollama:
@@ -99,12 +100,15 @@ class Ollama:
         except (TypeError, LookupError, AttributeError) as error:
             raise answers_oddly(error) from error
 
-    def capabilities(self, timeout: float) -> frozenset[str]:
-        """Return what the model can do, such as vision and tools. Raises a ServiceError."""
+    def show(self, timeout: float) -> tuple[frozenset[str], bool]:
+        """Return what the model can do, such as vision and tools, and if it knows system messages.
+
+        Raises a ServiceError.
+        """
         shown = self.ask("/api/show", {"model": self.model}, timeout=timeout)
         try:
-            return frozenset(map(str, shown.get("capabilities") or ()))
-        except TypeError as error:
+            return frozenset(map(str, shown.get("capabilities") or ())), has_system_role(shown.get("template") or "")
+        except (TypeError, AttributeError) as error:
             raise answers_oddly(error) from error
 
     def lives(self, patience: float = LOOK_PATIENCE) -> bool:

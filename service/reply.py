@@ -21,6 +21,8 @@ def check_piece(piece: Any) -> None:
     message = piece["message"] if {"message", "done"} <= set(piece) else None
     if not isinstance(message, dict) or not isinstance(message.setdefault("content", ""), str):
         raise TypeError("not a piece of an answer")
+    if not isinstance(message.get("thinking", ""), str):
+        raise TypeError("not a thought")
     for call in message.get("tool_calls") or ():
         if not isinstance(call["function"]["name"], str) or not isinstance(call["function"]["arguments"], dict):
             raise TypeError("not a call of a tool")

@@ -14,7 +14,7 @@ from service.errors import OWN_FAULT, ClientGone, InvalidRequest, ModelNotServed
 from service.gateway import Answer, Caller, Gateway
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
-from service.ollama import with_tag
+from service.ollama import THINKS, with_tag
 from service.record import Record
 
 log = logging.getLogger("sluice")
@@ -68,6 +68,13 @@ def check_model(name: str | None, gateway: Gateway) -> None:
     served = gateway.settings.model
     if name is not None and full_name(name) != full_name(served):
         raise ModelNotServed(f"model: this server serves {served} only")
+
+
+def check_thinks(field: str, gateway: Gateway) -> None:
+    """Refuse the wish that the model thinks first where it can't; raises InvalidRequest."""
+    known = gateway.watch.capabilities
+    if known and THINKS not in known:
+        raise InvalidRequest(f"{field}: {gateway.settings.model} answers without thinking first", hint="leave it out")
 
 
 def full_name(model: str) -> str:

@@ -79,7 +79,7 @@ class Settings:
     slots: int = knob(4, "Requests that generate at the same time; Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
     threads: int = knob(0, "CPU threads of Ollama; 0 takes the CPUs this process may use.", 0, 1024)
     prompt_cache_mib: int = knob(
-        256,
+        512,
         "Memory in which llama-server keeps prompts that have lost their slot, in MiB, where the service starts it; "
         "0 keeps none.",
         0,

@@ -41,7 +41,7 @@ class StandIn:
     end_at: int | None = None
     error_at: int | None = None
     error: tuple[int, Any] | None = None
-    error_line: Any = "the runner crashed at 0xdead"
+    error_line: Any = "llama-server crashed at 0xdead"
     resets: bool = False  # every connection with the first request on it, as a broken network does
     reset: int = 0
     stuck_by: str = ""  # a text; a chat that has it in its body stalls all chats until the model is unloaded
@@ -51,7 +51,8 @@ class StandIn:
     deaths: int = 0
     cut_kept: bool = False  # break off a chat that comes on a connection that had one before
     message: dict[str, Any] = field(default_factory=dict)
-    capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools"])
+    capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools", "embedding"])
+    template: str = "{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ end }}"
     loaded: bool = True
     requests: list[tuple[str, Any]] = field(default_factory=list)
     cancelled: int = 0
@@ -99,7 +100,7 @@ class StandIn:
         app = web.Application(client_max_size=64 << 20, middlewares=[self._pass_or_reset])
         app.router.add_post("/api/chat", self._chat)
         app.router.add_post("/api/embed", self._embed)
-        app.router.add_post("/api/generate", self._unload)
+        app.router.add_post("/api/generate", self._load_or_unload)
         app.router.add_post("/api/show", self._show)
         app.router.add_get("/api/ps", self._ps)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
@@ -149,10 +150,16 @@ class StandIn:
 
     async def _show(self, request: web.Request) -> web.Response:
         await self._body(request)
-        return web.json_response({"capabilities": self.capabilities})
+        return web.json_response({"capabilities": self.capabilities, "template": self.template})
 
-    async def _unload(self, request: web.Request) -> web.Response:
+    async def _load_or_unload(self, request: web.Request) -> web.Response:
         body = await self._body(request)
+        await self._live_or_die(body)
+        if body.get("keep_alive") == -1 and body.get("shift") is False and "prompt" not in body:
+            if self.error:
+                return web.json_response({"error": self.error[1]}, status=self.error[0])
+            self.loaded = True
+            return web.json_response({"done": True, "done_reason": "load"})
         if body != {"model": MODEL, "keep_alive": 0}:
             return web.json_response({"error": "the stand-in generates by /api/chat alone"}, status=400)
         self.loaded, self._stuck, self.unloads = False, False, self.unloads + 1

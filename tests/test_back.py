@@ -101,7 +101,7 @@ def test_it_serves_nothing_to_callers(client: FlaskClient) -> None:
 def test_the_private_port_tells_the_model_and_what_it_can_do(app: Flask) -> None:
     gateway: Gateway = app.extensions["sluice"]
     told = create_private_app(gateway).test_client().get("/model").json
-    assert told == {"model": MODEL, "capabilities": ["completion", "tools", "vision"]}
+    assert told == {"model": MODEL, "capabilities": ["completion", "embedding", "tools", "vision"]}
 
 
 def test_a_front_that_leaves_stops_the_model_and_frees_the_slot(

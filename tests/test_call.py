@@ -221,26 +221,57 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_no_death(
     assert gateway.metrics.sent_again._value.get() == 0
 
 
+def nested(message: str) -> str:
+    """Return an answer of llama-server's as Ollama passes it on: all of its JSON, as a text."""
+    return json.dumps({"error": {"code": 400, "message": message, "type": "invalid_request_error"}})
+
+
 @pytest.mark.parametrize(
-    ("text", "field"),
+    ("status", "text", "field"),
     [
-        ("invalid JSON schema in format", "response_format"),
-        ("failed to load model vocabulary required for format", "response_format"),
-        ('invalid format: "x"; expected "json" or a valid JSON Schema object', "response_format"),
-        ("Failed to initialize samplers: failed to parse grammar", "response_format"),
-        ("Failed to create new sequence: failed to process inputs: image: unknown format", "images"),
-        ("Failed to load image or audio file", "images"),
+        (500, 'invalid format: "x"; expected "json" or a valid JSON Schema object', "response_format"),
+        (400, nested("Failed to initialize samplers: failed to parse grammar"), "response_format"),
+        (
+            400,
+            nested(r'Field \'json_schema\': JSON schema conversion failed:\nUnrecognized schema: {"type":"x"}'),
+            "response_format",
+        ),
+        (400, nested("Multimodal data provided, but model does not support multimodal requests."), "images"),
+        (400, nested("Failed to load image or audio file"), "images"),
+        (501, "This server does not support embeddings. Start it with `--embeddings`", "model"),
+        (400, '"minilm" does not support chat', "model"),
+        (400, "registry.ollama.ai/library/x:latest does not support tools", "tools"),
+        (400, '"x" does not support thinking', "think"),
+        (500, nested("Conversation roles must alternate user/assistant/user/assistant/..."), "messages"),
     ],
 )
 def test_what_the_engine_cannot_follow_is_the_callers_to_change(
-    app: Flask, client: FlaskClient, stand_in: StandIn, text: str, field: str
+    app: Flask, client: FlaskClient, stand_in: StandIn, status: int, text: str, field: str
 ) -> None:
-    stand_in.error = (500, text)
+    stand_in.error = (status, text)
     reply = generate(client)
     assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_request")
     assert error_of(reply)["message"].startswith(f"{field}: ")
     assert "Retry-After" not in reply.headers
     assert len(stand_in.chats()) == 1
+
+
+def test_a_prompt_that_is_too_long_is_told_both_numbers(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.error = (400, nested("request (3163 tokens) exceeds the available context size (2048 tokens), try more"))
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (413, "prompt_too_long")
+    assert error_of(reply)["message"] == "the prompt has 3163 tokens, more than the model's context of 2048"
+
+
+def test_a_request_that_came_to_a_dead_engine_is_sent_again_and_not_blamed(
+    app: Flask, client: FlaskClient, stand_in: StandIn
+) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    stand_in.error = (500, "llama-server process no longer running: -1 ")
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+    assert len(stand_in.chats()) == 3
+    assert gateway.metrics.engine_deaths._value.get() == 0
 
 
 def test_an_error_in_our_own_form_is_passed_on_as_it_is(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:

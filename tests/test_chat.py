@@ -198,7 +198,23 @@ def test_bad_embedding_input_names_the_field(client: FlaskClient, given: Any) ->
     assert "input" in error_of(reply)["message"]
 
 
-def test_a_model_without_embeddings_says_so(client: FlaskClient, stand_in: StandIn) -> None:
-    stand_in.error = (501, "this model does not support embeddings")
+@pytest.mark.parametrize("known", [frozenset({"completion"}), frozenset()])
+def test_a_model_without_embeddings_says_so(
+    app: Flask, client: FlaskClient, stand_in: StandIn, known: frozenset[str]
+) -> None:
+    app.extensions["sluice"].watch.capabilities = known
+    stand_in.error = (501, "This server does not support embeddings. Start it with `--embeddings`")
     reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "x"})
-    assert (reply.status_code, error_of(reply)["message"]) == (400, "this model does not support embeddings")
+    assert reply.status_code == 400
+    assert "can't embed" in error_of(reply)["message"]
+    # Ollama would load the model anew for that, so it isn't asked where the answer is known.
+    assert ("/api/embed" in [path for path, _ in stand_in.requests]) == (not known)
+
+
+def test_a_model_that_only_embeds_says_so(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    app.extensions["sluice"].watch.capabilities = frozenset({"embedding"})
+    reply = post(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_request")
+    assert "can't chat" in error_of(reply)["message"]
+    assert not stand_in.chats()
+    assert client.post("/v1/embeddings", json={"model": MODEL, "input": "x"}).status_code == 200

@@ -28,9 +28,10 @@ def books(app: Flask) -> tuple[int, int]:
     [
         (400, "image: unknown format", 400, "invalid_request"),
         (404, "model 'x' not found", 503, "engine_unavailable"),
-        (500, "model requires more system memory (9 GiB) than is available", 503, "engine_unavailable"),
+        (500, "llama-server process has terminated: exit status 1: insufficient memory", 503, "engine_unavailable"),
+        (500, "llama-server process has terminated: unknown model architecture: 'x'", 503, "engine_unavailable"),
         (503, "server busy, please try again", 503, "engine_unavailable"),
-        (500, "llama runner process has terminated", 502, "engine_failed"),
+        (500, "llama-server process has terminated: signal: killed", 502, "engine_failed"),
         (418, "<html>", 502, "engine_failed"),
     ],
 )
@@ -135,13 +136,23 @@ def test_the_watch_loads_the_model_with_the_options_of_every_request(
     gateway: Gateway = app.extensions["sluice"]
     gateway.watch.look()
     assert gateway.watch.loaded
-    assert gateway.watch.capabilities == {"completion", "vision", "tools"}
-    path, load = stand_in.requests[0]
-    assert path == "/api/embed"
-    assert load == {"model": MODEL, "keep_alive": -1, "options": {"num_ctx": 2048, "num_thread": 2}, "input": []}
+    assert gateway.watch.capabilities == {"completion", "vision", "tools", "embedding"}
+    path, load = stand_in.requests[-1]
+    assert path == "/api/generate"
+    assert load == {"model": MODEL, "keep_alive": -1, "options": {"num_ctx": 2048, "num_thread": 2}, "shift": False}
     generate(app.test_client())
-    options = stand_in.chats()[0]["options"]
-    assert load["options"].items() <= options.items()
+    [chat] = stand_in.chats()
+    assert load["options"].items() <= chat["options"].items()
+    assert {name: chat[name] for name in ("model", "shift")} == {"model": MODEL, "shift": False}
+
+
+def test_a_model_that_embeds_is_loaded_by_embedding(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
+    stand_in.loaded, stand_in.capabilities = False, ["embedding"]
+    gateway: Gateway = make_app().extensions["sluice"]
+    gateway.watch.look()
+    assert gateway.watch.loaded
+    path, load = stand_in.requests[-1]
+    assert (path, load["input"]) == ("/api/embed", [])
 
 
 def test_the_watch_sees_ollama_go_and_come_back(

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
-from config import COPIES, DEV, GATEWAY_BASE_MIB, LOCAL, OLLAMA_OVERHEAD_MIB, PROD, STAGES, Stage
+from config import COPIES, DEV, GATEWAY_BASE_MIB, LOCAL, OLLAMA_OVERHEAD_MIB, PROD, STAGES, ConfigError, Stage
 from launcher.ollama_process import HEAP_MIB, ollama_environ
 from service.ollama import Ollama
 from service.settings import Role, Settings
@@ -47,8 +47,17 @@ def test_ollama_gets_the_same_numbers_as_the_gateway(stage: Stage) -> None:
     assert variables["OLLAMA_HOST"] == "127.0.0.1:11434"
 
 
-def test_ollamas_heaps_fit_beside_weights_and_context() -> None:
-    assert 2 * HEAP_MIB + 256 <= OLLAMA_OVERHEAD_MIB
+def test_ollamas_heap_fits_beside_what_llama_server_holds() -> None:
+    assert HEAP_MIB + 768 <= OLLAMA_OVERHEAD_MIB
+
+
+@each_stage
+def test_the_prompt_cache_is_in_the_memory_limit(stage: Stage) -> None:
+    variables = {each["name"]: each["value"] for each in container(stage, "sluice", "ollama")["env"]}
+    assert variables["LLAMA_ARG_CACHE_RAM"] == str(stage.prompt_cache_mib)
+    assert replace(stage, prompt_cache_mib=0).ollama_mib == stage.ollama_mib - stage.prompt_cache_mib
+    with pytest.raises(ConfigError, match="prompt_cache_mib=-1 must be at least 0"):
+        replace(stage, prompt_cache_mib=-1)
 
 
 @each_stage

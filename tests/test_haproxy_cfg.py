@@ -170,7 +170,7 @@ def test_what_the_model_can_do_is_told_while_all_slots_are_taken(
     first = hold_the_slot(stand_in, proxy, post)
     replies = queue(proxy, post, "a")
     told = fetch(f"{proxy.url}/model")
-    assert told.json() == {"model": MODEL, "capabilities": ["completion", "tools", "vision"]}
+    assert told.json() == {"model": MODEL, "capabilities": ["completion", "embedding", "tools", "vision"]}
     stand_in.release()
     assert {reply.result().status for reply in [first, *replies]} == {200}
 

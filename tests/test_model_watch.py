@@ -277,7 +277,7 @@ def test_a_connection_that_is_made_while_calls_are_cut_is_cut_too(
     ],
 )
 def test_an_odd_answer_is_a_fault_of_the_engine(held: Any, shown: Any) -> None:
-    with scripted(api_ps=held, api_show=shown, api_embed={}) as engine:
+    with scripted(api_ps=held, api_show=shown, api_embed={}, api_generate={}) as engine:
         ollama = Ollama(Settings(ollama_host=engine.url, model=MODEL))
         watch = ModelWatch(ollama, Suspects(), slots=1, timeout=1)
         watch.look()
