@@ -60,11 +60,11 @@ def kills(real: bool) -> Iterator[Row]:
     rate = {"rate": RATE_REAL} if real else {}
     with launched.launched(real=real) as running:
         yield observe("`kill -9` of Ollama", running.url, lambda: running.kill(*ollama), **rate)
-        runner = {
-            "`kill -9` of Ollama's model runner": lambda: running.kill("runner"),
-            "Ollama's model runner stands still (SIGSTOP)": lambda: running.halt("runner"),
+        engine = {
+            "`kill -9` of Ollama's llama-server": lambda: running.kill("llama-server"),
+            "Ollama's llama-server stands still (SIGSTOP)": lambda: running.halt("llama-server"),
         }
-        for name, act in runner.items():
+        for name, act in engine.items():
             if real:
                 yield observe(name, running.url, act, **rate)
             else:

@@ -39,7 +39,7 @@ class FaultyEngine(Engine):
     async def _run(self, request: Request, writer: StreamWriter) -> None:
         wanted = marks(request.prompt)
         if "status" in wanted:
-            send(writer, int(wanted["status"]), {"error": "the runner has crashed"})
+            send(writer, int(wanted["status"]), {"error": "llama-server has crashed"})
             return
         if not request.body.get("stream", True):
             await super()._run(request, writer)
@@ -69,7 +69,7 @@ class FaultyEngine(Engine):
         elif fault == "end":
             writer.write(b"0\r\n\r\n")
         elif fault == "error":
-            writer.write(chunk({"error": "the runner has crashed"}) + b"0\r\n\r\n")
+            writer.write(chunk({"error": "llama-server has crashed"}) + b"0\r\n\r\n")
         elif fault == "junk":
             writer.write(b'5\r\n{"a"\n\r\n0\r\n\r\n')
         else:

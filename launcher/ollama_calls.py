@@ -21,10 +21,15 @@ class OllamaError(Exception):
 
 def answers(url: str, *, timeout: float = 2.0) -> bool:
     """Say whether an Ollama answers at `url`."""
+    return bool(version(url, timeout=timeout))
+
+
+def version(url: str, *, timeout: float = 2.0) -> str:
+    """Return the version of the Ollama at `url`; "" where none answers."""
     try:
-        return "version" in call(url, "/api/version", timeout=timeout)
+        return str(call(url, "/api/version", timeout=timeout).get("version", ""))
     except OllamaError:
-        return False
+        return ""
 
 
 def call(url: str, path: str, payload: Mapping[str, Any] | None = None, *, timeout: float) -> dict[str, Any]:

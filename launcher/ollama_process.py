@@ -14,13 +14,11 @@ from urllib.parse import urlsplit
 from launcher.console import Problem
 from launcher.find_ollama import find_ollama
 from launcher.memory import default_mib, limit_memory
-from launcher.ollama_calls import OllamaError, answers, call
+from launcher.ollama_calls import answers
 from launcher.processes import kill_session, last_line, spawn
-from service.ollama import loading
 from service.settings import Settings
 
 START_TIMEOUT = 60.0  # seconds until Ollama answers; it looks for GPUs first
-LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 HEAP_MIB = 256  # from which Ollama's server collects its garbage as often as it takes to stay there
 STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its llama-server at once
 
@@ -108,13 +106,3 @@ class OllamaProcess:
             pass  # the next line is for that too
         finally:
             kill_session(self.process)
-
-
-def load_model(url: str, payload: Mapping[str, object]) -> None:
-    """Have Ollama load the model that `payload` names. Raises Problem."""
-    try:
-        shown = call(url, "/api/show", {"model": payload["model"]}, timeout=START_TIMEOUT)
-        path, body = loading(payload, shown.get("capabilities") or ())
-        call(url, path, body, timeout=LOAD_TIMEOUT)
-    except OllamaError as error:
-        raise Problem(f"Ollama can't load the model {payload['model']}: {error.text}") from error

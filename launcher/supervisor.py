@@ -17,11 +17,13 @@ from launcher.cache import cache_dir
 from launcher.console import Problem, say
 from launcher.find_model import find_model
 from launcher.find_ollama import find_ollama
-from launcher.ollama_calls import answers
-from launcher.ollama_process import OllamaProcess, load_model
+from launcher.load_model import load_model, room_mib
+from launcher.ollama_calls import answers, version
+from launcher.ollama_process import OllamaProcess
 from launcher.ports import need_port
 from launcher.processes import kill_session, spawn
 from service.ollama import Ollama
+from service.ollama_version import version_note
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,13 +53,16 @@ class Supervisor:
         url = self.settings.ollama_host
         self.settings = replace(self.settings, model=find_model(url, self.settings.model, self._environ))
         say(f"loading the model {self.settings.model} …")
-        load_model(url, Ollama(self.settings).payload())
+        # How much memory there is for an Ollama that isn't ours, nobody says.
+        room = room_mib(self.settings.ollama_memory_mib, self._environ) if self._ollama else None
+        load_model(url, Ollama(self.settings).payload(), slots=self.settings.slots, room_mib=room)
         self._start_gateway()
 
     def _start_ollama(self) -> None:
         url = self.settings.ollama_host
         if answers(url):
             say(f"using the Ollama at {url}; how many requests it runs at once is its own OLLAMA_NUM_PARALLEL")
+            self._note_version()
             return
         address = urlsplit(url)
         need_port(address.hostname or "", address.port or 0, "OLLAMA_HOST, where no Ollama answers")
@@ -66,6 +71,12 @@ class Supervisor:
         say(f"starting {program}" + (f", log in {log}" if log else ""))
         self._ollama = OllamaProcess(program, self.settings, self._environ, log)
         self._ollama.start()
+        self._note_version()
+
+    def _note_version(self) -> None:
+        found = version(self.settings.ollama_host)
+        if found and (note := version_note(found)):
+            say(f"NOTE: {note}")
 
     def _log(self) -> Path | None:
         """Return the file for Ollama's log, emptied; None in a container, whose log is its output."""

@@ -99,7 +99,7 @@ def interval(values: Sequence[float]) -> str:
 def memory_mib(entry: Entry) -> int:
     """Return what the model takes: its process at the peak where that is known, else what Ollama says."""
     memory = entry["memory_mib"]
-    return int((memory["runner"] or memory["ollama"]) + (memory["ollama_gpu"] if memory["runner"] else 0))
+    return int((memory["process"] or memory["ollama"]) + (memory["ollama_gpu"] if memory["process"] else 0))
 
 
 def _too_close(labels: Sequence[str]) -> str:

@@ -41,12 +41,14 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def runner(server: Server) -> psutil.Process | None:
+def llama_server(server: Server) -> psutil.Process | None:
     """Return the process that holds the model; None where it can't be told, as on another machine."""
     pid = server.pid or _listener(server.url)
     if pid is None:
         return None
-    found = [each for each in psutil.Process(pid).children(recursive=True) if "runner" in _command(each)]
+    found = [
+        each for each in psutil.Process(pid).children(recursive=True) if "llama-server" in " ".join(_command(each)[:1])
+    ]
     return found[0] if len(found) == 1 else None
 
 

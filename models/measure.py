@@ -103,7 +103,7 @@ def _loads(target: Target) -> dict[str, list[float] | None]:
 
 
 def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabilities: Sequence[str]) -> Entry:
-    process = machine.runner(server)
+    process = machine.llama_server(server)
     one = (generating if "completion" in capabilities else embedding)(target, plan.energy)
     with Progress(f"{variant.label}: speed, {plan.rounds} quiet rounds") as progress:
         one()  # the first requests after a load are slower
@@ -113,7 +113,7 @@ def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabi
     listed = target.listed()
     return {
         "memory_mib": {
-            "runner": machine.peak_mib(process) if process else None,
+            "process": machine.peak_mib(process) if process else None,
             "ollama": listed.get("size", 0) // machine.MIB,
             "ollama_gpu": listed.get("size_vram", 0) // machine.MIB,
         },
@@ -126,7 +126,7 @@ def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabi
 
 
 def _watch(process: psutil.Process | None) -> Callable[[], Callable[[], float | None]]:
-    """Return what watches how much of the CPUs others take; without the runner's process that isn't known."""
+    """Return what watches how much of the CPUs others take; without llama-server's process that isn't known."""
     if process is None:
         return lambda: lambda: None
     ours = [process, *([parent] if (parent := process.parent()) else [])]

@@ -86,7 +86,7 @@ _SIZES = [
     "file",
     "load from disk",
     "from page cache",
-    "runner's peak",
+    "llama-server's peak",
     "by Ollama",
     "others' CPU",
 ]
@@ -140,7 +140,7 @@ def _size(entry: Entry) -> list[str]:
         f"{entry['bytes'] / 1e6:.0f} MB",
         _seconds(load["cold"]),
         _seconds(load["warm"]),
-        f"{memory['runner']} MiB" if memory["runner"] else "not known",
+        f"{memory['process']} MiB" if memory["process"] else "not known",
         f"{memory['ollama']} MiB" + (f", GPU {memory['ollama_gpu']}" if memory["ollama_gpu"] else ""),
         f"≤ {others:.0%}" if others is not None else "not known",
     ]

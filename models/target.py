@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.load_model import load_model
 from launcher.ollama_calls import call, events
-from launcher.ollama_process import load_model
 from service.ollama import UNSHIFTED, with_tag
 
 TIMEOUT = 600.0  # seconds without a byte of an answer

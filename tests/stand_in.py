@@ -34,6 +34,8 @@ class StandIn:
     """The server and its script. Faults and the gate come before the piece with their index."""
 
     tokens: list[str] = field(default_factory=lambda: ["Hello", ", ", "world"])
+    thoughts: list[str] = field(default_factory=list)  # pieces before the tokens, where they are asked for
+    always_thinks: bool = False
     first_delay: float = 0.0
     token_delay: float = 0.0
     hold_at: int | None = None
@@ -218,6 +220,13 @@ class StandIn:
                 return await self._break_off(request, response, clean=index == self.end_at)
             if not response.prepared:
                 await response.prepare(request)
+                for thought in self.thoughts if body.get("think") or self.always_thinks else ():
+                    piece = {
+                        "model": MODEL,
+                        "message": {**self._piece("")["message"], "thinking": thought},
+                        "done": False,
+                    }
+                    await response.write(json.dumps(piece).encode() + b"\n")
             if index == self.error_at:
                 await response.write(json.dumps({"error": self.error_line}).encode() + b"\n")
                 return response

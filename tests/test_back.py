@@ -47,13 +47,20 @@ def test_a_chat_is_streamed_as_ollama_writes_it(client: FlaskClient) -> None:
 
 
 def test_the_pod_says_itself_which_model_and_how_it_is_loaded(client: FlaskClient, stand_in: StandIn) -> None:
-    theirs = {"model": "other", "keep_alive": 0, "think": True, "truncate": True}
+    theirs = {"model": "other", "keep_alive": 0, "shift": True, "truncate": True}
     ask(client, {**HELLO, **theirs})
     [sent] = stand_in.chats()
     options = sent.pop("options")
     assert options == {"num_ctx": 1024, "num_thread": 2, "num_predict": 5, "seed": 7}
     ours = {"model": MODEL, "keep_alive": -1, "stream": True, "think": False, "truncate": False, "shift": False}
     assert sent == {"messages": HELLO["messages"], **ours}
+
+
+def test_whether_to_think_goes_on_to_ollama_and_thoughts_come_back(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.thoughts = ["Hm", "."]
+    pieces = lines(ask(client, {**HELLO, "think": "high"}))
+    assert stand_in.chats()[0]["think"] == "high"
+    assert "".join(piece["message"].get("thinking", "") for piece in pieces) == "Hm."
 
 
 def test_tools_and_format_go_on_to_ollama(client: FlaskClient, stand_in: StandIn) -> None:

@@ -198,6 +198,52 @@ def test_bad_embedding_input_names_the_field(client: FlaskClient, given: Any) ->
     assert "input" in error_of(reply)["message"]
 
 
+@pytest.mark.parametrize(
+    ("effort", "think"),
+    [(None, False), ("none", False), ("minimal", "low"), ("low", "low"), ("medium", "medium"), ("high", "high")],
+)
+def test_a_model_thinks_as_much_as_it_is_asked_to(
+    app: Flask, client: FlaskClient, stand_in: StandIn, effort: str | None, think: Any
+) -> None:
+    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    assert post(client, **({"reasoning_effort": effort} if effort else {})).status_code == 200
+    assert stand_in.chats()[0]["think"] == think
+
+
+def test_thoughts_are_never_in_the_content(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    stand_in.thoughts = ["Let me", " see."]
+    message = post(client, reasoning_effort="low").json["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Hello, world", "Let me see.")
+    events = post(client, reasoning_effort="low", stream=True).text.split("\n\n")
+    deltas = [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events[:-2]]
+    assert [delta["reasoning_content"] for delta in deltas if "reasoning_content" in delta] == stand_in.thoughts
+    assert "".join(delta.get("content", "") for delta in deltas) == "Hello, world"
+    assert "reasoning_content" not in post(client).json["choices"][0]["message"]
+
+
+def test_a_model_that_cannot_think_says_so(client: FlaskClient, stand_in: StandIn) -> None:
+    reply = post(client, reasoning_effort="low")
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_request")
+    assert error_of(reply)["message"].startswith(f"reasoning_effort: {MODEL} answers without")
+    assert not stand_in.chats()
+
+
+def test_a_system_message_has_a_place_in_every_template(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Why?"},
+    ]
+    post(client, messages=messages)
+    app.extensions["sluice"].watch.system_role = False
+    post(client, messages=messages)
+    kept, moved = (chat["messages"] for chat in stand_in.chats())
+    assert kept == messages
+    assert moved == [{"role": "user", "content": "Be brief.\n\nHi"}, *messages[2:]]
+
+
 @pytest.mark.parametrize("known", [frozenset({"completion"}), frozenset()])
 def test_a_model_without_embeddings_says_so(
     app: Flask, client: FlaskClient, stand_in: StandIn, known: frozenset[str]

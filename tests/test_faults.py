@@ -201,7 +201,7 @@ def test_a_line_that_is_no_piece_of_an_answer_is_the_engines_fault(
 def test_a_fault_of_our_own_in_a_stream_ends_it_with_an_error_object(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_answer: Any) -> Any:
+    def broken(*_: Any) -> Any:
         yield {"response": "Hello"}
         raise KeyError("x")
 

@@ -215,3 +215,26 @@ def test_an_unknown_priority_is_refused(client: FlaskClient) -> None:
     reply = client.post("/generate", json={"prompt": "x"}, headers={"X-Priority": "urgent"})
     assert reply.status_code == 400
     assert error_of(reply)["message"] == "X-Priority: must be interactive or batch"
+
+
+def test_thoughts_come_only_where_they_are_asked_for(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    stand_in.thoughts = ["Let me", " see."]
+    whole = client.post("/generate", json={"prompt": "x", "think": True}).json
+    assert (whole["response"], whole["thinking"]) == ("Hello, world", "Let me see.")
+    lines = client.post("/generate", json={"prompt": "x", "think": True, "stream": True}).text.splitlines()
+    pieces = [json.loads(line) for line in lines]
+    assert pieces[:2] == [{"response": "", "thinking": "Let me"}, {"response": "", "thinking": " see."}]
+    assert "".join(piece["response"] for piece in pieces) == "Hello, world"
+    stand_in.always_thinks = True  # as gpt-oss does
+    assert "thinking" not in client.post("/generate", json={"prompt": "x"}).json
+    lines = client.post("/generate", json={"prompt": "x", "stream": True}).text.splitlines()
+    assert not any("thinking" in json.loads(line) for line in lines)
+    assert [chat["think"] for chat in stand_in.chats()] == [True, True, False, False]
+
+
+def test_a_model_that_cannot_think_refuses_to(client: FlaskClient, stand_in: StandIn) -> None:
+    reply = client.post("/generate", json={"prompt": "x", "think": True})
+    assert reply.status_code == 400
+    assert reply.json["error"]["message"] == f"think: {MODEL} answers without thinking first"
+    assert not stand_in.chats()

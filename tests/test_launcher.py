@@ -17,6 +17,7 @@ import pytest
 
 from launcher.ollama_process import ollama_environ
 from launcher.small_model import SMALL_MODEL
+from service.ollama_version import version_note
 from service.settings import Settings
 from tests.real import models_dir, real_ollama
 from tests.scripted import scripted
@@ -116,7 +117,7 @@ def test_it_answers_and_ctrl_c_leaves_nothing_running(launched: Launched) -> Non
     assert reply.json()["model"] == SMALL_MODEL
     assert f"curl http://localhost:{launched.environ['PORT']}/generate" in launched.output
     family = launched.family()
-    assert len(family) >= 4  # Ollama, its model runner, gunicorn, its worker
+    assert len(family) >= 4  # Ollama, its llama-server, gunicorn, its worker
     launched.process.send_signal(signal.SIGINT)
     assert launched.process.wait(20) == 0
     assert gone(family)
@@ -145,43 +146,43 @@ def test_ctrl_c_ends_a_drain(launched: Launched) -> None:
 
 
 def test_an_ollama_that_was_killed_is_started_again(launched: Launched) -> None:
-    ollama, runner, gateway = (launched.child(words) for words in ("ollama serve", "ollama runner", "gunicorn"))
+    ollama, server, gateway = (launched.child(words) for words in ("ollama serve", "llama-server", "gunicorn"))
     assert ollama
-    assert runner
+    assert server
     ollama.kill()
     eventually(lambda: launched.child("ollama serve") not in (None, ollama), 20)
     eventually(lambda: launched.generate("What is the capital of Italy?").status == 200, 30)
-    assert gone([runner])
+    assert gone([server])
     assert launched.child("gunicorn") == gateway
 
 
-def test_a_model_runner_that_was_killed_is_started_again(launched: Launched) -> None:
-    ollama, runner = launched.child("ollama serve"), launched.child("ollama runner")
-    assert runner
-    runner.kill()
-    eventually(lambda: gone([runner]))
+def test_a_llama_server_that_was_killed_is_started_again(launched: Launched) -> None:
+    ollama, server = launched.child("ollama serve"), launched.child("llama-server")
+    assert server
+    server.kill()
+    eventually(lambda: gone([server]))
     assert launched.generate("What is the capital of Italy?").status == 200
     assert launched.child("ollama serve") == ollama
 
 
-def test_a_model_runner_that_is_stuck_is_started_again(launch: Launch) -> None:
+def test_a_llama_server_that_is_stuck_is_started_again(launch: Launch) -> None:
     service = launch(GENERATION_TIMEOUT="5")
     eventually(service.ready, 900)
-    runner = service.child("ollama runner")
-    assert runner
-    runner.suspend()
+    server = service.child("llama-server")
+    assert server
+    server.suspend()
     assert service.generate("What is the capital of Italy?").status == 504
-    eventually(lambda: gone([runner]), 60)
+    eventually(lambda: gone([server]), 60)
     eventually(lambda: service.generate("What is the capital of Italy?", max_tokens=1).status == 200, 120)
 
 
 def test_an_ollama_at_its_memory_limit_ends_and_is_started_again(launch: Launch) -> None:
     service = launch(OLLAMA_MEMORY_MIB="4096")
     eventually(service.ready, 900)
-    ollama, runner = service.child("ollama serve"), service.child("ollama runner")
+    ollama, server = service.child("ollama serve"), service.child("llama-server")
     assert ollama
-    assert runner
-    for process in (ollama, runner):
+    assert server
+    for process in (ollama, server):
         assert process.rlimit(psutil.RLIMIT_DATA) == (4 << 30, 4 << 30)
     ollama.rlimit(psutil.RLIMIT_DATA, (1 << 20, 4 << 30))
     assert service.generate("What is the capital of Italy? " * 30).status == 200  # by the next one
@@ -265,14 +266,26 @@ def test_an_ollama_that_ends_at_its_start_is_one_line(launch: Launch, tmp_path: 
 
 
 def test_a_model_that_does_not_load_is_one_line(launch: Launch) -> None:
-    no_memory = (500, {"error": "model requires more system memory"})
-    with scripted(api_version={"version": "0"}, api_show={}, api_embed=no_memory) as ollama:
+    no_memory = (500, {"error": "llama-server process has terminated: exit status 1: insufficient memory"})
+    shown = {"capabilities": ["completion"]}
+    with scripted(api_version={"version": "0"}, api_show=shown, api_generate=no_memory) as ollama:
         line = problem(launch(OLLAMA_HOST=ollama.url))
-    assert "model requires more system memory" in line
+    assert "Ollama can't load MODEL=gemma3-270m: it doesn't fit in memory" in line
+
+
+def test_an_ollama_of_another_version_is_used_and_noted(launch: Launch) -> None:
+    broken = (500, {"error": "stop here"})
+    shown = {"capabilities": ["completion"]}
+    with scripted(api_version={"version": "0.1.2"}, api_show=shown, api_generate=broken) as ollama:
+        service = launch(OLLAMA_HOST=ollama.url)
+        assert "stop here" in problem(service)
+    assert version_note("0.1.2")
+    assert f"NOTE: {version_note('0.1.2')}\n" in service.output
 
 
 def test_ollama_gets_the_settings() -> None:
-    environ = ollama_environ(Settings(slots=8, context_length=4096, ollama_host="127.0.0.1:1234"), {"HOME": "/root"})
+    settings = Settings(slots=8, threads=3, context_length=4096, prompt_cache_mib=64, ollama_host="127.0.0.1:1234")
+    environ = ollama_environ(settings, {"HOME": "/root"})
     assert environ == {
         "HOME": "/root",
         "OLLAMA_HOST": "127.0.0.1:1234",
@@ -281,14 +294,18 @@ def test_ollama_gets_the_settings() -> None:
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_NOPRUNE": "1",
+        "OLLAMA_NO_CLOUD": "1",
         "OLLAMA_FLASH_ATTENTION": "1",
-        "GOGC": "1000",
-        "GOMEMLIMIT": "640MiB",
+        "LLAMA_ARG_THREADS": "3",
+        "LLAMA_ARG_CACHE_RAM": "64",
+        "GOMEMLIMIT": "256MiB",
         "GIN_MODE": "release",
     }
 
 
 def test_what_the_user_has_set_for_ollama_wins_unless_it_is_empty() -> None:
-    environ = ollama_environ(Settings(slots=8), {"OLLAMA_NUM_PARALLEL": "3", "OLLAMA_FLASH_ATTENTION": ""})
+    theirs = {"OLLAMA_NUM_PARALLEL": "3", "OLLAMA_FLASH_ATTENTION": "", "LLAMA_ARG_CACHE_RAM": "9"}
+    environ = ollama_environ(Settings(slots=8), theirs | {"LLAMA_ARG_SPEC_TYPE": "ngram-simple"})
     assert environ["OLLAMA_NUM_PARALLEL"] == "3"
+    assert (environ["LLAMA_ARG_CACHE_RAM"], environ["LLAMA_ARG_SPEC_TYPE"]) == ("9", "ngram-simple")
     assert environ["OLLAMA_FLASH_ATTENTION"] == "1"

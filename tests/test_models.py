@@ -395,7 +395,7 @@ def entry(label: str, *, right: int, speed: float, mib: int, pictures: int | Non
     return {
         "label": label,
         "model": label.partition("@")[0],
-        "ollama": "0.17.4",
+        "ollama": "0.32.15",
         "settings": {},
         "package": None,
         "bytes": mib * 2**20,
@@ -406,7 +406,7 @@ def entry(label: str, *, right: int, speed: float, mib: int, pictures: int | Non
         "capabilities": ["completion"],
         "options": {"num_ctx": 2048, "num_thread": 2},
         "load_s": {"cold": None, "warm": [1.5, 1.4, 1.6]},
-        "memory_mib": {"runner": mib, "ollama": mib - 10, "ollama_gpu": 0},
+        "memory_mib": {"process": mib, "ollama": mib - 10, "ollama_gpu": 0},
         "context_length": 2048,
         "speed": {"figures": figures, "rounds": 5, "run": 6, "others": 0.04},
         "energy_wh_per_1000": None,
@@ -453,7 +453,7 @@ def canned() -> dict[str, Any]:
         "seconds": 600,
         "load_average": [0.1, 1.5],
         "machine": {"cpus": 2, "cpu": "A CPU", "machine": "x86_64", "memory_gib": 23.5},
-        "ollama": "0.17.4",
+        "ollama": "0.32.15",
         "real": "the models.",
         "rounds": 5,
         "cost": {"stage": "dev", "node": "c7i.xlarge", "region": "eu-central-1"},
@@ -558,7 +558,7 @@ def test_the_real_model_is_measured_and_what_cannot_be_had_is_named(
     [found] = report["models"]
     assert not still_loaded
     assert (found["quantization"], found["options"]["num_thread"]) == ("Q4_K_M", 1)
-    assert 200 < found["memory_mib"]["runner"] < 2000
+    assert 200 < found["memory_mib"]["process"] < 2000
     assert found["context_length"] == 2048
     assert 0 < found["speed"]["figures"]["tokens_per_s_4"][0] < 1000
     assert found["quality"]["text"]["asked"] == 5

@@ -143,7 +143,7 @@ def test_ollama_killed_mid_stream_is_an_error_object_and_its_return_is_seen(serv
     eventually(served.ready, 60)
 
 
-@pytest.mark.parametrize("victim", ["ollama", "its runner"])
+@pytest.mark.parametrize("victim", ["ollama", "its llama-server"])
 def test_a_whole_answer_survives_the_death_of_the_engine(served: Served, ollama: RealOllama, victim: str) -> None:
     eventually(served.ready, 60)
     again, begun = "sluice_requests_sent_again_total", "sluice_time_to_first_token_seconds_count"
@@ -151,13 +151,13 @@ def test_a_whole_answer_survives_the_death_of_the_engine(served: Served, ollama:
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(generate, served, prompt=f"Tell me a story. {victim}", max_tokens=60, stop=["@@@"])
         eventually(lambda: served.metric(begun) == answers + 1, 30)
-        [runner] = psutil.Process(ollama.process.pid).children()
+        [server] = psutil.Process(ollama.process.pid).children()
         if victim == "ollama":
             ollama.process.kill()
             ollama.process.wait()
             ollama.start()
         else:
-            runner.kill()
+            server.kill()
         assert answer.result().status == 200
     assert served.metric(again) == before + 1
 

@@ -112,7 +112,7 @@ def test_the_model_is_loaded_once_by_the_startup_probe(deployed: Deployed) -> No
     assert fetch(f"http://{deployed.host}/generate", SHORT).status == 200
     for pod in deployed.ready("sluice"):
         log = deployed.kubectl("logs", pod["metadata"]["name"], "--container", "ollama")
-        assert log.count("llama runner started") == 1
+        assert log.count('msg="starting llama-server"') == 1
 
 
 def test_every_proxy_sends_what_generates_to_the_same_one(deployed: Deployed) -> None:
