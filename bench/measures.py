@@ -233,9 +233,8 @@ def leave(served: Served, engine: StandIn) -> float:
 def leaving_real() -> Iterator[Row]:
     """Let a client leave while the real model reads a long prompt; see when the next request gets its first token.
 
-    Ollama's runner looks for a cancel only when it has text to send (flushPending in runner/ollamarunner/runner.go of
-    v0.17.4; github.com/ollama/ollama/issues/11889), so it reads an abandoned prompt to its end: the slot is free at
-    once, the engine isn't.
+    llama-server takes a cancel up between two batches of a prompt (512 or 1,024 tokens: num_batch), so the slot is free
+    at once, and the engine once it has read the batch that it is at.
     """
     prompt = "word " * 1500
     with real_ollama(Settings(slots=1)) as ollama, gateway(ollama.url, ollama.model, slots=1) as served:
@@ -255,7 +254,7 @@ def leaving_real() -> Iterator[Row]:
             eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
             waits.append(first_token(f"Next {index}") - idle)
     late = max(waits)
-    result = f"{late:.0f} ms later than when idle; Ollama reads the abandoned prompt to its end, {whole:.0f} ms in all"
+    result = f"at most {late:.0f} ms later than when idle; the whole prompt would take {whole:.0f} ms"
     yield Row("real model: first token of the next request after a client left mid-prompt", result, "–", True)
 
 

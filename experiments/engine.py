@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 TOKENS = 32  # of an answer, at even distances
 LONGEST = 3  # x the mean: in real life max_tokens ends an answer
 STEP = 0.1  # seconds; of each, a request computes for its share and sleeps for the rest
-VERSION = "0.17.4"
+VERSION = "0.32.15"
 
 
 class Request(NamedTuple):

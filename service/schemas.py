@@ -1,7 +1,8 @@
 """JSON schemas of callers, rewritten in the part of JSON Schema that an answer can be held to.
 
-The engine gets no keyword that isn't understood here, so a schema costs no more than is counted here: Ollama 0.17.4's
-converter dies of some, and takes gigabytes or minutes for others. What can't be kept is refused, by its keyword.
+The engine gets no keyword that isn't understood here, so that an answer fits all that was asked, and costs no more than
+is counted here: llama.cpp's converter passes over some, and follows others for seconds a token. What can't be kept is
+refused, by its keyword.
 """
 
 import math
@@ -20,7 +21,7 @@ Schema = dict[str, Any]
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 ANY: Schema = {"anyOf": [{"type": name} for name in TYPES if name != "integer"]}
 MAX_COST = 4000  # see _spend
-ENUM_COST = 8  # so 500 values: with 1,500, Ollama 0.17.4 takes 1.4 s of CPU more for each token
+ENUM_COST = 8  # so 500 values: with 1,500, llama-server takes 1.5 s of CPU more for each token
 MAX_COUNT = 2000  # of items or characters: llama.cpp's grammars repeat nothing more often
 MAX_LEVELS = 16
 MAX_OPTIONAL = 64  # properties of an object that may be left out: the grammar grows with their square
