@@ -18,6 +18,7 @@ from service.metrics import QUOTA, Metrics
 from service.model_watch import ModelWatch
 from service.ollama import CHATS, EMBEDS, UNSHIFTED, Ollama
 from service.record import Record
+from service.repeats import Repeats
 from service.reply import Reply
 from service.settings import Role, Settings
 from service.suspects import Suspects
@@ -172,12 +173,15 @@ class Answer:
         self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
 
     def _read_first(self, reply: Reply) -> dict[str, Any]:
-        self._pieces = reply.lines()
+        self._pieces, self._repeats = reply.lines(), Repeats()
         return self._next()
 
     def _next(self) -> dict[str, Any]:
         for piece in self._pieces:
+            self._repeats.see(piece)
             return piece
+        if last := self._repeats.end():
+            return last
         raise broke_off(EOFError("the stream ended without done"))
 
     def whole(self) -> list[dict[str, Any]]:

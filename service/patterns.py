@@ -1,8 +1,7 @@
 """Regular expressions of JSON schemas, rewritten in the few forms that the engine's grammar takes as they are meant.
 
-llama.cpp's converter takes no `\\d`, reads look-ahead as if it weren't there, lets `.` end the string that it stands in,
-and unrolls every repetition. So a pattern is read here, and written anew with classes of characters, groups and
-repetitions.
+llama.cpp's converter takes no `\\d`, passes over look-ahead, lets `.` end the string that it stands in, and unrolls
+every repetition. So a pattern is read here, and written anew with classes of characters, groups and repetitions.
 """
 
 import re

@@ -238,3 +238,18 @@ def test_a_model_that_cannot_think_refuses_to(client: FlaskClient, stand_in: Sta
     assert reply.status_code == 400
     assert reply.json["error"]["message"] == f"think: {MODEL} answers without thinking first"
     assert not stand_in.chats()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_repeats_one_token_without_end_is_cut_off_and_not_asked_for_again(
+    client: FlaskClient, stand_in: StandIn, stream: bool
+) -> None:
+    stand_in.tokens, stand_in.end_at = ["na", *[" na"] * 40], 31
+    reply = client.post("/generate", json={"prompt": "x", "stream": stream})
+    assert reply.status_code == 200
+    last = json.loads(reply.text.splitlines()[-1])
+    assert (last["finish_reason"], last["usage"]["completion_tokens"]) == ("length", 31)
+    assert len(stand_in.chats()) == 1
+    stand_in.end_at = 30
+    last = json.loads(client.post("/generate", json={"prompt": "x", "stream": stream}).text.splitlines()[-1])
+    assert last["error"]["code"] == "engine_failed"
