@@ -19,15 +19,20 @@ from service.settings import Settings
 class RealOllama:
     """A running Ollama; a fault test may kill `process`, and start() it again at the same address."""
 
-    def __init__(self, ollama: OllamaProcess, model: str) -> None:
+    def __init__(self, ollama: OllamaProcess, model: str, log: Path, begins: int = 0) -> None:
+        """Take what it was started with; begins: characters of its log that others wrote before."""
         self.url, self.model = ollama.url, model
-        self._ollama = ollama
+        self._ollama, self._log, self._begins = ollama, log, begins
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
         """The process that serves at `url`, or the last one that did."""
         assert self._ollama.process is not None
         return self._ollama.process
+
+    def log(self) -> str:
+        """Return what it has written since it was first started."""
+        return self._log.read_text(errors="replace")[self._begins :]
 
     def start(self) -> None:
         """Start Ollama again after it was killed."""
@@ -45,8 +50,9 @@ def real_ollama(
     environ = {**os.environ, "OLLAMA_MODELS": str(models or models_dir())}
     environ.pop("OLLAMA_HOST", None)
     log = cache_dir(environ) / "ollama-tests.log"
+    begins = len(log.read_text(errors="replace")) if log.exists() else 0
     with ollama_of_our_own(settings or Settings(), environ, log) as ollama:
-        yield RealOllama(ollama, find_model(ollama.url, model, environ) if model else "")
+        yield RealOllama(ollama, find_model(ollama.url, model, environ) if model else "", log, begins)
 
 
 def models_dir() -> Path:

@@ -12,6 +12,7 @@ import openai
 import psutil
 import pytest
 
+from launcher.load_model import load_model
 from service.errors import InvalidRequest
 from service.ollama import Ollama
 from service.settings import Settings
@@ -21,6 +22,7 @@ from tests.stand_in import eventually
 from tests.test_patterns import EVERYDAY
 
 SLOTS = 2
+STARTING = 'msg="starting llama-server"'
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_the_official_client_talks_to_the_real_model(served: Served, ollama: Rea
             model=ollama.model, messages=[{"role": "user", "content": "Say hello."}], stream=True, max_tokens=8
         )
         assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
-        with pytest.raises(openai.BadRequestError, match="does not support embeddings"):
+        with pytest.raises(openai.BadRequestError, match="gemma3-270m can.t embed"):
             client.embeddings.create(model=ollama.model, input="x")
 
 
@@ -149,7 +151,7 @@ def test_a_whole_answer_survives_the_death_of_the_engine(served: Served, ollama:
     again, begun = "sluice_requests_sent_again_total", "sluice_time_to_first_token_seconds_count"
     before, answers = served.metric(again), served.metric(begun)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(generate, served, prompt=f"Tell me a story. {victim}", max_tokens=60, stop=["@@@"])
+        answer = pool.submit(generate, served, prompt=f"Tell me a story. {victim}", max_tokens=400, stop=["@@@"])
         eventually(lambda: served.metric(begun) == answers + 1, 30)
         [server] = psutil.Process(ollama.process.pid).children()
         if victim == "ollama":
@@ -170,3 +172,20 @@ def test_a_schema_that_the_engine_refuses_is_the_callers_to_change(served: Serve
                 "/api/chat", gateway.payload(messages=[{"role": "user", "content": "x"}], format=schema), timeout=30
             )
     gateway.pool.forget()
+
+
+def test_the_model_is_loaded_once_whoever_asks(served: Served, ollama: RealOllama) -> None:
+    eventually(served.ready, 60)
+    starts = ollama.log().count(STARTING)
+    assert starts >= 1
+    for body in ({}, {"stream": True}, {"system": "Be brief."}, {"max_tokens": 1}):
+        assert generate(served, **{"max_tokens": 4, **body}).status == 200
+    chat = {"model": ollama.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    json_mode = {"response_format": {"type": "json_object"}}
+    assert fetch(f"{served.url}/v1/chat/completions", chat | json_mode).status == 200
+    assert fetch(f"{served.url}/v1/embeddings", {"model": ollama.model, "input": "Hi"}).status == 400
+    gateway = Ollama(Settings(ollama_host=ollama.url, model=ollama.model, slots=SLOTS, threads=1))
+    gateway.generate_one(True, 60)
+    load_model(ollama.url, gateway.payload())
+    gateway.pool.forget()
+    assert ollama.log().count(STARTING) == starts
