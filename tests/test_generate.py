@@ -222,13 +222,15 @@ def test_thoughts_come_only_where_they_are_asked_for(app: Flask, client: FlaskCl
     stand_in.thoughts = ["Let me", " see."]
     whole = client.post("/generate", json={"prompt": "x", "think": True}).json
     assert (whole["response"], whole["thinking"]) == ("Hello, world", "Let me see.")
-    lines = client.post("/generate", json={"prompt": "x", "think": True, "stream": True}).text.splitlines()
+    lines = client.post(
+        "/generate", json={"prompt": "x", "think": True, "stream": True}, buffered=True
+    ).text.splitlines()
     pieces = [json.loads(line) for line in lines]
     assert pieces[:2] == [{"response": "", "thinking": "Let me"}, {"response": "", "thinking": " see."}]
     assert "".join(piece["response"] for piece in pieces) == "Hello, world"
     stand_in.always_thinks = True  # as gpt-oss does
     assert "thinking" not in client.post("/generate", json={"prompt": "x"}).json
-    lines = client.post("/generate", json={"prompt": "x", "stream": True}).text.splitlines()
+    lines = client.post("/generate", json={"prompt": "x", "stream": True}, buffered=True).text.splitlines()
     assert not any("thinking" in json.loads(line) for line in lines)
     assert [chat["think"] for chat in stand_in.chats()] == [True, True, False, False]
 
@@ -245,11 +247,13 @@ def test_an_answer_that_repeats_one_token_without_end_is_cut_off_and_not_asked_f
     client: FlaskClient, stand_in: StandIn, stream: bool
 ) -> None:
     stand_in.tokens, stand_in.end_at = ["na", *[" na"] * 40], 31
-    reply = client.post("/generate", json={"prompt": "x", "stream": stream})
+    reply = client.post("/generate", json={"prompt": "x", "stream": stream}, buffered=True)
     assert reply.status_code == 200
     last = json.loads(reply.text.splitlines()[-1])
     assert (last["finish_reason"], last["usage"]["completion_tokens"]) == ("length", 31)
     assert len(stand_in.chats()) == 1
     stand_in.end_at = 30
-    last = json.loads(client.post("/generate", json={"prompt": "x", "stream": stream}).text.splitlines()[-1])
+    last = json.loads(
+        client.post("/generate", json={"prompt": "x", "stream": stream}, buffered=True).text.splitlines()[-1]
+    )
     assert last["error"]["code"] == "engine_failed"
