@@ -82,6 +82,8 @@ def _stand_in(url: str, name: str, environ: Mapping[str, str], reason: str) -> s
 def _problem(name: str, error: OllamaError) -> Problem:
     if "file does not exist" in error.text:
         return Problem(f"MODEL={name}: the model hub has no such model; see https://ollama.com/library")
+    if "newer version of Ollama" in error.text:  # the hub's own answer to a pull
+        return Problem(f"MODEL={name} needs a newer Ollama: put one on PATH, or take another model")
     if "no space left" in error.text:
         return Problem(f"no disk space left for the model {name}: {error.text}; free some, or set OLLAMA_MODELS")
     if error.status == 400:

@@ -34,8 +34,6 @@ class StandIn:
     """The server and its script. Faults and the gate come before the piece with their index."""
 
     tokens: list[str] = field(default_factory=lambda: ["Hello", ", ", "world"])
-    thoughts: list[str] = field(default_factory=list)  # pieces before the tokens, where they are asked for
-    always_thinks: bool = False
     first_delay: float = 0.0
     token_delay: float = 0.0
     hold_at: int | None = None
@@ -53,6 +51,8 @@ class StandIn:
     deaths: int = 0
     cut_kept: bool = False  # break off a chat that comes on a connection that had one before
     message: dict[str, Any] = field(default_factory=dict)
+    thoughts: list[str] = field(default_factory=list)  # pieces before the tokens, where they are asked for
+    always_thinks: bool = False
     capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools", "embedding"])
     template: str = "{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ end }}"
     loaded: bool = True

@@ -39,6 +39,7 @@ def test_a_pull_shows_its_progress(capsys: pytest.CaptureFixture[str], monkeypat
     [
         ([{"status": "pulling manifest"}, {"error": "pull model manifest: file does not exist"}], "no such model"),
         ([{"status": "pulling 1", "digest": "1"}, {"error": "write /m: no space left on device"}], "no disk space"),
+        ([{"error": "pull model manifest: 412: it requires a newer version of Ollama."}], "needs a newer Ollama"),
         ((400, {"error": "invalid model name"}), "MODEL=moondream: invalid model name"),
         ([{"status": "pulling 1", "digest": "1"}, {"error": "dial tcp: i/o timeout"}], "can't get the model"),
         ([{"status": "pulling manifest"}, {"error": "the moon is full"}], "the moon is full"),

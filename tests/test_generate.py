@@ -229,7 +229,7 @@ def test_thoughts_come_only_where_they_are_asked_for(app: Flask, client: FlaskCl
     assert pieces[:2] == [{"response": "", "thinking": "Let me"}, {"response": "", "thinking": " see."}]
     assert "".join(piece["response"] for piece in pieces) == "Hello, world"
     stand_in.always_thinks = True  # as gpt-oss does
-    assert "thinking" not in client.post("/generate", json={"prompt": "x"}).json
+    assert "thinking" not in client.post("/generate", json={"prompt": "x"}).text
     lines = client.post("/generate", json={"prompt": "x", "stream": True}, buffered=True).text.splitlines()
     assert not any("thinking" in json.loads(line) for line in lines)
     assert [chat["think"] for chat in stand_in.chats()] == [True, True, False, False]

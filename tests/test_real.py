@@ -91,7 +91,7 @@ def test_the_official_client_talks_to_the_real_model(served: Served, ollama: Rea
             model=ollama.model, messages=[{"role": "user", "content": "Say hello."}], stream=True, max_tokens=8
         )
         assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
-        with pytest.raises(openai.BadRequestError, match="gemma3-270m can.t embed"):
+        with pytest.raises(openai.BadRequestError, match="gemma3-270m can't embed"):
             client.embeddings.create(model=ollama.model, input="x")
 
 
