@@ -93,7 +93,7 @@ def test_the_small_model_answers_and_stops() -> None:
     prompts = {"What is the capital of Italy?": "Rome", "What is 2 + 2?": "4", "Hello!": "Hello"}
     with real_ollama() as ollama:
         for prompt, word in prompts.items():
-            message, options = {"role": "user", "content": prompt}, {"seed": 1, "num_predict": 100}
+            message, options = {"role": "user", "content": prompt}, {"temperature": 0, "num_predict": 100}
             body = {"model": SMALL_MODEL, "messages": [message], "options": options, "stream": False}
             answer = call(ollama.url, "/api/chat", body, timeout=60)
             assert word in answer["message"]["content"]
