@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve test e2e lint types bench image render demo load compare comparison balancing autoscale endurance \
-	plan plan-validate models chaos hold synth diff deploy destroy cost help stage sync uv
+	plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -80,6 +80,10 @@ plan-validate: sync ## Measure real queues beside predicted ones
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
 	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+
+tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_TOKEN (s) and SLO_TOKENS (tokens/s each)
+	@$(RUN) python -m tuning --model "$(MODEL)" --slo-first-token "$(SLO_FIRST_TOKEN)" --slo-tokens "$(SLO_TOKENS)" \
+		$(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
 
 chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster
 	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks --real) --publish $(OPTIONS)

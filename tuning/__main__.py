@@ -1,0 +1,102 @@
+"""`python -m tuning --model NAME --slo-first-token S --slo-tokens N`: which setting serves a model best here.
+
+The report goes to stdout, what happens meanwhile to stderr. Exit code 0: a setting meets the SLO. 1: none does. 2: one
+sentence says what is wrong.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import NoReturn
+
+from config import ConfigError
+from launcher.console import Problem
+from launcher.ollama_calls import OllamaError
+from models.machine import describe
+from tuning.engine import Pod
+from tuning.grid import Grid, compare, measure_grid
+from tuning.measured import Measured
+from tuning.options import Asked, add_options, read_options
+from tuning.report import Report
+from tuning.search import Search
+from tuning.setting import Setting
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the sentence."""
+        print(f"sluice: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Tune, print the report, and return the exit code."""
+    parser = Parser(prog="python -m tuning")
+    add_options(parser)
+    try:
+        asked = read_options(parser.parse_args(arguments))
+        with redirect_stdout(sys.stderr):  # what the launcher says of installing Ollama is no part of the report
+            report = tune(asked, environ, f"python -m tuning {shlex.join(arguments)}")
+    except (ConfigError, Problem, OllamaError) as problem:
+        print(f"sluice: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sluice: interrupted; nothing of it is left running", file=sys.stderr)
+        return INTERRUPTED
+    print(report.markdown())
+    return 0 if report.slo.met_by(report.choice.found) else 1
+
+
+def tune(asked: Asked, environ: Mapping[str, str], command: str) -> Report:
+    """Return what was found. Raises Problem or OllamaError."""
+    pod = Pod(model=asked.model, context_length=asked.stage.context_length, environ=environ)
+    version = pod.check(asked.start)
+    looks = _Looks(pod, asked.seconds)
+    search = Search(looks, asked.slo, asked.choices, _say)
+    began = time.monotonic()
+    choice = search.run(asked.start)
+    took = time.monotonic() - began
+    return Report(
+        command=command,
+        machine=describe(),
+        ollama=version,
+        model=asked.model,
+        context_length=asked.stage.context_length,
+        slo=asked.slo,
+        trials=list(search.trials.values()),
+        choice=choice,
+        grid=_grid(looks, asked, choice.setting) if asked.grid else None,
+        seconds=asked.seconds,
+        took=took,
+        stage=asked.stage,
+    )
+
+
+@dataclass(frozen=True)
+class _Looks:
+    pod: Pod
+    seconds: float
+
+    def __call__(self, setting: Setting) -> Measured:
+        return self.pod.look(setting, self.seconds)
+
+
+def _grid(looks: _Looks, asked: Asked, choice: Setting) -> Grid:
+    return compare(looks, asked.slo, measure_grid(looks, asked.choices, _say), choice)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,119 @@
+"""An Ollama that runs a model with a setting, and a look at how fast it is."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from launcher.cache import cache_dir
+from launcher.console import Problem
+from launcher.ollama_calls import OllamaError, call, events
+from launcher.ollama_process import LOAD_TIMEOUT, ollama_of_our_own
+from models.machine import Others, peak_mib
+from service.settings import Settings
+from tuning.callers import Callers
+from tuning.measured import Measured
+from tuning.setting import DECIDED, Setting
+
+TIMEOUT = 60.0  # seconds without a byte of what needs no model
+ANSWER_TIMEOUT = 600.0
+TOKENS = 96  # of an answer at most, so that several are begun in a look
+OLDEST = (0, 30)  # since then Ollama runs llama-server, whose variables are tried here
+# What decides how llama-server is started must be the same in every request, or the model is loaded again.
+UNSHIFTED = {"shift": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """What stays the same while settings are tried: the model, the tokens a slot has, Ollama's environment."""
+
+    model: str
+    context_length: int
+    environ: Mapping[str, str]
+
+    def check(self, setting: Setting) -> str:
+        """Return Ollama's version. Raises Problem: an Ollama too old, a model that isn't there or doesn't chat."""
+        with self._running(setting) as (url, _):
+            version = str(call(url, "/api/version", timeout=TIMEOUT)["version"])
+            if _is_too_old(version):
+                oldest = ".".join(map(str, OLDEST))
+                raise Problem(f"Ollama {version} is too old to be tuned: {oldest} or newer has llama-server")
+            self._check_model(url)
+        return version
+
+    def _check_model(self, url: str) -> None:
+        try:
+            shown = call(url, "/api/show", {"model": self.model}, timeout=TIMEOUT)
+        except OllamaError as error:
+            advice = f"`ollama pull {self.model}` or `make serve MODEL={self.model}` gets it"
+            raise Problem(f"MODEL={self.model} isn't in Ollama's store ({error.text}): {advice}") from error
+        if "completion" not in (shown.get("capabilities") or ()):
+            raise Problem(f"MODEL={self.model} can't write, so it has no tokens/s to tune: name a model that chats")
+
+    def look(self, setting: Setting, seconds: float) -> Measured:
+        """Run the model with a setting, and measure for so long. Raises OllamaError or Problem where it doesn't run."""
+        with self._running(setting) as (url, ollama):
+            body = {"model": self.model, "keep_alive": -1, "options": setting.options(self.context_length), **UNSHIFTED}
+            call(url, "/api/generate", body, timeout=LOAD_TIMEOUT)
+            ask = _Asker(url, body)
+            for _ in ask("Hi"):  # brings in the weights that are read where they lie
+                pass
+            server = _llama_server(ollama)
+            others = Others([each for each in (ollama, server) if each])
+            callers = Callers(ask, setting.slots, seconds)
+            callers.run()
+            return Measured(
+                rate=callers.rate,
+                slowest=callers.slowest,
+                first_tokens=callers.first_tokens,
+                memory_mib=peak_mib(server) if server else None,
+                others=others.share(),
+            )
+
+    @contextmanager
+    def _running(self, setting: Setting) -> Iterator[tuple[str, psutil.Process]]:
+        settings = Settings(
+            slots=setting.slots,
+            threads=setting.threads,
+            model=self.model,
+            context_length=self.context_length,
+            max_tokens=self.context_length - 1,
+        )
+        environ = {name: value for name, value in self.environ.items() if name not in DECIDED}
+        log = cache_dir(self.environ) / "ollama-tune.log"
+        with ollama_of_our_own(settings, environ | setting.environ(), log) as ollama:
+            if ollama.process is None:
+                raise Problem("Ollama has no process")
+            yield ollama.url, psutil.Process(ollama.process.pid)
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Asks as the gateway does: a chat that is streamed, with sampling that is the same for every setting."""
+
+    url: str
+    body: Mapping[str, Any]
+
+    def __call__(self, prompt: str) -> Iterator[None]:
+        options = {**self.body["options"], "num_predict": TOKENS, "seed": 1}
+        chat = {**self.body, "messages": [{"role": "user", "content": prompt}], "think": False, "options": options}
+        for event in events(self.url, "/api/chat", chat, timeout=ANSWER_TIMEOUT):
+            if event.get("message", {}).get("content"):
+                yield
+
+
+def _llama_server(ollama: psutil.Process) -> psutil.Process | None:
+    for child in ollama.children(recursive=True):
+        with suppress(psutil.Error):  # one that has just ended
+            if child.name() == "llama-server":
+                return child
+    return None
+
+
+def _is_too_old(version: str) -> bool:
+    """Say whether a version is known to be too old; a build from Git may call itself anything."""
+    found = re.match(r"v?(\d+)\.(\d+)\.", version)
+    return found is not None and (0, 0) < (int(found[1]), int(found[2])) < OLDEST

@@ -1,0 +1,107 @@
+"""The way to a good setting: one knob after the other, and a race at each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.console import Problem
+from launcher.ollama_calls import OllamaError
+from tuning.measured import Measured, together
+from tuning.objective import Slo
+from tuning.setting import Setting
+
+# Threads and slots move the figures most, so they come first; the full grid would be hundreds of settings of seconds
+# each. What one of the others gives hardly depends on the rest, except on how many slots share the CPUs.
+ORDER = ("threads", "slots", "batch", "flash", "kv", "speculation")
+SECOND_LOOKS = 2  # of a race's best, beside the best so far
+
+Look = Callable[[Setting], Measured]
+Choices = Mapping[str, Sequence[Any]]
+
+
+@dataclass
+class Trial:
+    """A setting that was tried, what the looks at it found, and what became of it, in words."""
+
+    setting: Setting
+    looks: list[Measured] = field(default_factory=list)
+    fate: str = ""
+
+    @property
+    def found(self) -> Measured:
+        """Return all looks as one; there is at least one."""
+        return together(self.looks)
+
+
+class Search:
+    """Coordinate descent from a first setting; `trials` has all that was tried, in order."""
+
+    def __init__(self, look: Look, slo: Slo, choices: Choices, say: Callable[[str], None]) -> None:
+        self._look, self._slo, self._choices, self._say = look, slo, choices, say
+        self.trials: dict[Setting, Trial] = {}
+
+    def run(self, start: Setting) -> Trial:
+        """Return the best setting found. Raises Problem when the first one doesn't run."""
+        best = self._tried(start)
+        if best.fate:
+            raise Problem(f"the first setting ({start.text()}) doesn't run: {best.fate}")
+        for knob in ORDER:
+            best = self._race(knob, best)
+        if _differs(best.setting, start, ORDER[2:]):  # what makes a step cheaper may make room for more slots
+            best = self._race("slots", best)
+        best.fate = "the choice" if self._slo.met_by(best.found) else "the closest"
+        return best
+
+    def _race(self, knob: str, best: Trial) -> Trial:
+        """Try a knob's other values, and return the best of them, or the best until then if none is better."""
+        others = [best.setting.with_(knob, value) for value in self._choices[knob]]
+        fresh = [each for each in others if each.can_be and each not in self.trials]
+        running = [trial for trial in map(self._tried, fresh) if not trial.fate]
+        running = [trial for trial in running if not self._dropped(knob, trial, best)]
+        running.sort(key=lambda trial: self._slo.rank(trial.found), reverse=True)
+        for trial in running[SECOND_LOOKS:]:
+            trial.fate = f"dropped after the first look at {knob}: two others were faster"
+        running = running[:SECOND_LOOKS]
+        for trial in [best, *running] if running else []:  # one after the other: a machine's speed drifts
+            self._look_at(trial)
+        return self._winner(knob, best, [trial for trial in running if not trial.fate])
+
+    def _winner(self, knob: str, best: Trial, running: Sequence[Trial]) -> Trial:
+        for trial in running:
+            if self._slo.better(trial.found, best.found):
+                best.fate = f"left for {knob}={getattr(trial.setting, knob)}"
+                best = trial
+            else:
+                trial.fate = f"not better than {knob}={getattr(best.setting, knob)} by more than noise"
+        best.fate = ""
+        return best
+
+    def _dropped(self, knob: str, trial: Trial, best: Trial) -> bool:
+        if self._slo.hopeless(trial.found, best.found):
+            trial.fate = f"dropped after the first look at {knob}: {self._behind(trial.found, best.found)}"
+        return bool(trial.fate)
+
+    def _behind(self, found: Measured, best: Measured) -> str:
+        if self._slo.met_by(found):
+            return f"{found.rate:.1f} tokens/s where {best.rate:.1f} are had"
+        return "farther from the SLO"
+
+    def _tried(self, setting: Setting) -> Trial:
+        trial = self.trials[setting] = Trial(setting)
+        self._look_at(trial)
+        return trial
+
+    def _look_at(self, trial: Trial) -> None:
+        try:
+            trial.looks.append(self._look(trial.setting))
+        except (OllamaError, Problem) as problem:
+            trial.fate = f"doesn't run: {problem}"
+            self._say(f"{trial.setting.text()}: {trial.fate}")
+            return
+        last = trial.looks[-1]
+        figures = f"{last.rate:.1f} tokens/s, slowest caller {last.slowest:.1f}"
+        self._say(f"{trial.setting.text()}: {figures}, p95 first token {last.p95_first_token:.2f} s")
+
+
+def _differs(one: Setting, other: Setting, knobs: Sequence[str]) -> bool:
+    return any(getattr(one, knob) != getattr(other, knob) for knob in knobs)
