@@ -66,8 +66,8 @@ class Report:
         yield from _table(HEAD, (_cells(setting, found) for setting, found in grid.figures.items()))
         yield (
             f"The grid's best is {grid.best.text()}. Looked at {grid.choice_again.looks} times in turn, the choice "
-            f"gave {grid.choice_again.rate:.1f} tokens/s and the grid's best {grid.best_again.rate:.1f}: the choice is at "
-            f"{grid.choice_again.rate / grid.best_again.rate:.0%}{self._kept(grid)}.\n"
+            f"gave {grid.choice_again.rate:.1f} tokens/s and the grid's best {grid.best_again.rate:.1f}: the choice is "
+            f"at {grid.choice_again.rate / grid.best_again.rate:.0%}{self._kept(grid)}.\n"
         )
 
     def _kept(self, grid: Grid) -> str:
