@@ -19,6 +19,7 @@ from tuning.engine import Pod
 from tuning.grid import compare, measure_grid, settings
 from tuning.measured import Measured, together
 from tuning.objective import HOPELESS, NOISE, Slo
+from tuning.options import add_options
 from tuning.prompts import prompt
 from tuning.report import Report
 from tuning.search import Search, Trial
@@ -110,7 +111,7 @@ def test_the_choice_is_within_a_tenth_of_the_grids_best_for_few_looks(start: Set
     choice = search(looks, slo).run(start)
     best = max(map(modelled, settings(CHOICES)), key=slo.rank)
     assert slo.met_by(best), "this test needs an SLO that can be met"
-    assert slo.closeness(modelled(choice.setting)) > 1 - noise
+    assert slo.closeness(modelled(choice.setting)) >= 1 - noise
     assert modelled(choice.setting).rate >= 0.9 * best.rate
     assert len(looks.seen) <= 45
     assert len(list(settings(CHOICES))) == 384
@@ -139,8 +140,8 @@ def test_a_gain_within_noise_leaves_the_setting_as_it_was() -> None:
 
 def test_slots_are_raced_again_once_a_step_has_become_cheaper() -> None:
     def machine(setting: Setting) -> Measured:
-        each = (80 if setting.speculation == "ngram-simple" else 40) / setting.slots
-        return found(setting.slots * 10, each)
+        each = (30 if setting.speculation == "ngram-simple" else 20) / setting.slots**0.5
+        return found(setting.slots * each, each)
 
     assert search(Looks(machine), Slo(first_token=2, tokens=9)).run(USUAL).setting.slots == 8
 
@@ -430,7 +431,7 @@ def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     rows = [row.strip("| ").split(" | ") for row in out.splitlines() if row.startswith("| ")]
     rate = float(next(row for row in rows if row[-1] == "the choice")[7])
     step = tunable.seconds_a_token(4, 2, {"OLLAMA_FLASH_ATTENTION": "1", "LLAMA_ARG_SPEC_TYPE": "ngram-simple"})
-    assert 0.6 * 4 / step <= rate <= 4 / step * 1.1
+    assert 0.4 * 4 / step <= rate <= 4 / step * 1.1
     assert all(row[10].isdecimal() for row in rows[1:] if row[6] != "0"), "llama-server's memory"
 
 
@@ -439,7 +440,7 @@ def test_the_grid_measures_each_combination_of_the_lists(
 ) -> None:
     monkeypatch.setattr("tuning.options.available_cpus", lambda: 2)
     tunable.install(tmp_path)
-    lists = ("--slots", "2,4", "--threads", "2", "--speculation", "none,ngram-cache")
+    lists = ("--slots", "1,4", "--threads", "2", "--speculation", "none,ngram-cache")
     code, _ = tune(*GOOD, "--seconds", "0.2", "--grid", *lists, path=tmp_path)
     out, err = capsys.readouterr()
     assert code == 0, err
@@ -452,6 +453,6 @@ def test_the_grid_measures_each_combination_of_the_lists(
 
 def test_every_knob_that_can_be_tried_is_an_option() -> None:
     parser = program.Parser()
-    program.add_options(parser)
+    add_options(parser)
     asked = parser.parse_args([*GOOD])
     assert all(hasattr(asked, knob) for knob in KNOBS)

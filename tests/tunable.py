@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-STEP, STEP_A_SLOT = 0.012, 0.002  # seconds from token to token: alone, and for each slot
+STEP, STEP_A_SLOT = 0.03, 0.002  # seconds from token to token: alone, and for each slot
 READING = 0.02  # seconds until the first token
 MOST_SLOTS = 16
-FACTORS = {"q8_0": 1.1, "q4_0": 1.2, "no flash": 1.4, "ngram-simple": 0.7, "ngram-mod": 1.0, "ngram-cache": 1.5}
+FACTORS = {"q8_0": 1.1, "no flash": 1.4, "ngram-simple": 0.5, "ngram-cache": 4.0}
 
 
 def install(folder: Path, version: str = "0.32.15") -> None:

@@ -59,8 +59,7 @@ class Pod:
             body = {"model": self.model, "keep_alive": -1, "options": setting.options(self.context_length), **UNSHIFTED}
             call(url, "/api/generate", body, timeout=LOAD_TIMEOUT)
             ask = _Asker(url, body)
-            for _ in ask("Hi"):  # brings in the weights that are read where they lie
-                pass
+            next(ask("Hi"), None)  # brings in the weights that are read where they lie
             server = _llama_server(ollama)
             others = Others([each for each in (ollama, server) if each])
             callers = Callers(ask, setting.slots, seconds)
