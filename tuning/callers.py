@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Lock
@@ -37,21 +37,21 @@ class Callers:
     def run(self) -> None:
         """Ask until the time is over and every caller has got enough tokens; raises what asking raises."""
         with ThreadPoolExecutor(len(self.answers)) as pool:
-            for done in [pool.submit(self._call, own) for own in self.answers]:
-                done.result()
+            try:
+                for done in as_completed([pool.submit(self._call, own) for own in self.answers]):
+                    done.result()
+            except BaseException:  # of one of them, or an interrupt: the others needn't go on
+                self.ended = self.ended or time.perf_counter()
+                raise
 
     def _call(self, own: list[Answer]) -> None:
-        try:
-            while not self._is_over():
-                answer = Answer(time.perf_counter())
-                own.append(answer)
-                for _ in self._ask(prompt(self._next())):
-                    answer.tokens.append(time.perf_counter())
-                    if self._is_over():  # looked at after a token, so that the last first token is timed too
-                        break
-        except BaseException:
-            self.ended = self.ended or time.perf_counter()  # the others needn't go on
-            raise
+        while not self._is_over():
+            answer = Answer(time.perf_counter())
+            own.append(answer)
+            for _ in self._ask(prompt(self._next())):
+                answer.tokens.append(time.perf_counter())
+                if self._is_over():  # looked at after a token, so that the last first token is timed too
+                    break
 
     def _next(self) -> int:
         with self._lock:
