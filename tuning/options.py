@@ -17,7 +17,7 @@ NUMBERS = {"slots": (1, MOST_SLOTS), "threads": (1, 1024), "batch": (0, MOST_BAT
 MEANINGS = {
     "slots": "requests at once (default: the stage's, and 2, 4, 8 and 16)",
     "threads": "CPUs that compute (default: the stage's, all of this machine and half of them)",
-    "batch": "tokens of prompts in one step, 0 as Ollama has it (default: 0, 128 and 512)",
+    "batch": "tokens of prompts in one step, 0 as Ollama has it (default: 0, 128 and 256)",
     "flash": "flash attention (default: on and off)",
     "kv": "type of the cache of keys and values (default: f16, q8_0 and q4_0)",
     "speculation": "guessing without a second model (default: none, ngram-simple, ngram-mod and ngram-cache)",
@@ -92,7 +92,7 @@ def _usual(first: Setting, cpus: int) -> dict[str, list[Any]]:
     return {
         "slots": sorted({first.slots, 2, 4, 8, 16}),
         "threads": sorted({first.threads, cpus, max(1, cpus // 2)}),
-        "batch": [0, 128, 512],
+        "batch": [0, 128, 256],  # Ollama has 512 or more, by the context of all slots
         "flash": list(FLASH),
         "kv": list(KV_TYPES),
         "speculation": ["none", "ngram-simple", "ngram-mod", "ngram-cache"],

@@ -68,13 +68,18 @@ class Search:
 
     def _winner(self, knob: str, best: Trial, running: Sequence[Trial]) -> Trial:
         for trial in running:
-            if self._slo.better(trial.found, best.found):
+            if self._won(trial, best):
                 best.fate = f"left for {knob}={getattr(trial.setting, knob)}"
                 best = trial
             else:
                 trial.fate = f"not better than {knob}={getattr(best.setting, knob)} by more than noise"
         best.fate = ""
         return best
+
+    def _won(self, trial: Trial, best: Trial) -> bool:
+        """Say whether a setting is better in all, and in the last looks too, between which the machine hardly changed."""
+        last = self._slo.rank(trial.looks[-1]) > self._slo.rank(best.looks[-1])
+        return last and self._slo.better(trial.found, best.found)
 
     def _dropped(self, knob: str, trial: Trial, best: Trial) -> bool:
         if self._slo.hopeless(trial.found, best.found):
