@@ -77,7 +77,7 @@ class Search:
         return best
 
     def _won(self, trial: Trial, best: Trial) -> bool:
-        """Say whether a setting is better in all, and in the last looks too, between which the machine hardly changed."""
+        """Say whether a setting is better in all, and in the last looks too, which came one after the other."""
         last = self._slo.rank(trial.looks[-1]) > self._slo.rank(best.looks[-1])
         return last and self._slo.better(trial.found, best.found)
 
