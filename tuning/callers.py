@@ -9,10 +9,12 @@ from threading import Lock
 
 from tuning.prompts import prompt
 
-ENOUGH = 8  # tokens of each caller, without which a look isn't over when its time is
+TOKENS = 64  # of an answer at most, so that several are begun in a look
+ENOUGH = 8  # tokens of each caller, and
+BEGUN = 3  # answers begun, without which a look isn't over when its time is
 AT_MOST = 12  # times as long does a look take for them: then the setting is as slow as it looks
 
-Ask = Callable[[str], Iterator[None]]  # asks a prompt, and yields at each token
+Ask = Callable[[str, int], Iterator[None]]  # asks a prompt for so many tokens, and yields at each of them
 
 
 @dataclass
@@ -24,66 +26,89 @@ class Answer:
 
 
 class Callers:
-    """A closed loop of `slots` callers for `seconds`."""
+    """A closed loop of `slots` callers for `seconds`, once all of them are being answered.
+
+    At the start all prompts are read at once, for as long as many an answer takes: that isn't counted. The first
+    answers end one after the other, so that from then on some are always begun while others are written.
+    """
 
     def __init__(self, ask: Ask, slots: int, seconds: float) -> None:
-        self._ask = ask
+        self._ask, self._seconds = ask, seconds
         self._numbers, self._lock = count(1), Lock()
-        self.started = time.perf_counter()
-        self._until, self._limit = self.started + seconds, self.started + AT_MOST * seconds
-        self.ended = 0.0  # when the first caller found that it is over
+        self._limit = time.perf_counter() + AT_MOST * seconds
+        self.began = self.ended = 0.0  # when the last caller got its first token; when it was found to be over
         self.answers: list[list[Answer]] = [[] for _ in range(slots)]
 
     def run(self) -> None:
-        """Ask until the time is over and every caller has got enough tokens; raises what asking raises."""
+        """Ask until the time is over and there is enough to tell; raises what asking raises."""
         with ThreadPoolExecutor(len(self.answers)) as pool:
             try:
-                for done in as_completed([pool.submit(self._call, own) for own in self.answers]):
+                for done in as_completed([pool.submit(self._call, index) for index in range(len(self.answers))]):
                     done.result()
             except BaseException:  # of one of them, or an interrupt: the others needn't go on
                 self.ended = self.ended or time.perf_counter()
                 raise
 
-    def _call(self, own: list[Answer]) -> None:
+    def _call(self, index: int) -> None:
+        own, limit = self.answers[index], max(1, TOKENS * (index + 1) // len(self.answers))
         while not self._is_over():
             answer = Answer(time.perf_counter())
             own.append(answer)
-            for _ in self._ask(prompt(self._next())):
+            for _ in self._ask(prompt(self._next()), limit):
                 answer.tokens.append(time.perf_counter())
                 if self._is_over():  # looked at after a token, so that the last first token is timed too
                     break
+            limit = TOKENS
 
     def _next(self) -> int:
         with self._lock:
             return next(self._numbers)
 
     def _is_over(self) -> bool:
-        now = time.perf_counter()
-        if not self.ended and now >= self._until and (now >= self._limit or self._have_enough()):
-            self.ended = now
-        return bool(self.ended)
+        with self._lock:
+            now = time.perf_counter()
+            if not self.began and all(any(answer.tokens for answer in own) for own in self.answers):
+                self.began = now
+            due = self.began and now >= self.began + self._seconds and self._has_enough()
+            if not self.ended and (due or now >= self._limit):
+                self.ended = now
+                self.began = self.began or self._limit - AT_MOST * self._seconds
+            return bool(self.ended)
 
-    def _have_enough(self) -> bool:
-        return all(sum(len(answer.tokens) for answer in own) >= ENOUGH for own in self.answers)
+    def _has_enough(self) -> bool:
+        return len(self._begun()) >= BEGUN and all(sum(map(len, self._written(own))) >= ENOUGH for own in self.answers)
+
+    def _written(self, own: list[Answer]) -> list[list[float]]:
+        """Return when tokens came that count, by answer."""
+        until = self.ended or float("inf")
+        return [[at for at in answer.tokens if self.began <= at <= until] for answer in own]
+
+    def _begun(self) -> list[Answer]:
+        answers = [answer for own in self.answers for answer in own if answer.tokens]
+        return [answer for answer in answers if answer.asked >= self.began]
 
     @property
     def rate(self) -> float:
         """Return tokens/s of all callers together."""
-        tokens = [at for own in self.answers for answer in own for at in answer.tokens if at <= self.ended]
-        return len(tokens) / (self.ended - self.started)
+        tokens = sum(len(tokens) for own in self.answers for tokens in self._written(own))
+        return tokens / (self.ended - self.began)
 
     @property
     def slowest(self) -> float:
         """Return tokens/s after the first token of the caller who got the fewest."""
-        return min(_speed(own) for own in self.answers)
+        return min(_speed(self._written(own)) for own in self.answers)
 
     @property
     def first_tokens(self) -> tuple[float, ...]:
-        """Return the seconds from each request to its first token; an answer without a token has none."""
-        return tuple(answer.tokens[0] - answer.asked for own in self.answers for answer in own if answer.tokens)
+        """Return the seconds from each request to its first token; an answer without a token has none.
+
+        Where none was begun in time, they are those of the start, when all prompts were read at once.
+        """
+        answers = self._begun() or [own[0] for own in self.answers if own and own[0].tokens]
+        return tuple(answer.tokens[0] - answer.asked for answer in answers)
 
 
-def _speed(own: list[Answer]) -> float:
-    written = [answer.tokens for answer in own if len(answer.tokens) > 1]
-    seconds = sum(tokens[-1] - tokens[0] for tokens in written)
-    return sum(len(tokens) - 1 for tokens in written) / seconds if seconds else 0.0
+def _speed(written: list[list[float]]) -> float:
+    told = [tokens for tokens in written if len(tokens) > 1]
+    seconds = sum(tokens[-1] - tokens[0] for tokens in told)
+    return sum(len(tokens) - 1 for tokens in told) / seconds if seconds else 0.0

@@ -20,7 +20,6 @@ from tuning.setting import DECIDED, Setting
 
 TIMEOUT = 60.0  # seconds without a byte of what needs no model
 ANSWER_TIMEOUT = 600.0
-TOKENS = 96  # of an answer at most, so that several are begun in a look
 OLDEST = (0, 30)  # since then Ollama runs llama-server, whose variables are tried here
 # What decides how llama-server is started must be the same in every request, or the model is loaded again.
 UNSHIFTED = {"shift": False}
@@ -59,7 +58,7 @@ class Pod:
             body = {"model": self.model, "keep_alive": -1, "options": setting.options(self.context_length), **UNSHIFTED}
             call(url, "/api/generate", body, timeout=LOAD_TIMEOUT)
             ask = _Asker(url, body)
-            next(ask("Hi"), None)  # brings in the weights that are read where they lie
+            next(ask("Hi", 1), None)  # brings in the weights that are read where they lie
             server = _llama_server(ollama)
             others = Others([each for each in (ollama, server) if each])
             callers = Callers(ask, setting.slots, seconds)
@@ -96,8 +95,8 @@ class _Asker:
     url: str
     body: Mapping[str, Any]
 
-    def __call__(self, prompt: str) -> Iterator[None]:
-        options = {**self.body["options"], "num_predict": TOKENS, "seed": 1}
+    def __call__(self, prompt: str, tokens: int) -> Iterator[None]:
+        options = {**self.body["options"], "num_predict": tokens, "seed": 1}
         chat = {**self.body, "messages": [{"role": "user", "content": prompt}], "think": False, "options": options}
         for event in events(self.url, "/api/chat", chat, timeout=ANSWER_TIMEOUT):
             if event.get("message", {}).get("content"):

@@ -13,7 +13,7 @@ WHAT = ("a wooden boat", "three lamps", "the red door", "two letters", "a basket
 WHERE = ("by the river", "behind the station", "in the market", "near the old bridge", "on the hill", "at the harbour")
 WHEN = ("before the storm", "on Monday", "in early spring", "after the concert", "at noon", "while it snowed")
 TOPICS = ("rivers", "bread", "the moon", "trains", "music", "bees", "glass", "winter", "chess", "salt", "maps", "rain")
-SENTENCES = (8, 20)  # of a text: 90 to 220 words
+SENTENCES = (4, 12)  # of a text: 50 to 150 words
 
 
 def prompt(number: int) -> str:
