@@ -40,7 +40,15 @@ CHOICES: dict[str, list[Any]] = {
 
 def found(rate: float = 40.0, slowest: float = 10.0, first: float = 1.0, **more: Any) -> Measured:
     return Measured(
-        **{"rate": rate, "slowest": slowest, "first_tokens": (first,), "memory_mib": 300, "others": 0.0, **more}
+        **{
+            "rate": rate,
+            "slowest": slowest,
+            "first_tokens": (first,),
+            "memory_mib": 300,
+            "efficiency": 20.0,
+            "others": 0.0,
+            **more,
+        }
     )
 
 
@@ -70,9 +78,11 @@ def test_what_a_second_look_cannot_turn_round_is_hopeless() -> None:
 
 
 def test_looks_are_averaged_and_their_first_tokens_pooled() -> None:
-    both = together([found(30, 8, 1.0, memory_mib=None), found(50, 12, 3.0, memory_mib=310, others=0.2)])
+    both = together(
+        [found(30, 8, 1.0, memory_mib=None, efficiency=None), found(50, 12, 3.0, memory_mib=310, others=0.2)]
+    )
     assert (both.rate, both.slowest, both.first_tokens) == (40, 10, (1.0, 3.0))
-    assert (both.memory_mib, both.others, both.looks) == (310, 0.2, 2)
+    assert (both.memory_mib, both.efficiency, both.others, both.looks) == (310, 20.0, 0.2, 2)
     assert replace(both, first_tokens=tuple(map(float, range(100)))).p95_first_token == 95.0
 
 
@@ -349,8 +359,8 @@ def test_the_report_ends_with_the_line_for_the_stage_and_its_evidence() -> None:
         choice := Trial(replace(USUAL, slots=8), [found(92.4), found(92.6)], "the choice"), trials=[choice, lost]
     )
     assert "Some CPU (x86_64), 2 CPUs, 8.0 GiB; Ollama 0.32.15" in text
-    assert "| 8 | 2 | – | on | f16 | none | 2 | 92.5 | 10.0 | 1.00 | 300 | 0% | the choice |" in text
-    assert "| 16 | 2 | – | on | f16 | none | 0 | – | – | – | – | – | doesn't run: out of / memory |" in text
+    assert "| 8 | 2 | – | on | f16 | none | 2 | 92.5 | 10.0 | 1.00 | 20.0 | 300 | 0% | the choice |" in text
+    assert "| 16 | 2 | – | on | f16 | none | 0 | – | – | – | – | – | – | doesn't run: out of / memory |" in text
     assert text.endswith(
         "```\nslots=8, cpus=2, requests_per_replica=6\n```\n\n92.5 tokens/s in all, its slowest caller 10.0 tokens/s "
         "of 5, p95 first token 1.00 s of 2 s; 2 looks."
@@ -479,7 +489,7 @@ def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     rate = float(next(row for row in rows if row[-1] == "the choice")[7])
     step = tunable.seconds_a_token(4, 2, {"OLLAMA_FLASH_ATTENTION": "1", "LLAMA_ARG_SPEC_TYPE": "ngram-simple"})
     assert 0.4 * 4 / step <= rate <= 4 / step * 1.1
-    assert all(row[10].isdecimal() for row in rows[1:] if row[6] != "0"), "llama-server's memory"
+    assert all(row[11].isdecimal() for row in rows[1:] if row[6] != "0"), "llama-server's memory"
 
 
 def test_the_grid_measures_each_combination_of_the_lists(

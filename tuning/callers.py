@@ -88,6 +88,11 @@ class Callers:
         return [answer for answer in answers if answer.asked >= self.began]
 
     @property
+    def tokens(self) -> int:
+        """Return how many tokens came in all, those of the start included."""
+        return sum(len(answer.tokens) for own in self.answers for answer in own)
+
+    @property
     def rate(self) -> float:
         """Return tokens/s of all callers together."""
         tokens = sum(len(tokens) for own in self.answers for tokens in self._written(own))

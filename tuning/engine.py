@@ -60,14 +60,16 @@ class Pod:
             ask = _Asker(url, body)
             next(ask("Hi", 1), None)  # brings in the weights that are read where they lie
             server = _llama_server(ollama)
-            others = Others([each for each in (ollama, server) if each])
+            others, used = Others([each for each in (ollama, server) if each]), _cpu_seconds(server)
             callers = Callers(ask, setting.slots, seconds)
             callers.run()
+            used = _cpu_seconds(server) - used
             return Measured(
                 rate=callers.rate,
                 slowest=callers.slowest,
                 first_tokens=callers.first_tokens,
                 memory_mib=peak_mib(server) if server else None,
+                efficiency=callers.tokens / used if used else None,
                 others=others.share(),
             )
 
@@ -109,6 +111,13 @@ def _llama_server(ollama: psutil.Process) -> psutil.Process | None:
             if child.name() == "llama-server":
                 return child
     return None
+
+
+def _cpu_seconds(process: psutil.Process | None) -> float:
+    if process is None:
+        return 0.0
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _is_too_old(version: str) -> bool:

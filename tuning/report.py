@@ -12,7 +12,8 @@ from tuning.search import Trial
 from tuning.setting import KNOBS, Setting
 from tuning.stage_line import evidence, line, outside
 
-HEAD = (*KNOBS, "looks", "tokens/s", "slowest caller, tokens/s", "p95 first token, s", "llama-server, MiB", "others")
+FIGURES = ("tokens/s", "slowest caller, tokens/s", "p95 first token, s", "tokens/CPU s", "llama-server, MiB", "others")
+HEAD = (*KNOBS, "looks", *FIGURES)
 OTHERS = 0.1  # of the CPUs, used by something else: above it, figures are too low and don't compare
 
 
@@ -89,13 +90,14 @@ def row(trial: Trial) -> list[str]:
     """Return a trial's cells; one that doesn't run has no figures."""
     if trial.looks:
         return _cells(trial.setting, trial.found)
-    return [*_knobs(trial.setting), "0", *["–"] * 5]
+    return [*_knobs(trial.setting), "0", *["–"] * len(FIGURES)]
 
 
 def _cells(setting: Setting, found: Measured) -> list[str]:
     memory = "–" if found.memory_mib is None else str(found.memory_mib)
     figures = (f"{found.rate:.1f}", f"{found.slowest:.1f}", f"{found.p95_first_token:.2f}")
-    return [*_knobs(setting), str(found.looks), *figures, memory, f"{found.others:.0%}"]
+    efficiency = "–" if found.efficiency is None else f"{found.efficiency:.1f}"
+    return [*_knobs(setting), str(found.looks), *figures, efficiency, memory, f"{found.others:.0%}"]
 
 
 def _knobs(setting: Setting) -> list[str]:
