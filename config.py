@@ -30,6 +30,8 @@ NODE_OVERHEAD_MIB = 1024
 # what its llama-server computes in. Measured with the small model and 8 slots busy: 95 and 130 MiB; the encoder of a
 # model that sees takes some of the rest.
 OLLAMA_OVERHEAD_MIB = 256 + 768
+# Of a cache of keys and values in 16 bits: ggml's blocks of 32 values with a scale of 2 bytes, beside 64 bytes.
+KV_SHARES = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10
 
@@ -105,6 +107,7 @@ class Stage:
     requested_cpus: float | None = None  # where less than the limit is reserved; None reserves all of it
     context_length: int = 2048  # tokens a slot has for prompt and answer
     prompt_cache_mib: int = 512  # for prompts that have lost their slot: a whole context of the model, and a bit
+    kv_type: str = "f16"  # of their keys and values: q8_0 takes half the memory, docs/performance.md
     max_tokens: int = 512
 
     # Who waits how long, from the inside out
@@ -169,7 +172,8 @@ class Stage:
     @property
     def ollama_mib(self) -> int:
         """Return the memory limit of Ollama's container: weights, every slot's context, prompt cache, and the rest."""
-        context = self.slots * self.context_length * self.model.kv_kib_per_token / 1024
+        tokens = self.slots * self.context_length
+        context = tokens * self.model.kv_kib_per_token * KV_SHARES[self.kv_type] / 1024
         return math.ceil(self.model.weights_mib + context) + self.prompt_cache_mib + OLLAMA_OVERHEAD_MIB
 
     @property
@@ -209,6 +213,7 @@ class Stage:
             self._need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
         cache = self.prompt_cache_mib
         self._need(cache >= 0, f"prompt_cache_mib={cache} must be at least 0, which keeps no prompt")
+        self._need(self.kv_type in KV_SHARES, f"kv_type={self.kv_type} is none of {', '.join(KV_SHARES)}")
         self._need_less("max_tokens", self.max_tokens, "context_length")
         source = self.api_keys_source
         self._need(not source or bool(self.api_keys), f"api_keys_source={source} needs api_keys: name a Secret")

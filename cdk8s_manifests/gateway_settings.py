@@ -53,7 +53,8 @@ def front_settings(stage: Stage) -> dict[str, str]:
 
 def ollama_variables(stage: Stage) -> dict[str, str]:
     """Return Ollama's own environment variables, which follow from the same settings."""
-    return ollama_environ(Settings.from_environ(back_settings(stage)), {})
+    kv_type = {} if stage.kv_type == "f16" else {"OLLAMA_KV_CACHE_TYPE": stage.kv_type}  # f16 is Ollama's own
+    return ollama_environ(Settings.from_environ(back_settings(stage)), kv_type)
 
 
 def _common(stage: Stage) -> dict[str, object]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from config import DEV, LOCAL
+from cdk8s_manifests.gateway_settings import ollama_variables
+from config import DEV, LOCAL, ConfigError
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from tests import tunable
@@ -385,14 +386,27 @@ def test_the_report_compares_the_choice_with_the_grids_best() -> None:
 
 
 def test_the_line_is_one_that_a_stage_takes() -> None:
-    assert replace(LOCAL, **fields(replace(USUAL, slots=1))).requests_per_replica == 1  # type: ignore[arg-type]
+    assert replace(LOCAL, **fields(replace(USUAL, slots=1))).requests_per_replica == 1
     assert line(replace(USUAL, slots=4)) == "slots=4, cpus=2, requests_per_replica=3"
-    assert list(outside(USUAL, DEV)) == []
+    assert list(outside(USUAL.with_("kv", "q8_0"), DEV)) == []
+    quantised = line(USUAL.with_("kv", "q8_0"))
+    assert quantised == 'slots=4, cpus=2, requests_per_replica=3, kv_type="q8_0"'
+    assert eval(f"replace(LOCAL, {quantised})", {"replace": replace, "LOCAL": LOCAL}).kv_type == "q8_0"
+
+
+def test_a_stages_kv_type_reaches_ollama_and_its_memory_limit() -> None:
+    stage = replace(DEV, kv_type="q8_0")
+    assert ollama_variables(stage)["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
+    assert "OLLAMA_KV_CACHE_TYPE" not in ollama_variables(DEV)
+    context = DEV.slots * DEV.context_length * DEV.model.kv_kib_per_token / 1024
+    assert DEV.ollama_mib - stage.ollama_mib == int(context * 15 / 32)
+    with pytest.raises(ConfigError, match="kv_type=q2 is none of f16, q8_0, q4_0"):
+        replace(DEV, kv_type="q2")
 
 
 def test_what_a_stage_does_not_say_or_would_clash_with_is_said() -> None:
-    told = list(outside(Setting(slots=64, threads=2, kv="q8_0", batch=128), DEV))
-    assert "no field for batch=128, kv=q8_0" in told[0]
+    told = list(outside(Setting(slots=64, threads=2, kv="q4_0", batch=128), DEV))
+    assert "no field for batch=128:" in told[0]
     assert "a c7i.xlarge has" in told[1]
     assert evidence(found(), SLO).startswith("40.0 tokens/s in all")
 

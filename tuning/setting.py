@@ -3,7 +3,9 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-KV_TYPES = ("f16", "q8_0", "q4_0")
+from config import KV_SHARES
+
+KV_TYPES = tuple(KV_SHARES)
 FLASH = ("on", "off")
 # Of llama-server's --spec-type those that need no second model: common/arg.cpp of llama.cpp b10488.
 SPECULATIONS = ("none", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")

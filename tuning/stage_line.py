@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from config import ConfigError, Stage
 from tuning.measured import Measured
@@ -11,15 +12,16 @@ from tuning.setting import Setting
 RESERVE = 0.75  # of a pod's slots may be busy before one more pod is started, as in every stage
 
 
-def fields(setting: Setting) -> dict[str, int]:
+def fields(setting: Setting) -> dict[str, Any]:
     """Return the Stage's fields that the setting decides."""
     wanted = max(1, int(RESERVE * setting.slots))
-    return {"slots": setting.slots, "cpus": setting.threads, "requests_per_replica": wanted}
+    found = {"slots": setting.slots, "cpus": setting.threads, "requests_per_replica": wanted}
+    return found if setting.kv == "f16" else {**found, "kv_type": setting.kv}
 
 
 def line(setting: Setting) -> str:
     """Return the fields as they are written in config.py."""
-    return ", ".join(f"{name}={value}" for name, value in fields(setting).items())
+    return ", ".join(f"{name}={value!r}" for name, value in fields(setting).items()).replace("'", '"')
 
 
 def evidence(found: Measured, slo: Slo) -> str:
@@ -36,11 +38,11 @@ def _short(wanted: float, got: float) -> str:
 
 def outside(setting: Setting, stage: Stage) -> Iterator[str]:
     """Yield what a Stage doesn't say of the setting, and what else that stage would have to change for it."""
-    usual = Setting(slots=setting.slots, threads=setting.threads)
+    usual = Setting(slots=setting.slots, threads=setting.threads, kv=setting.kv)
     if setting != usual:
         rest = ", ".join(each for each in setting.text().split(", ") if each not in usual.text().split(", "))
         yield f"\nA Stage has no field for {rest}: docs/performance.md says why."
     try:
-        replace(stage, **fields(setting))  # type: ignore[arg-type]
+        replace(stage, **fields(setting))
     except ConfigError as error:
         yield f"\nOther numbers must move with it: {error}."
