@@ -12,11 +12,13 @@ import pytest
 from cdk8s_manifests.gateway_settings import ollama_variables
 from config import DEV, LOCAL, ConfigError
 from launcher.console import Problem
-from launcher.ollama_calls import OllamaError
+from launcher.ollama_calls import OllamaError, call
+from launcher.small_model import SMALL_MODEL
 from tests import tunable
+from tests.real import missing, models_dir, real_ollama
 from tuning import __main__ as program
 from tuning.callers import BEGUN, ENOUGH, TOKENS, Callers
-from tuning.engine import Pod
+from tuning.engine import Pod, is_too_old
 from tuning.grid import compare, measure_grid, settings
 from tuning.measured import Measured, together
 from tuning.objective import HOPELESS, NOISE, Slo
@@ -520,6 +522,23 @@ def test_the_grid_measures_each_combination_of_the_lists(
     assert grid.count("\n| ") == 5
     assert "The grid's best is slots=4, threads=2." in grid
     assert "the choice is at" in grid
+
+
+def test_the_real_model_is_tuned_on_the_real_ollama(capsys: pytest.CaptureFixture[str]) -> None:
+    with real_ollama() as ollama:  # puts the model into the store
+        version = str(call(ollama.url, "/api/version", timeout=10)["version"])
+    if is_too_old(version):
+        missing(f"Ollama {version} has no llama-server: put 0.30 or newer on PATH")
+    environ = {**os.environ, "OLLAMA_MODELS": str(models_dir())}
+    lists = ("--slots", "2", "--batch", "0", "--flash", "on", "--kv", "q8_0", "--speculation", "none,ngram-simple")
+    slo = ("--slo-first-token", "60", "--slo-tokens", "0.05")
+    code = program.main(["--model", SMALL_MODEL, *slo, "--seconds", "1", "--threads", "1", *lists], environ)
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert 'slots=2, cpus=1, requests_per_replica=1, kv_type="q8_0"' in out
+    rows = [row.strip("| ").split(" | ") for row in out.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) == 2
+    assert all(float(row[7]) > 0 and float(row[10]) > 0 and int(row[11]) > 200 for row in rows), rows
 
 
 def test_every_knob_that_can_be_tried_is_an_option() -> None:

@@ -37,7 +37,7 @@ class Pod:
         """Return Ollama's version. Raises Problem: an Ollama too old, a model that isn't there or doesn't chat."""
         with self._running(setting) as (url, _):
             version = str(call(url, "/api/version", timeout=TIMEOUT)["version"])
-            if _is_too_old(version):
+            if is_too_old(version):
                 oldest = ".".join(map(str, OLDEST))
                 raise Problem(f"Ollama {version} is too old to be tuned: {oldest} or newer has llama-server")
             self._check_model(url)
@@ -120,7 +120,7 @@ def _cpu_seconds(process: psutil.Process | None) -> float:
     return float(times.user + times.system)
 
 
-def _is_too_old(version: str) -> bool:
+def is_too_old(version: str) -> bool:
     """Say whether a version is known to be too old; a build from Git may call itself anything."""
     found = re.match(r"v?(\d+)\.(\d+)\.", version)
     return found is not None and (0, 0) < (int(found[1]), int(found[2])) < OLDEST
