@@ -2,8 +2,8 @@
 # Settings are variables: make serve MODEL=llama3.2 PORT=8080
 
 .DEFAULT_GOAL := all
-.PHONY: all serve test e2e lint types bench image render demo load compare comparison balancing autoscale endurance \
-	plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
+.PHONY: all serve test e2e lint types bench image render demo load compare comparison real-ramp balancing autoscale \
+	endurance plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -62,6 +62,9 @@ compare: sync ## Say whether report B is worse than report A by more than noise
 
 comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
 	$(RUN) python -m experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
+
+real-ramp: sync ## Run the ramp against the naive app, Ollama and Sluice with a real model, on this machine
+	$(RUN) python -m experiments real-ramp $(OPTIONS)
 
 balancing: sync ## Compare ways to choose a pod, on a local cluster
 	$(RUN) python -m experiments balancing $(OPTIONS)

@@ -1,4 +1,4 @@
-"""`python -m experiments comparison|balancing|autoscaling|endurance`: each has its own options, see --help.
+"""`python -m experiments comparison|balancing|autoscaling|endurance|real-ramp`: each has its own options, see --help.
 
 Exit code 0: every target was met. 1: one wasn't. 2: nothing was measured, and one sentence says why.
 """
@@ -7,7 +7,7 @@ import sys
 
 from experiments.commands import run
 
-COMMANDS = ("comparison", "balancing", "autoscaling", "endurance")
+COMMANDS = ("comparison", "balancing", "autoscaling", "endurance", "real-ramp")
 
 
 def main(arguments: list[str]) -> int:

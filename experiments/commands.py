@@ -22,7 +22,7 @@ def run(package: str, commands: Sequence[str], arguments: list[str], *, a_comman
         print(f"sluice: name {a_command}: {', '.join(commands)}", file=sys.stderr)
         return 2
     try:
-        code: int = import_module(f"{package}.{arguments[0]}").main(arguments[1:])
+        code: int = import_module(f"{package}.{arguments[0].replace('-', '_')}").main(arguments[1:])
     except (ClusterError, ConfigError, LoadFailed, Problem) as problem:
         print(f"sluice: {problem}", file=sys.stderr)
         return 2

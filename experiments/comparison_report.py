@@ -15,7 +15,7 @@ from loadtest.report import Report
 
 NAIVE, HELM, SLUICE = "naive", "ollama-helm", "sluice"
 TITLES = {NAIVE: "Flask’s server calling `ollama.chat`", HELM: "Ollama behind a Service", SLUICE: "Sluice"}
-COLOURS = {NAIVE: "#b5482a", HELM: "#e0a526", SLUICE: "#2a7f62"}
+COLOURS = {NAIVE: "#b5482a", HELM: "#e0a526", "ollama": "#e0a526", SLUICE: "#2a7f62"}
 # By replicas: at least this share answered, and of the others' throughput and 95th percentile.
 TARGETS = {4: (1.0, 1.1, 0.65), 10: (0.999, 1.45, 0.55)}
 Runs = Mapping[str, Report]
@@ -54,16 +54,17 @@ def targets(replicas: int, runs: Runs) -> list[dict[str, Any]]:
     if replicas not in TARGETS:
         return []
     share, faster, sooner = TARGETS[replicas]
-    found = [_target("answered by Sluice", runs[SLUICE]["answered_share"], ">=", share)]
+    found = [target("answered by Sluice", runs[SLUICE]["answered_share"], ">=", share)]
     for other in (NAIVE, HELM):
-        found.append(_target(f"throughput beside {other}", throughput_ratio(runs, other), ">=", faster))
-        found.append(_target(f"p95 beside {other}", latency_ratio(runs, other), "<=", sooner))
+        found.append(target(f"throughput beside {other}", throughput_ratio(runs, other), ">=", faster))
+        found.append(target(f"p95 beside {other}", latency_ratio(runs, other), "<=", sooner))
     for each in found:
         each["kept"] = each["kept"] and all(run["valid"] for run in runs.values())
     return found
 
 
-def _target(what: str, value: float, sign: str, limit: float) -> dict[str, Any]:
+def target(what: str, value: float, sign: str, limit: float) -> dict[str, Any]:
+    """Return a target, the figure that was measured, and whether it is kept; sign: `>=` or `<=`."""
     return {
         "what": what,
         "limit": f"{sign}{limit}",
@@ -110,10 +111,15 @@ def tables(report: Report) -> list[list[pages.Row]]:
     if report["copies"] > 1:
         for title, name, unit in (("throughput of each copy", "throughput", 60), ("p95 of each copy", "p95_s", 1)):
             rows.append([title, *(_list(unit * copy[name] for copy in run["copies"]) for run in runs.values())])
-    wanted: list[pages.Row] = [["target", "limit", "measured", ""]]
+    return [rows, targets_table(report)] if report["targets"] else [rows]
+
+
+def targets_table(report: Report) -> list[pages.Row]:
+    """Return what was to be reached, what was measured, and whether that is enough."""
+    rows: list[pages.Row] = [["target", "limit", "measured", ""]]
     for each in report["targets"]:
-        wanted.append([each["what"], each["limit"], f"{each['value']:g}", "met" if each["kept"] else "**missed**"])
-    return [rows, wanted] if report["targets"] else [rows]
+        rows.append([each["what"], each["limit"], f"{each['value']:g}", "met" if each["kept"] else "**missed**"])
+    return rows
 
 
 def _counts(runs: Runs) -> list[pages.Row]:
@@ -143,13 +149,13 @@ def _figures(runs: Runs) -> list[pages.Row]:
     ]
 
 
-def plot(runs: Runs) -> Figure:
+def plot(runs: Runs, titles: Mapping[str, str] = TITLES) -> Figure:
     """Return each question’s wait by when it was asked, and the share of questions answered within a time."""
     figure, (over_time, shares) = pages.new_figure(9, 3.2, columns=2)
     for name, run in runs.items():
         answered = [(started, took) for started, took, outcome, _ in run["requests"] if outcome == "answered"]
         lost = [(started, took) for started, took, outcome, _ in run["requests"] if outcome != "answered"]
-        title = TITLES[name].replace("`", "")
+        title = titles[name].replace("`", "")
         over_time.plot(*zip(*answered, strict=True), ".", markersize=4, color=COLOURS[name], label=title)
         if lost:
             over_time.plot(*zip(*lost, strict=True), "x", markersize=5, color=COLOURS[name], label=f"{name}: no answer")

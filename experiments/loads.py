@@ -26,13 +26,17 @@ class Target(NamedTuple):
     api: str
 
 
-def ramps(targets: Mapping[str, Target], *, scale: float) -> dict[str, Report]:
+def ramps(
+    targets: Mapping[str, Target], *, scale: float, model: str = STAND_IN.name, options: Mapping[str, str] | None = None
+) -> dict[str, Report]:
     """Run the ramp against every target at once and return the reports; scale multiplies every time.
 
-    Without the stream beside it, which one of the APIs doesn't have. Raises LoadFailed.
+    options: more of `python -m loadtest run`, by their names. Without the stream of tokens that runs alongside, which
+    one of the APIs doesn't have. Raises LoadFailed.
     """
+    more = {"scenario": "ramp", "model": model, "time-scale": f"{scale:g}", **(options or {})}
     with TemporaryDirectory() as folder:
-        runs = {name: _start(name, target, Path(folder), scale) for name, target in targets.items()}
+        runs = {name: _start(name, target, Path(folder), more) for name, target in targets.items()}
         try:
             readers = [_show(name, run) for name, run in runs.items()]
             for run, reader in zip(runs.values(), readers, strict=True):
@@ -47,18 +51,10 @@ def ramps(targets: Mapping[str, Target], *, scale: float) -> dict[str, Report]:
             raise LoadFailed(f"a run left no report: {problem}") from None
 
 
-def _start(name: str, target: Target, out: Path, scale: float) -> subprocess.Popen[str]:
-    options = {
-        "scenario": "ramp",
-        "target": target.url,
-        "api": target.api,
-        "model": STAND_IN.name,
-        "name": name,
-        "out": str(out),
-        "time-scale": f"{scale:g}",
-    }
+def _start(name: str, target: Target, out: Path, options: Mapping[str, str]) -> subprocess.Popen[str]:
+    where = {"target": target.url, "api": target.api, "name": name, "out": str(out)}
     command = [sys.executable, "-m", "loadtest", "run", "--no-probe"]
-    command += [text for option, value in options.items() for text in (f"--{option}", value)]
+    command += [text for option, value in (where | dict(options)).items() for text in (f"--{option}", value)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -1,0 +1,129 @@
+"""`python -m experiments real-ramp`: the ramp with a real model on this machine, the systems one after the other."""
+
+import argparse
+import os
+from contextlib import suppress
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from config import LOCAL
+from experiments import real_ramp_report
+from experiments.comparison_report import NAIVE
+from experiments.facts import facts, machine_busy
+from experiments.loads import LoadFailed, ramps
+from experiments.real_calibration import SECONDS as CALIBRATION
+from experiments.real_calibration import Calibration, ask, calibrate, prompt
+from experiments.real_systems import ANSWER_TOKENS, MODEL, SYSTEMS, TUNING, prepare_model
+from experiments.real_watch import Sample, generated, watched
+from launcher.console import say
+from loadtest.report import Report
+from service.settings import Settings
+from tests.real import models_dir
+
+ROUNDS, SECONDS = 3, 120.0
+# The settings that decide who waits how long; a report of the ramp has them.
+SHOWN = ("slots", "threads", "context_length", "max_queue", "queue_timeout", "generation_timeout")
+REAL = (
+    "everything: the model {model} in Ollama {version} on the machine’s CPUs, every server and client; one machine "
+    "holds the load generator too"
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Calibrate, measure every system in every round, write the report, and return 0 if every target was met."""
+    options = parser().parse_args(arguments)
+    report: Report = {"format": 1, "experiment": "real-ramp", "name": options.name}
+    report |= facts(["real-ramp", *arguments], scale=1) | settings()
+    with TemporaryDirectory(prefix="sluice-ramp-") as name, machine_busy(report):
+        folder = Path(name)
+        calibration, version = measure_capacity(folder, options.calibration)
+        scale = calibration.time_scale
+        runs = [
+            measure(folder, system, number, scale=scale, seconds=options.seconds)
+            for number, system in schedule(options.systems, options.rounds)
+        ]
+    report |= {"simulated": "nothing", "real": REAL.format(model=MODEL, version=version), "time_scale": scale}
+    report |= {"ramp_seconds": options.seconds, "rounds": options.rounds}
+    report["calibration"] = {"answers": calibration.answers, "seconds": round(calibration.seconds, 2)}
+    return real_ramp_report.write(report, runs, out=options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m experiments real-ramp", description=main.__doc__)
+    made.add_argument("--rounds", type=_at_least(1, int), default=ROUNDS, help=f"default: {ROUNDS}")
+    made.add_argument(
+        "--seconds", type=_at_least(10, float), default=SECONDS, help=f"of one ramp; default: {SECONDS:g}"
+    )
+    made.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help=f"default: {' '.join(SYSTEMS)}"
+    )
+    made.add_argument(
+        "--calibration", type=_at_least(1, float), default=CALIBRATION, metavar="S", help=f"default: {CALIBRATION:g} s"
+    )
+    made.add_argument("--name", default="real-ramp", help="folder of the report; default: real-ramp")
+    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where that folder is")
+    return made
+
+
+def _at_least(low: float, kind: type) -> Any:
+    def convert(text: str) -> Any:
+        with suppress(ValueError):
+            if low <= kind(text) < 100_000:
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {low:g} to 99999 is")
+
+    return convert
+
+
+def schedule(systems: list[str], rounds: int) -> list[tuple[int, str]]:
+    """Return who is measured when, as (round, system): each round begins with the next system."""
+    turned = [systems[number % len(systems) :] + systems[: number % len(systems)] for number in range(rounds)]
+    return [(number + 1, system) for number, order in enumerate(turned) for system in order]
+
+
+def settings() -> dict[str, Any]:
+    """Return Sluice's settings in this environment, what in them isn't the default, and the memory limit they give."""
+    chosen = Settings.from_environ(os.environ)
+    named = {field.name.upper() for field in fields(Settings)} - {"PORT", "PRIVATE_PORT", "MODEL", "OLLAMA_HOST"}
+    changed = {name for name, value in os.environ.items() if value and (name in named or name.startswith(TUNING))}
+    stage = replace(LOCAL, slots=chosen.slots, context_length=chosen.context_length, requests_per_replica=1)
+    return {
+        "settings": {name.upper(): getattr(chosen, name) for name in SHOWN},
+        "changed": {name: os.environ[name] for name in sorted(changed - {"OLLAMA_HOST", "OLLAMA_MODELS"})},
+        "ollama_limit_mib": stage.ollama_mib,
+    }
+
+
+def measure_capacity(folder: Path, seconds: float) -> tuple[Calibration, str]:
+    """Return what the naive system holds, and Ollama's version; the model is in the store from then on."""
+    say(f"measuring for {seconds:g} s what the naive system holds")
+    with SYSTEMS["ollama"](folder, models_dir()) as system:
+        version = prepare_model(system.target.url)
+    with SYSTEMS[NAIVE](folder, models_dir()) as system:
+        calibration = calibrate(system.target, seconds=seconds)
+    say(f"{calibration.seconds_an_answer:.2f} s an answer, so times are multiplied by {calibration.time_scale:.3f}")
+    return calibration, version
+
+
+def measure(folder: Path, name: str, number: int, *, scale: float, seconds: float) -> dict[str, Any]:
+    """Start a system, run the ramp against it, stop it, and return what was seen. Raises LoadFailed."""
+    say(f"round {number}: {name}")
+    options = {"minutes": f"{seconds / 60 / scale:g}"}
+    if name != NAIVE:  # Sluice has a limit of its own otherwise; nobody can tell the naive app
+        options["max-tokens"] = str(ANSWER_TOKENS)
+    samples: list[Sample] = []
+    with SYSTEMS[name](folder, models_dir()) as system:
+        ask(system.target, prompt(0))  # Ollama loads the model with the first question
+        since = system.log.stat().st_size
+        with watched(system, samples):
+            report = ramps({name: system.target}, scale=scale, model=MODEL, options=options)[name]
+        engine = generated(system.log, since)
+    if not report["counts"]["answered"]:
+        raise LoadFailed(f"{name} answered nothing in round {number}, so there is nothing to compare")
+    began = datetime.fromisoformat(report["started"]).timestamp()
+    memory = [[round(at - began, 1), *mib] for at, *mib in samples if at >= began]
+    return {"system": name, "round": number, "report": report, "memory": memory, "engine": engine}
