@@ -44,7 +44,7 @@ def calibrate(target: Target, *, seconds: float = SECONDS) -> Calibration:
 
     def client(first: int) -> int:
         done = 0
-        while time.monotonic() - began < seconds:
+        while not done or time.monotonic() - began < seconds:
             ask(target, prompt(first + CLIENTS * done))
             done += 1
         return done
