@@ -3,25 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import pages
-from experiments.comparison_report import (
-    COLOURS,
-    NAIVE,
-    SLUICE,
-    latency_interval,
-    latency_ratio,
-    targets_table,
-    throughput_ratio,
-)
-from loadtest.intervals import INSIDE, draws
+from experiments.comparison_report import COLOURS, NAIVE, SLUICE, targets_table, throughput_ratio
+from experiments.real_ramp_ratios import Systems, throughput_interval, wait_interval, wait_ratio
 from loadtest.plots import GREY
 from loadtest.report import Report
 
 TITLES = {NAIVE: "Flask’s server calling `ollama.chat`", "ollama": "Ollama by its defaults", SLUICE: "Sluice"}
-Systems = Mapping[str, Report]
 
 
 def tables(report: Report) -> list[list[pages.Row]]:
@@ -53,14 +43,13 @@ def _times(systems: Systems) -> list[pages.Row]:
     for run in systems.values():
         each = ", ".join(f"{60 * copy['throughput']:.1f}" for copy in run["copies"])
         rates.append(f"{60 * run['throughput']:.1f} ({each})")
-    times = {
-        name: ["{:.1f} ({:.1f} to {:.1f})".format(*run["latency_s"][name]) for run in systems.values()]
-        for name in ("p50", "p95")
-    }
-    return [
-        ["answers/min (in each round)", *rates],
-        *([f"wait of those answered, {name}, s (95 % interval)", *values] for name, values in times.items()),
+    names = {"wait_s": "wait of all, until the answer or until giving up", "latency_s": "wait of those answered"}
+    times = [
+        [f"{title}, {share}, s", *("{:.1f} ({:.1f} to {:.1f})".format(*run[name][share]) for run in systems.values())]
+        for name, title in names.items()
+        for share in ("p50", "p95")
     ]
+    return [["answers/min (in each round)", *rates], *times]
 
 
 def _ratios(systems: Systems) -> list[pages.Row]:
@@ -68,24 +57,11 @@ def _ratios(systems: Systems) -> list[pages.Row]:
         return []
     others = [name for name in systems if name != SLUICE]
     faster = [(throughput_ratio(systems, name), *throughput_interval(systems, name)) for name in others]
-    sooner = [(latency_ratio(systems, name), *latency_interval(systems, name)) for name in others]
-    rows = {"Sluice’s answers next to it": faster, "Sluice’s p95 next to it": sooner}
+    sooner = [(wait_ratio(systems, name), *wait_interval(systems, name)) for name in others]
+    rows = {"Sluice’s answers next to it": faster, "Sluice’s p95 of all next to it": sooner}
     return [
         [title, *("{:.2f} × ({:.2f} to {:.2f})".format(*each) for each in values), ""] for title, values in rows.items()
     ]
-
-
-def throughput_interval(systems: Systems, other: str) -> tuple[float, float]:
-    """Return the interval that chance leaves to the ratio of answers, 95 % of it, by bootstrap.
-
-    Drawn are stretches of the ramp, the same of both systems: in the same stretch both had the same load.
-    """
-    ours, theirs = (np.concatenate(systems[name]["stretches"]) for name in (SLUICE, other))
-    rows = np.concatenate(list(draws(len(ours))))
-    sums = theirs[rows].sum(axis=-1)
-    ratios = ours[rows].sum(axis=-1)[sums > 0] / sums[sums > 0]
-    low, high = np.quantile(ratios, INSIDE)
-    return float(low), float(high)
 
 
 def _memory(systems: Systems) -> list[pages.Row]:
