@@ -62,9 +62,10 @@ def _show(name: str, run: subprocess.Popen[str]) -> threading.Thread:
     """Print what a run prints, with its name before it."""
 
     def follow() -> None:
-        for line in run.stdout or ():
-            if line.strip():
-                say(f"{name}: {line.rstrip()}")
+        with run:
+            for line in run.stdout or ():
+                if line.strip():
+                    say(f"{name}: {line.rstrip()}")
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -213,7 +213,7 @@ def test_a_program_that_ends_at_its_start_is_named_with_its_last_words(engine: N
 def test_the_ramp_tells_a_queue_with_slots_from_systems_without(engine: None, tmp_path: Path) -> None:
     if not shutil.which(os.environ.get("UV", "uv")):
         missing("uv is missing: run make test")
-    arguments = ["--rounds", "1", "--seconds", "10", "--calibration", "2", "--out", str(tmp_path)]
+    arguments = ["--rounds", "1", "--seconds", "10", "--calibration", "1", "--out", str(tmp_path)]
     main(["real-ramp", *arguments])
     folder = tmp_path / "real-ramp"
     report, summary = json.loads((folder / "report.json").read_text()), (folder / "summary.md").read_text()
