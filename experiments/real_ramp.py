@@ -19,11 +19,13 @@ from experiments.real_calibration import Calibration, ask, calibrate, prompt
 from experiments.real_systems import ANSWER_TOKENS, MODEL, SYSTEMS, TUNING, prepare_model
 from experiments.real_watch import Sample, generated, watched
 from launcher.console import say
+from loadtest.plan import SCENARIOS, TIMEOUT
 from loadtest.report import Report
 from service.settings import Settings
 from tests.real import models_dir
 
-ROUNDS, SECONDS = 3, 120.0
+ROUNDS = 3
+START_SECONDS = 15  # about, from one system to the next
 # The settings that decide who waits how long; a report of the ramp has them.
 SHOWN = ("slots", "threads", "context_length", "max_queue", "queue_timeout", "generation_timeout")
 REAL = (
@@ -41,12 +43,14 @@ def main(arguments: list[str]) -> int:
         folder = Path(name)
         calibration, version = measure_capacity(folder, options.calibration)
         scale = calibration.time_scale
-        runs = [
-            measure(folder, system, number, scale=scale, seconds=options.seconds)
-            for number, system in schedule(options.systems, options.rounds)
-        ]
+        seconds = options.seconds or SCENARIOS["ramp"].minutes * 60 * scale
+        order = schedule(options.systems, options.rounds)
+        say(
+            f"{len(order)} ramps of {seconds:.0f} s, about {expected_minutes(order, seconds, scale):.0f} minutes in all"
+        )
+        runs = [measure(folder, system, number, scale=scale, seconds=seconds) for number, system in order]
     report |= {"simulated": "nothing", "real": REAL.format(model=MODEL, version=version), "time_scale": scale}
-    report |= {"ramp_seconds": options.seconds, "rounds": options.rounds}
+    report |= {"ramp_seconds": seconds, "whole_ramp": not options.seconds, "rounds": options.rounds}
     report["calibration"] = {"answers": calibration.answers, "seconds": round(calibration.seconds, 2)}
     return real_ramp_report.write(report, runs, out=options.out)
 
@@ -56,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m experiments real-ramp", description=main.__doc__)
     made.add_argument("--rounds", type=_at_least(1, int), default=ROUNDS, help=f"default: {ROUNDS}")
     made.add_argument(
-        "--seconds", type=_at_least(10, float), default=SECONDS, help=f"of one ramp; default: {SECONDS:g}"
+        "--seconds",
+        type=_at_least(10, float),
+        default=0.0,
+        help="of one ramp; default: scaled as the clients’ patience",
     )
     made.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help=f"default: {' '.join(SYSTEMS)}"
@@ -83,6 +90,12 @@ def schedule(systems: list[str], rounds: int) -> list[tuple[int, str]]:
     """Return who is measured when, as (round, system): each round begins with the next system."""
     turned = [systems[number % len(systems) :] + systems[: number % len(systems)] for number in range(rounds)]
     return [(number + 1, system) for number, order in enumerate(turned) for system in order]
+
+
+def expected_minutes(order: list[tuple[int, str]], seconds: float, scale: float) -> float:
+    """Return how long the ramps take about, with the starts between them and the retries that follow them."""
+    retries = sum(3 * TIMEOUT * scale for _, system in order if system == NAIVE)
+    return (len(order) * (seconds + START_SECONDS) + retries) / 60
 
 
 def settings() -> dict[str, Any]:

@@ -83,15 +83,16 @@ def about(report: Report) -> list[str]:
     """Return how it was measured, in paragraphs."""
     scale, found = report["time_scale"], report["calibration"]
     return [
-        f"The predecessor’s ramp against a real model: 5 to 10 users, then 15, then none, in {report['ramp_seconds']:g}"
-        f" s; up to 3 retries, after `Retry-After` where there is one. Each system has the whole machine in turn, and "
+        "The predecessor’s ramp against a real model: 5 to 10 users, then 15, then none, in "
+        f"{report['ramp_seconds']:.0f} s; up to 3 retries, after `Retry-After` where there is one. Each system has the whole machine in turn, and "
         f"is started afresh; rounds: {report['rounds']}, each beginning with another one. All get the same questions "
         f"in the same order, with the same seed, and every answer is {ANSWER_TOKENS} tokens long.",
         f"How it was scaled: at the start of this run the naive system, always busy, gave {found['answers']} answers "
         f"in {found['seconds']:g} s, {found['seconds'] / found['answers']:.2f} s each. A client’s patience was set to "
         f"{HELD_USERS} times that, {TIMEOUT * scale:.1f} s an attempt, so that the naive system just holds the ramp’s "
         f"{HELD_USERS} users, and its 15 are half as many again. The predecessor’s clients waited {TIMEOUT:g} s: "
-        f"every time of theirs is multiplied by {scale:.3f}, except for the length of the ramp.",
+        f"every time of theirs is multiplied by {scale:.3f}{'' if report['whole_ramp'] else ', but not the ramp’s own'}"
+        ".",
         f"Sluice ran as `make serve` starts it: {_settings(report['settings'])}. {_changed(report['changed'])} Ollama "
         "by its defaults, also behind the naive app, had nothing set but its address and its model store.",
     ]

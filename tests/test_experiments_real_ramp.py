@@ -52,6 +52,13 @@ def test_each_round_begins_with_another_system_and_has_all_of_them() -> None:
         assert sorted(found[3 * number : 3 * number + 3]) == [(number + 1, name) for name in SYSTEMS]
 
 
+def test_the_expected_time_has_the_retries_after_the_naive_system_s_ramp() -> None:
+    order = real_ramp.schedule(SYSTEMS, 2)
+    without = real_ramp.expected_minutes([each for each in order if each[1] != "naive"], 105, 1 / 3)
+    assert without == pytest.approx(4 * (105 + 15) / 60)
+    assert real_ramp.expected_minutes(order, 105, 1 / 3) == pytest.approx(without + 2 * (105 + 15 + 3 * 30) / 60)
+
+
 def test_ten_users_of_the_naive_system_wait_as_long_as_a_client_will() -> None:
     found = Calibration(answers=20, seconds=30.0)
     assert found.seconds_an_answer == 1.5
@@ -63,7 +70,7 @@ def test_the_calibration_counts_the_answers_of_its_time() -> None:
         began = time.monotonic()
         found = calibrate(Target(target.url, "naive"), seconds=0.3)
         assert 0.3 <= found.seconds <= time.monotonic() - began
-    assert found.answers == target.paths["/generate"] - 1 >= 3  # the one that loads the model doesn't count
+    assert found.answers == target.paths["/generate"] - 1 >= 9  # the one that loads the model doesn't count
 
 
 def test_a_system_that_refuses_while_nothing_is_asked_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
