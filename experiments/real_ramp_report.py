@@ -84,9 +84,10 @@ def about(report: Report) -> list[str]:
     scale, found = report["time_scale"], report["calibration"]
     return [
         "The predecessor’s ramp against a real model: 5 to 10 users, then 15, then none, in "
-        f"{report['ramp_seconds']:.0f} s; up to 3 retries, after `Retry-After` where there is one. Each system has the whole machine in turn, and "
-        f"is started afresh; rounds: {report['rounds']}, each beginning with another one. All get the same questions "
-        f"in the same order, with the same seed, and every answer is {ANSWER_TOKENS} tokens long.",
+        f"{report['ramp_seconds']:.0f} s; up to 3 retries, after `Retry-After` where there is one. Each system has the "
+        f"whole machine in turn, and is started afresh; rounds: {report['rounds']}, each beginning with another one. "
+        "All get the same questions in the same order, with the same seed, and every answer is "
+        f"{ANSWER_TOKENS} tokens long.",
         f"How it was scaled: at the start of this run the naive system, always busy, gave {found['answers']} answers "
         f"in {found['seconds']:g} s, {found['seconds'] / found['answers']:.2f} s each. A client’s patience was set to "
         f"{HELD_USERS} times that, {TIMEOUT * scale:.1f} s an attempt, so that the naive system just holds the ramp’s "
