@@ -29,7 +29,12 @@ def _counts(systems: Systems) -> list[pages.Row]:
     rows = [[title, *(str(run["counts"][name]) for run in systems.values())] for title, name in names.items()]
     lost = ["of these timed out or failed", *(str(run["lost_attempts"]) for run in systems.values())]
     made = ["answers that the engine finished", *(_finished(run["engine"]) for run in systems.values())]
-    return [["questions answered", *shares], *rows, lost, made]
+    loads = ["loads of the model during the ramp", *(_loads(run["engine"]) for run in systems.values())]
+    return [["questions answered", *shares], *rows, lost, made, loads]
+
+
+def _loads(engine: Sequence[Mapping[str, Any]]) -> str:
+    return str(sum(each["loads"] for each in engine))
 
 
 def _finished(engine: Sequence[Mapping[str, Any]]) -> str:

@@ -19,6 +19,7 @@ EVERY = 1.0  # seconds between two looks at the memory
 ENGINE = ("ollama", "llama-server")  # Ollama's processes by their names
 # llama-server's line when it has finished an answer: "eval time = 480.55 ms / 14 tokens", not that of the prompt.
 FINISHED = re.compile(rb"(?<!prompt )eval time =[^/\n]*/\s*(\d+) tokens")
+LOADED = b'msg="starting llama-server"'  # Ollama's line; each llama-server loads the model
 Sample = tuple[float, float, float]  # seconds since 1970; MiB of Ollama's processes, and of all others of the system
 
 
@@ -76,8 +77,13 @@ def memory_drift(samples: Sequence[Sequence[float]], seconds: float) -> Row | No
 
 
 def generated(log: Path, since: int) -> dict[str, Any]:
-    """Return how many answers the engine finished since a position in its log, and the median of their tokens."""
+    """Return what the engine did since a position in its log.
+
+    answers: how many it finished; tokens: their median; loads: how often it loaded the model again.
+    """
     with log.open("rb") as file:
         file.seek(since)
-        tokens = [int(found) for found in FINISHED.findall(file.read())]
-    return {"answers": len(tokens), "tokens": statistics.median(tokens) if tokens else None}
+        lines = file.read()
+    tokens = [int(found) for found in FINISHED.findall(lines)]
+    median = statistics.median(tokens) if tokens else None
+    return {"answers": len(tokens), "tokens": median, "loads": lines.count(LOADED)}

@@ -39,7 +39,7 @@ def ramp_run(
               "latency_s": {"p50": [took] * 3, "p95": [took] * 3}}  # fmt: skip
     memory = [[float(at), mib, 80.0] for at in range(100)]
     return {"system": system, "round": number, "report": report, "memory": memory,
-            "engine": {"answers": answered + 1, "tokens": 96}}  # fmt: skip
+            "engine": {"answers": answered + 1, "tokens": 96, "loads": 0}}  # fmt: skip
 
 
 def pooled(**systems: list[dict[str, Any]]) -> dict[str, Any]:
@@ -158,8 +158,11 @@ def test_answers_are_counted_by_the_engine_s_own_lines(tmp_path: Path) -> None:
     with log.open("a") as file:
         for name, count in (("prompt eval", 179), ("       eval", 96), ("      total", 275), ("       eval", 96)):
             file.write(line.format(name, count))
-    assert generated(log, since) == {"answers": 2, "tokens": 96}
-    assert generated(log, log.stat().st_size) == {"answers": 0, "tokens": None}
+        file.write(
+            'time=2026-11-26T18:29:11.510Z level=INFO source=llama_server.go:433 msg="starting llama-server" cmd='
+        )
+    assert generated(log, since) == {"answers": 2, "tokens": 96, "loads": 1}
+    assert generated(log, log.stat().st_size) == {"answers": 0, "tokens": None, "loads": 0}
 
 
 @pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--seconds", "9"], ["--seconds", "nan"], ["--systems", "x"]])
