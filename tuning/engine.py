@@ -11,8 +11,10 @@ import psutil
 from launcher.cache import cache_dir
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError, call, events
-from launcher.ollama_process import LOAD_TIMEOUT, ollama_of_our_own
+from launcher.load_model import LOAD_TIMEOUT
+from launcher.ollama_process import ollama_of_our_own
 from models.machine import Others, peak_mib
+from service.ollama import UNSHIFTED
 from service.settings import Settings
 from tuning.callers import Callers
 from tuning.measured import Measured
@@ -21,8 +23,6 @@ from tuning.setting import DECIDED, Setting
 TIMEOUT = 60.0  # seconds without a byte of what needs no model
 ANSWER_TIMEOUT = 600.0
 OLDEST = (0, 30)  # since then Ollama runs llama-server, whose variables are tried here
-# What decides how llama-server is started must be the same in every request, or the model is loaded again.
-UNSHIFTED = {"shift": False}
 
 
 @dataclass(frozen=True, kw_only=True)
