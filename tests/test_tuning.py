@@ -12,13 +12,13 @@ import pytest
 from cdk8s_manifests.gateway_settings import ollama_variables
 from config import DEV, LOCAL, ConfigError
 from launcher.console import Problem
-from launcher.ollama_calls import OllamaError, call
+from launcher.ollama_calls import OllamaError
 from launcher.small_model import SMALL_MODEL
 from tests import tunable
-from tests.real import missing, models_dir, real_ollama
+from tests.real import models_dir, real_ollama
 from tuning import __main__ as program
 from tuning.callers import BEGUN, ENOUGH, TOKENS, Callers
-from tuning.engine import Pod, is_too_old
+from tuning.engine import Pod
 from tuning.grid import compare, measure_grid, settings
 from tuning.measured import Measured, together
 from tuning.objective import HOPELESS, NOISE, Slo
@@ -461,7 +461,7 @@ def test_bad_input_gets_one_sentence(more: list[str], words: str, capsys: pytest
 @pytest.mark.parametrize(
     ("version", "model", "words"),
     [
-        ("0.17.4", "small", "Ollama 0.17.4 is too old to be tuned: 0.30 or newer"),
+        ("0.17.4", "small", "Ollama 0.17.4 is too old to be tuned: 0.32.0 or newer"),
         ("0.32.15", "absent", "MODEL=absent isn't in Ollama's store (not found): `ollama pull absent`"),
         ("0.0.0", "vectors", "MODEL=vectors can't write"),
     ],
@@ -525,10 +525,8 @@ def test_the_grid_measures_each_combination_of_the_lists(
 
 
 def test_the_real_model_is_tuned_on_the_real_ollama(capsys: pytest.CaptureFixture[str]) -> None:
-    with real_ollama() as ollama:  # puts the model into the store
-        version = str(call(ollama.url, "/api/version", timeout=10)["version"])
-    if is_too_old(version):
-        missing(f"Ollama {version} has no llama-server: put 0.30 or newer on PATH")
+    with real_ollama():  # puts the model into the store
+        pass
     environ = {**os.environ, "OLLAMA_MODELS": str(models_dir())}
     lists = ("--slots", "2", "--batch", "0", "--flash", "on", "--kv", "q8_0", "--speculation", "none,ngram-simple")
     slo = ("--slo-first-token", "60", "--slo-tokens", "0.05")

@@ -1,6 +1,5 @@
 """An Ollama that runs a model with a setting, and a look at how fast it is."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ import psutil
 
 from launcher.cache import cache_dir
 from launcher.console import Problem
-from launcher.ollama_calls import OllamaError, call, events
 from launcher.load_model import LOAD_TIMEOUT
+from launcher.ollama_calls import OllamaError, call, events
 from launcher.ollama_process import ollama_of_our_own
 from models.machine import Others, peak_mib
 from service.ollama import UNSHIFTED
+from service.ollama_version import OLDEST, is_too_old
 from service.settings import Settings
 from tuning.callers import Callers
 from tuning.measured import Measured
@@ -22,7 +22,6 @@ from tuning.setting import DECIDED, Setting
 
 TIMEOUT = 60.0  # seconds without a byte of what needs no model
 ANSWER_TIMEOUT = 600.0
-OLDEST = (0, 30)  # since then Ollama runs llama-server, whose variables are tried here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,7 @@ class Pod:
         with self._running(setting) as (url, _):
             version = str(call(url, "/api/version", timeout=TIMEOUT)["version"])
             if is_too_old(version):
-                oldest = ".".join(map(str, OLDEST))
-                raise Problem(f"Ollama {version} is too old to be tuned: {oldest} or newer has llama-server")
+                raise Problem(f"Ollama {version} is too old to be tuned: {OLDEST} or newer is supported")
             self._check_model(url)
         return version
 
@@ -118,9 +116,3 @@ def _cpu_seconds(process: psutil.Process | None) -> float:
         return 0.0
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def is_too_old(version: str) -> bool:
-    """Say whether a version is known to be too old; a build from Git may call itself anything."""
-    found = re.match(r"v?(\d+)\.(\d+)\.", version)
-    return found is not None and (0, 0) < (int(found[1]), int(found[2])) < OLDEST
