@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 from config import LOCAL
 from experiments import real_ramp_report
-from experiments.comparison_report import NAIVE
+from experiments.comparison_report import NAIVE, SLUICE
 from experiments.facts import facts, machine_busy
 from experiments.loads import LoadFailed, ramps
 from experiments.real_calibration import SECONDS as CALIBRATION
@@ -25,6 +26,7 @@ from service.settings import Settings
 from tests.real import models_dir
 
 ROUNDS = 3
+QUEUE_SECONDS = 55  # of a client's 90 s of patience in the queue, as in the comparison on a cluster
 START_SECONDS = 15  # about, from one system to the next
 # The settings that decide who waits how long; a report of the ramp has them.
 SHOWN = ("slots", "threads", "context_length", "max_queue", "queue_timeout", "generation_timeout")
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
     """Calibrate, measure every system in every round, write the report, and return 0 if every target was met."""
     options = parser().parse_args(arguments)
     report: Report = {"format": 1, "experiment": "real-ramp", "name": options.name}
-    report |= facts(["real-ramp", *arguments], scale=1) | settings()
+    report |= facts(["real-ramp", *arguments], scale=1)
     with TemporaryDirectory(prefix="sluice-ramp-") as name, machine_busy(report):
         folder = Path(name)
         calibration, version = measure_capacity(folder, options.calibration)
@@ -48,6 +50,7 @@ def main(arguments: list[str]) -> int:
         say(
             f"{len(order)} ramps of {seconds:.0f} s, about {expected_minutes(order, seconds, scale):.0f} minutes in all"
         )
+        report |= settings({**os.environ, **deadlines(scale)})
         runs = [measure(folder, system, number, scale=scale, seconds=seconds) for number, system in order]
     report |= {"simulated": "nothing", "real": REAL.format(model=MODEL, version=version), "time_scale": scale}
     report |= {"ramp_seconds": seconds, "whole_ramp": not options.seconds, "rounds": options.rounds}
@@ -98,15 +101,23 @@ def expected_minutes(order: list[tuple[int, str]], seconds: float, scale: float)
     return (len(order) * (seconds + START_SECONDS) + retries) / 60
 
 
-def settings() -> dict[str, Any]:
-    """Return Sluice's settings in this environment, what in them isn't the default, and the memory limit they give."""
-    chosen = Settings.from_environ(os.environ)
+def deadlines(scale: float) -> dict[str, str]:
+    """Return the deadline of Sluice's queue that fits the clients' patience, unless the caller has set another.
+
+    Whoever would wait longer is told at once when to come back, instead of waiting in vain.
+    """
+    return {"QUEUE_TIMEOUT": os.environ.get("QUEUE_TIMEOUT") or f"{max(0.1, QUEUE_SECONDS * scale):.1f}"}
+
+
+def settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return Sluice's settings in an environment, what in them isn't the default, and the memory limit they give."""
+    chosen = Settings.from_environ(environ)
     named = {field.name.upper() for field in fields(Settings)} - {"PORT", "PRIVATE_PORT", "MODEL", "OLLAMA_HOST"}
-    changed = {name for name, value in os.environ.items() if value and (name in named or name.startswith(TUNING))}
+    changed = {name for name, value in environ.items() if value and (name in named or name.startswith(TUNING))}
     stage = replace(LOCAL, slots=chosen.slots, context_length=chosen.context_length, requests_per_replica=1)
     return {
         "settings": {name.upper(): getattr(chosen, name) for name in SHOWN},
-        "changed": {name: os.environ[name] for name in sorted(changed - {"OLLAMA_HOST", "OLLAMA_MODELS"})},
+        "changed": {name: environ[name] for name in sorted(changed - {"OLLAMA_HOST", "OLLAMA_MODELS"})},
         "ollama_limit_mib": stage.ollama_mib,
     }
 
@@ -129,7 +140,8 @@ def measure(folder: Path, name: str, number: int, *, scale: float, seconds: floa
     if name != NAIVE:  # Sluice has a limit of its own otherwise; nobody can tell the naive app
         options["max-tokens"] = str(ANSWER_TOKENS)
     samples: list[Sample] = []
-    with SYSTEMS[name](folder, models_dir()) as system:
+    more = {"deadlines": deadlines(scale)} if name == SLUICE else {}
+    with SYSTEMS[name](folder, models_dir(), **more) as system:
         ask(system.target, prompt(0))  # Ollama loads the model with the first question
         since = system.log.stat().st_size
         with watched(system, samples):

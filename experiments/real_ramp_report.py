@@ -72,6 +72,8 @@ def targets(systems: Systems, limit_mib: int) -> list[dict[str, Any]]:
         found.append(target("Sluice’s p95 of the wait next to naive", wait_ratio(systems, NAIVE), "<=", SOONER))
     share = round(ours["memory_max_mib"] / limit_mib, 3)
     found.append(target("memory of Sluice’s Ollama, share of its container’s limit", share, "<=", FULL))
+    loads = sum(each["loads"] for each in ours["engine"])
+    found.append(target("loads of the model during Sluice’s ramps", loads, "<=", 0))
     if drifts:
         found.append(target("the same, last third next to the first", round(max(drifts), 3), "<=", 1.1))
     for each in found:

@@ -68,10 +68,10 @@ def naive(folder: Path, store: Path) -> Iterator[System]:
 
 
 @contextmanager
-def sluice(folder: Path, store: Path) -> Iterator[System]:
-    """Run what `make serve` runs, with the environment that the caller has. Raises Problem."""
+def sluice(folder: Path, store: Path, deadlines: Mapping[str, str] | None = None) -> Iterator[System]:
+    """Run what `make serve` runs, with the caller's environment and these deadlines. Raises Problem."""
     port, private, engine = free_ports(3)
-    environ = {**os.environ, "PORT": str(port), "PRIVATE_PORT": str(private), "MODEL": MODEL}
+    environ = {**os.environ, **(deadlines or {}), "PORT": str(port), "PRIVATE_PORT": str(private), "MODEL": MODEL}
     environ |= {"OLLAMA_HOST": f"http://127.0.0.1:{engine}", "OLLAMA_MODELS": str(store)}
     command = [sys.executable, "-m", "launcher"]
     with _running(command, environ, folder / "sluice.log", lambda: _status(private, "/readyz") == 200) as process:
@@ -79,7 +79,7 @@ def sluice(folder: Path, store: Path) -> Iterator[System]:
         yield System(Target(f"http://127.0.0.1:{port}", "sluice"), (process.pid,), log)
 
 
-SYSTEMS: Mapping[str, Callable[[Path, Path], Any]] = {"naive": naive, "ollama": ollama, "sluice": sluice}
+SYSTEMS: Mapping[str, Callable[..., Any]] = {"naive": naive, "ollama": ollama, "sluice": sluice}
 
 
 def prepare_model(url: str) -> str:

@@ -60,6 +60,15 @@ def test_the_expected_time_has_the_retries_after_the_naive_system_s_ramp() -> No
     assert real_ramp.expected_minutes(order, 105, 1 / 3) == pytest.approx(without + 2 * (105 + 15 + 3 * 30) / 60)
 
 
+def test_sluice_s_queue_ends_before_the_clients_patience_unless_the_caller_says_when(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("QUEUE_TIMEOUT", raising=False)
+    assert real_ramp.deadlines(0.3) == {"QUEUE_TIMEOUT": "16.5"}
+    monkeypatch.setenv("QUEUE_TIMEOUT", "7")
+    assert real_ramp.deadlines(0.3) == {"QUEUE_TIMEOUT": "7"}
+
+
 def test_ten_users_of_the_naive_system_wait_as_long_as_a_client_will() -> None:
     found = Calibration(answers=20, seconds=30.0)
     assert found.seconds_an_answer == 1.5
@@ -99,9 +108,11 @@ def test_targets_are_kept_or_not_by_the_systems_own_figures() -> None:
         (2.0, True),
         (0.4, True),
         (0.6, True),
+        (0, True),
         (1.0, True),
     ]
     worse = ramp_run("sluice", took=11.0, answered=30)
+    worse["engine"]["loads"] = 2
     worse["memory"] = [[float(at), 600.0 + 4 * at, 80.0] for at in range(100)]
     broken = real_ramp_report.targets(pooled(naive=slow, sluice=[worse]), 1000)
     assert not any(each["kept"] for each in broken)
@@ -177,12 +188,12 @@ def test_an_option_that_is_out_of_range_ends_it_at_once(
 def test_settings_that_are_not_the_defaults_are_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("OLLAMA_", "LLAMA_ARG_"))]:
         monkeypatch.delenv(name)
-    assert real_ramp.settings()["changed"] == {}
-    assert real_ramp.settings()["ollama_limit_mib"] == LOCAL.ollama_mib
+    assert real_ramp.settings(os.environ)["changed"] == {}
+    assert real_ramp.settings(os.environ)["ollama_limit_mib"] == LOCAL.ollama_mib
     monkeypatch.setenv("SLOTS", "8")
     monkeypatch.setenv("LLAMA_ARG_BATCH", "256")
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
-    found = real_ramp.settings()
+    found = real_ramp.settings(os.environ)
     assert found["settings"]["SLOTS"] == 8
     assert found["changed"] == {"LLAMA_ARG_BATCH": "256", "SLOTS": "8"}
     assert found["ollama_limit_mib"] > LOCAL.ollama_mib
