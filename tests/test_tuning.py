@@ -461,7 +461,7 @@ def test_bad_input_gets_one_sentence(more: list[str], words: str, capsys: pytest
 @pytest.mark.parametrize(
     ("version", "model", "words"),
     [
-        ("0.17.4", "small", "Ollama 0.17.4 is too old to be tuned: 0.32.0 or newer"),
+        ("0.17.4", "small", "Ollama 0.17.4 is too old to be tuned: Sluice supports 0.32"),
         ("0.32.15", "absent", "MODEL=absent isn't in Ollama's store (not found): `ollama pull absent`"),
         ("0.0.0", "vectors", "MODEL=vectors can't write"),
     ],
@@ -500,7 +500,7 @@ def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     assert code == 0, err
     assert "```\nslots=4, cpus=2, requests_per_replica=3\n```" in out
     assert "no field for batch=128, speculation=ngram-simple" in out
-    assert "doesn't run: out of memory" in out
+    assert "doesn't run: Ollama can't load MODEL=small: it doesn't fit in memory" in out
     rows = [row.strip("| ").split(" | ") for row in out.splitlines() if row.startswith("| ")]
     rate = float(next(row for row in rows if row[-1] == "the choice")[7])
     step = tunable.seconds_a_token(4, 2, {"OLLAMA_FLASH_ATTENTION": "1", "LLAMA_ARG_SPEC_TYPE": "ngram-simple"})

@@ -1,7 +1,7 @@
 """An Ollama that runs a model with a setting, and a look at how fast it is."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import psutil
 
 from launcher.cache import cache_dir
 from launcher.console import Problem
-from launcher.load_model import LOAD_TIMEOUT
+from launcher.load_model import load_model
 from launcher.ollama_calls import OllamaError, call, events
 from launcher.ollama_process import ollama_of_our_own
-from models.machine import Others, peak_mib
+from models.machine import Others, llama_server, peak_mib
+from models.server import Server
 from service.ollama import UNSHIFTED
 from service.ollama_version import OLDEST, is_too_old
 from service.settings import Settings
@@ -37,7 +38,7 @@ class Pod:
         with self._running(setting) as (url, _):
             version = str(call(url, "/api/version", timeout=TIMEOUT)["version"])
             if is_too_old(version):
-                raise Problem(f"Ollama {version} is too old to be tuned: {OLDEST} or newer is supported")
+                raise Problem(f"Ollama {version} is too old to be tuned: Sluice supports {OLDEST} or newer")
             self._check_model(url)
         return version
 
@@ -53,11 +54,11 @@ class Pod:
     def look(self, setting: Setting, seconds: float) -> Measured:
         """Run the model with a setting, and measure for so long. Raises OllamaError or Problem where it doesn't run."""
         with self._running(setting) as (url, ollama):
-            body = {"model": self.model, "keep_alive": -1, "options": setting.options(self.context_length), **UNSHIFTED}
-            call(url, "/api/generate", body, timeout=LOAD_TIMEOUT)
+            body = {"model": self.model, "keep_alive": -1, "options": setting.options(self.context_length)}
+            load_model(url, body)
             ask = _Asker(url, body)
             next(ask("Hi", 1), None)  # brings in the weights that are read where they lie
-            server = _llama_server(ollama)
+            server = llama_server(Server(url, ollama.pid))
             others, used = Others([each for each in (ollama, server) if each]), _cpu_seconds(server)
             callers = Callers(ask, setting.slots, seconds)
             callers.run()
@@ -97,18 +98,11 @@ class _Asker:
 
     def __call__(self, prompt: str, tokens: int) -> Iterator[None]:
         options = {**self.body["options"], "num_predict": tokens, "seed": 1}
-        chat = {**self.body, "messages": [{"role": "user", "content": prompt}], "think": False, "options": options}
+        messages = [{"role": "user", "content": prompt}]
+        chat = {**self.body, "messages": messages, "think": False, "options": options, **UNSHIFTED}
         for event in events(self.url, "/api/chat", chat, timeout=ANSWER_TIMEOUT):
             if event.get("message", {}).get("content"):
                 yield
-
-
-def _llama_server(ollama: psutil.Process) -> psutil.Process | None:
-    for child in ollama.children(recursive=True):
-        with suppress(psutil.Error):  # one that has just ended
-            if child.name() == "llama-server":
-                return child
-    return None
 
 
 def _cpu_seconds(process: psutil.Process | None) -> float:
