@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import sys
 from asyncio import StreamWriter
 from typing import Any
 
 from experiments.engine import Engine, Request
+from service.ollama_version import VERSION
 
 
 class RampEngine(Engine):
@@ -23,6 +25,13 @@ class RampEngine(Engine):
         print(f"slot print_timing: id  0 | task 0 |        eval time =    9.00 ms /  {count:4} tokens", flush=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    if "--version" in sys.argv:
+        print(f"ollama version is {VERSION}")
+        return
     address = os.environ.get("OLLAMA_HOST", "").removeprefix("http://")
     asyncio.run(RampEngine({**os.environ, "OLLAMA_HOST": address}).serve())
+
+
+if __name__ == "__main__":
+    main()

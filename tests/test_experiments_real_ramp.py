@@ -204,7 +204,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the engine that sleeps first on PATH, as `ollama`; give Sluice a cache of its own."""
     program = tmp_path / "bin/ollama"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ncd '{ROOT}' && exec '{sys.executable}' -m tests.ramp_engine\n")
+    program.write_text(f"#!/bin/sh\ncd '{ROOT}' && exec '{sys.executable}' -m tests.ramp_engine \"$@\"\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLUICE_CACHE", str(tmp_path / "cache"))

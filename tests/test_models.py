@@ -566,7 +566,7 @@ def test_the_real_model_is_measured_and_what_cannot_be_had_is_named(
     assert found["cost"]["usd_per_1000"] > 0
     [missing] = report["not_compared"]
     assert missing["model"] == names[1]
-    assert "quantization is only supported for F16 and F32 models" in missing["reason"]
+    assert "quantization is only supported for F16, BF16 and F32 models" in missing["reason"]
     assert f"{names[1]} is not compared: " in capsys.readouterr().out
 
 

@@ -461,12 +461,11 @@ def test_bad_input_gets_one_sentence(more: list[str], words: str, capsys: pytest
 @pytest.mark.parametrize(
     ("version", "model", "words"),
     [
-        ("0.17.4", "small", "Ollama 0.17.4 is too old to be tuned: Sluice supports 0.32"),
         ("0.32.15", "absent", "MODEL=absent isn't in Ollama's store (not found): `ollama pull absent`"),
         ("0.0.0", "vectors", "MODEL=vectors can't write"),
     ],
 )
-def test_an_ollama_or_a_model_that_cannot_be_tuned_gets_one_sentence(
+def test_a_model_that_cannot_be_tuned_gets_one_sentence(
     version: str, model: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tunable.install(tmp_path, version)

@@ -34,7 +34,10 @@ def install(folder: Path, version: str = "0.32.15") -> None:
 
 
 def serve(version: str, folder: str) -> None:
-    """Serve at OLLAMA_HOST until it is ended."""
+    """Serve at OLLAMA_HOST until it is ended; `ollama --version` only says its version."""
+    if "--version" in sys.argv:
+        print(f"ollama version is {version}")
+        return
     host, port = os.environ["OLLAMA_HOST"].split(":")
     server = _Server((host, int(port)), _Handler)
     server.version, server.folder = version, folder

@@ -15,7 +15,6 @@ from launcher.ollama_process import ollama_of_our_own
 from models.machine import Others, llama_server, peak_mib
 from models.server import Server
 from service.ollama import UNSHIFTED
-from service.ollama_version import OLDEST, is_too_old
 from service.settings import Settings
 from tuning.callers import Callers
 from tuning.measured import Measured
@@ -34,11 +33,9 @@ class Pod:
     environ: Mapping[str, str]
 
     def check(self, setting: Setting) -> str:
-        """Return Ollama's version. Raises Problem: an Ollama too old, a model that isn't there or doesn't chat."""
+        """Return Ollama's version. Raises Problem: a model that isn't there or doesn't chat."""
         with self._running(setting) as (url, _):
             version = str(call(url, "/api/version", timeout=TIMEOUT)["version"])
-            if is_too_old(version):
-                raise Problem(f"Ollama {version} is too old to be tuned: Sluice supports {OLDEST} or newer")
             self._check_model(url)
         return version
 
