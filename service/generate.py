@@ -83,11 +83,8 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 def whole(answer: Answer, think: bool) -> dict[str, str]:
     """Return the text of an answer, and the model's thoughts where they were asked for."""
     messages = answer.whole()
-    thoughts = "".join(message.get("thinking", "") for message in messages)
-    return {
-        "response": "".join(message["content"] for message in messages),
-        **({"thinking": thoughts} if think else {}),
-    }
+    text, thoughts = ("".join(message.get(name, "") for message in messages) for name in ("content", "thinking"))
+    return {"response": text, **({"thinking": thoughts} if think else {})}
 
 
 def pieces(answer: Answer, think: bool) -> Iterator[dict[str, Any]]:
