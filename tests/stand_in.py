@@ -66,7 +66,7 @@ class StandIn:
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._gate = asyncio.Event()
-        self._stuck = False
+        self._stuck = self._dead = False
 
     def start(self, port: int = 0) -> "StandIn":
         """Serve from a thread until stop(); port 0 takes a free one."""
@@ -127,12 +127,15 @@ class StandIn:
         self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._die()))
 
     async def _die(self) -> None:
-        self.deaths, self.loaded = self.deaths + 1, False
+        if self._dead:  # of another request at the same time
+            return
+        self._dead, self.deaths, self.loaded = True, self.deaths + 1, False
         await self._site.stop()
         for connection in list(self._runner.server.connections if self._runner.server else ()):
             if connection.transport is not None:
                 connection.transport.abort()
         await asyncio.sleep(self.down_for)
+        self._dead = False  # the next request may come before _open() is through
         await self._open(self.port)
 
     async def _live_or_die(self, body: Any) -> None:
