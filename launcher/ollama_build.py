@@ -15,7 +15,7 @@ from service.ollama_version import VERSION
 from service.settings import available_cpus
 
 BUILD_BYTES = 2_000_000_000
-CPU_SECONDS = 340  # of all that a build does, downloads too: measured on an AMD EPYC whose 2 CPUs were busy
+CPU_SECONDS = 305  # of all that a build does, downloads too: 164 s on 2 idle CPUs (AMD EPYC)
 JOB_MIB = 1500  # that the largest source takes to compile, rounded up
 # In one shell: the build folder remembers where cmake was, and uv puts it elsewhere each time.
 CMAKE = """
@@ -56,7 +56,7 @@ def build_ollama(made: Path, work: Path, environ: Mapping[str, str]) -> None:
 
 def estimate(cpus: int) -> str:
     """Return how long a build takes with so many CPUs, in words."""
-    seconds = CPU_SECONDS / cpus + 30  # to download, and for the last file
+    seconds = CPU_SECONDS / cpus + 15  # to download, and for the last file
     return f"{ceil(seconds / 60)} minutes" if seconds > 60 else "a minute"
 
 
