@@ -8,10 +8,9 @@ from typing import Any
 from launcher.console import Problem
 from launcher.memory import default_mib
 from launcher.ollama_calls import OllamaError, call
-from service.ollama import CHATS, EMBEDS, loading, with_tag
+from service.ollama import CHATS, EMBEDS, LOAD_TIMEOUT, loading, with_tag
 
 TIMEOUT = 60.0  # seconds for what Ollama says of itself
-LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 MIB = 2**20
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri/renderD128")  # where one is, the model may lie in its memory
 # As words of Ollama's and of its llama-server's (llm/llama_server.go, fs/ggml/gguf.go of v0.32.15), with what to do.

@@ -11,9 +11,9 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from config import ConfigError, find_stage
+from launcher.arguments import Parser
 from loadtest import report
 from loadtest.compare import TOLERANCE, table
 from loadtest.compare import compare as compare_reports
@@ -25,15 +25,6 @@ from loadtest.write import write
 
 REPORTS = Path("loadtest/reports")
 INTERRUPTED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the sentence."""
-        print(f"sluice: {message}", file=sys.stderr)
-        sys.exit(2)
 
 
 def main(arguments: list[str]) -> int:

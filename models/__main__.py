@@ -11,13 +11,14 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 
 from config import ConfigError, find_stage
 from context import CDK_JSON
 from cost.prices import Prices
+from launcher.arguments import Parser
 from launcher.console import Problem, say
 from launcher.ollama_calls import OllamaError
 from loadtest.report import revision
@@ -37,15 +38,6 @@ REPORTS = Path("loadtest/reports")
 INTERRUPTED = 130
 EXAMPLE = 'make models MODELS="moondream llama3.2 llama3.2@kv=q8_0"'
 REAL = "the models, Ollama, every time, every answer."
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the sentence."""
-        print(f"sluice: {message}", file=sys.stderr)
-        sys.exit(2)
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from config import KV_SHARES
 from service.settings import Settings
 
 SLOTS = 4  # answers at once in the second speed, and Ollama's OLLAMA_NUM_PARALLEL
-KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # bytes a value: ggml's blocks of 32 with a scale of 2
+KV_BYTES = {name: 2 * share for name, share in KV_SHARES.items()}  # of one value
 CHOICES = {
     "kv": tuple(KV_BYTES),
     "flash": ("on", "off"),

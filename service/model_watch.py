@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from service.engine_errors import EngineDied, EngineDown
 from service.errors import GenerationTimeout, ServiceError
-from service.ollama import CHATS, Ollama, loading
+from service.ollama import CHATS, LOAD_TIMEOUT, Ollama, loading
 from service.record import said
 from service.suspects import Suspects
 
@@ -21,7 +21,6 @@ SILENCE = 10.0  # seconds in which nothing is heard of an engine at work, after 
 PROOF_TIMEOUT = 60.0  # seconds for one token, with a prompt of two before it, beside what else it computes
 ORDER = 0.25  # seconds within which it isn't sure who came first into the engine's queue
 ENDING = 1.0  # seconds that a request may take to leave the engine after its time is over
-LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 
 
 class ModelWatch:

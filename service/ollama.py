@@ -18,6 +18,7 @@ from service.system_role import has_system_role
 LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
 LOOK_PATIENCE = 5.0  # seconds in all
+LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 NOBODY = Client(None)
 # A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
 # every request that generates says it, and the one that loads the model too: with another value it is loaded again.

@@ -11,6 +11,7 @@ import pytest
 
 from cdk8s_manifests.gateway_settings import ollama_variables
 from config import DEV, LOCAL, ConfigError
+from launcher.arguments import Parser
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from launcher.small_model import SMALL_MODEL
@@ -539,7 +540,7 @@ def test_the_real_model_is_tuned_on_the_real_ollama(capsys: pytest.CaptureFixtur
 
 
 def test_every_knob_that_can_be_tried_is_an_option() -> None:
-    parser = program.Parser()
+    parser = Parser()
     add_options(parser)
     asked = parser.parse_args([*GOOD])
     assert all(hasattr(asked, knob) for knob in KNOBS)

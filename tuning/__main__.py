@@ -4,7 +4,6 @@ The report goes to stdout, what happens meanwhile to stderr. Exit code 0: a sett
 sentence says what is wrong.
 """
 
-import argparse
 import os
 import shlex
 import sys
@@ -12,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import NoReturn
 
 from config import ConfigError
+from launcher.arguments import Parser
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from models.machine import describe
@@ -27,15 +26,6 @@ from tuning.search import Search
 from tuning.setting import Setting
 
 INTERRUPTED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the sentence."""
-        print(f"sluice: {message}", file=sys.stderr)
-        sys.exit(2)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

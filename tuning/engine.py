@@ -14,7 +14,7 @@ from launcher.ollama_calls import OllamaError, call, events
 from launcher.ollama_process import ollama_of_our_own
 from models.machine import Others, llama_server, peak_mib
 from models.server import Server
-from service.ollama import UNSHIFTED
+from service.ollama import CHATS, UNSHIFTED
 from service.settings import Settings
 from tuning.callers import Callers
 from tuning.measured import Measured
@@ -45,7 +45,7 @@ class Pod:
         except OllamaError as error:
             advice = f"`ollama pull {self.model}` or `make serve MODEL={self.model}` gets it"
             raise Problem(f"MODEL={self.model} isn't in Ollama's store ({error.text}): {advice}") from error
-        if "completion" not in (shown.get("capabilities") or ()):
+        if CHATS not in (shown.get("capabilities") or ()):
             raise Problem(f"MODEL={self.model} can't write, so it has no tokens/s to tune: name a model that chats")
 
     def look(self, setting: Setting, seconds: float) -> Measured:

@@ -1,10 +1,11 @@
 """What was tried and found, in Markdown."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from config import Stage
+from loadtest.document import markdown_table
 from tuning.grid import Grid
 from tuning.measured import Measured
 from tuning.objective import Slo
@@ -54,7 +55,7 @@ class Report:
 
     def _tried(self) -> Iterator[str]:
         yield "## Tried\n"
-        yield from _table([*HEAD, "what became of it"], ([*row(each), each.fate] for each in self.trials))
+        yield markdown_table([[*HEAD, "what became of it"], *([*row(each), each.fate] for each in self.trials)]) + "\n"
         busy = max((look.others for trial in self.trials for look in trial.looks), default=0.0)
         if busy > OTHERS:
             yield f"Something else used up to {busy:.0%} of the CPUs meanwhile: measure again on an idle machine.\n"
@@ -64,7 +65,7 @@ class Report:
             return
         grid = self.grid
         yield "## The whole grid\n"
-        yield from _table(HEAD, (_cells(setting, found) for setting, found in grid.figures.items()))
+        yield markdown_table([HEAD, *(_cells(setting, found) for setting, found in grid.figures.items())]) + "\n"
         yield (
             f"The grid's best is {grid.best.text()}. Looked at {grid.choice_again.looks} times in turn, the choice "
             f"gave {grid.choice_again.rate:.1f} tokens/s and the grid's best {grid.best_again.rate:.1f}: the choice is "
@@ -103,12 +104,3 @@ def _cells(setting: Setting, found: Measured) -> list[str]:
 def _knobs(setting: Setting) -> list[str]:
     values = {knob: str(getattr(setting, knob)) for knob in KNOBS}
     return list((values | {"batch": "–"} if not setting.batch else values).values())
-
-
-def _table(head: Iterable[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    names = list(head)
-    yield f"| {' | '.join(names)} |"
-    yield f"|{'---|' * len(names)}"
-    for cells in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-    yield ""
