@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.measures import MEASURES, Row
 from service.settings import available_cpus
 
-OTHERS = "\n## On a cluster\n"  # what follows is measured by `make e2e`
+OTHERS = "\n## From a clone to an answer\n"  # what follows is measured by `make serve` and `make e2e`
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 

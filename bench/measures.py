@@ -6,23 +6,27 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import openai
 import psutil
 
 from bench import load, systems
-from launcher.find_ollama import find_ollama
+from launcher.find_ollama import find_ollama, program_version
+from launcher.ollama_process import ollama_environ
 from launcher.small_model import SMALL_MODEL
 from service.settings import Settings
 from tests.real import models_dir, real_ollama
 from tests.servers import Served, fetch, free_port, serve
 from tests.stand_in import MODEL, StandIn, eventually
 
-Say = Callable[[str], None]
+Engine = tuple[str, dict[str, int]]  # an Ollama's URL, and the options of each request to it
+TOPICS = ("rivers", "bread", "the moon", "trains", "music", "bees", "glass", "winter")
 
 
 @dataclass(frozen=True)
@@ -124,47 +128,74 @@ def real_model() -> Iterator[Row]:
 
 
 def parallel() -> Iterator[Row]:
-    """Send 8 requests at once to Ollama with its defaults and with the settings `make serve` gives it, in turn."""
+    """Send 8 requests at once, then one, to Ollama by its defaults and with what `make serve` gives it, in turn.
+
+    The program of an older Ollama, in OLDER_OLLAMA, gets what `make serve` gives too.
+    """
+    settings = Settings(slots=8)
+    ours = with_8, with_4, default = "with 8 slots", "with 4 slots", "by default"
+    older = ""
     with ExitStack() as stack:
-        engines: dict[str, tuple[str, dict[str, int]]] = {"by default": (stack.enter_context(ollama_as_it_comes()), {})}
-        for slots in (4, 8):
-            settings = Settings(slots=slots)
-            options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
-            engines[f"with {slots} slots"] = stack.enter_context(real_ollama(settings)).url, options
-        rounds = [{name: eight_at_once(*engine) for name, engine in engines.items()} for _ in range(6)][1:]
-    names = ("with 8 slots", "with 4 slots", "by default")
-    ratio = statistics.median(each[names[0]][0] / each[names[-1]][0] for each in rounds)
-    together, alone, first = (
-        [f"{statistics.median(each[name][index] for each in rounds):.{digits}f}" for name in names]
-        for index, digits in enumerate((0, 1, 1))
-    )
-    result = ", ".join(f"{rate} {name}" for rate, name in zip(together, names, strict=True))
+        engines: dict[str, Engine] = {default: (stack.enter_context(bare_ollama(find_ollama(os.environ))), {})}
+        for name, each in ((with_4, replace(settings, slots=4)), (with_8, settings)):
+            engines[name] = stack.enter_context(real_ollama(each)).url, options_of(each)
+        if program := os.environ.get("OLDER_OLLAMA"):
+            older = f"by Ollama {program_version(Path(program), os.environ)}"
+            environ = ollama_environ(settings, {})
+            engines[older] = stack.enter_context(bare_ollama(Path(program), environ)), options_of(settings)
+        rounds = [
+            {
+                name: (ask_at_once(*engine, TOPICS, number), ask_at_once(*engine, TOPICS[:1], -number))
+                for name, engine in engines.items()
+            }
+            for number in range(1, 7)
+        ][1:]
+
+    def figure(name: str, measured: int, which: int) -> float:
+        return statistics.median(each[name][measured][which] for each in rounds)
+
+    def ratio(measured: int, other: str) -> float:
+        return statistics.median(each[with_8][measured][0] / each[other][measured][0] for each in rounds)
+
+    rates = ", ".join(f"{figure(name, 0, 0):.0f} {name}" for name in ours)
     what = "tokens/s of 8 requests at once, 96 tokens each, our Ollama settings beside its defaults"
-    yield Row(what, f"{result}: {ratio:.1f} ×", "≥ 2 ×", ratio >= 2)
-    cost = f"{alone[0]} tokens/s each, {alone[-1]} by default; first token p50 {first[0]} s, {first[-1]} s"
+    yield Row(what, f"{rates}: {ratio(0, default):.1f} ×", "≥ 2 ×", ratio(0, default) >= 2)
+    cost = f"{figure(with_8, 0, 1):.1f} tokens/s each, {figure(default, 0, 1):.1f} by default; first token p50 "
+    cost += f"{figure(with_8, 0, 2):.1f} s, {figure(default, 0, 2):.1f} s"
     yield Row("what the 8 slots cost each of them", cost, "–", True)
+    for measured, what in enumerate(("the same 8, with 8 slots", "tokens/s of one request alone, with 8 slots")):
+        for other in filter(None, (default if measured else "", older)):
+            result = f"{figure(with_8, measured, 0):.1f}, {figure(other, measured, 0):.1f} {other}: "
+            times = ratio(measured, other)
+            yield Row(what, f"{result}{times:.2f} ×", "≥ 0.95 ×", times >= 0.95)
 
 
 @contextmanager
-def ollama_as_it_comes() -> Iterator[str]:
-    """Run Ollama without any setting of ours, but for address and model store, and yield its URL."""
+def bare_ollama(program: Path, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Run an Ollama with nothing set but its address, its model store and this environment; yield its URL."""
     url = f"127.0.0.1:{free_port()}"
-    environ = {"OLLAMA_HOST": url, "OLLAMA_MODELS": str(models_dir())}
-    program = str(find_ollama(dict(os.environ)))
-    with systems.running([program, "serve"], systems.scratch() / "ollama.log", **environ):
+    environ = {**environ, "OLLAMA_HOST": url, "OLLAMA_MODELS": str(models_dir())}
+    with systems.running([str(program), "serve"], systems.scratch() / "ollama.log", **environ):
         eventually(lambda: systems.answers(f"http://{url}/api/version"), 60)
         yield f"http://{url}"
 
 
-def eight_at_once(url: str, options: dict[str, int]) -> tuple[float, float, float]:
-    """Return tokens/s together, and the medians of tokens/s of one while it runs and of seconds to first token."""
+def options_of(settings: Settings) -> dict[str, int]:
+    """Return the options with which the gateway asks for the model."""
+    return {"num_ctx": settings.context_length, "num_thread": settings.threads}
+
+
+def ask_at_once(url: str, options: dict[str, int], topics: Sequence[str], number: int) -> tuple[float, float, float]:
+    """Ask about each topic, with a number that makes the prompts new ones.
+
+    Returns tokens/s together, and the medians of tokens/s of one while it runs and of seconds to first token.
+    """
 
     def request(topic: str) -> load.Target:
-        messages = [{"role": "user", "content": f"Tell me about {topic}."}]
+        messages = [{"role": "user", "content": f"Question {number}: tell me about {topic}."}]
         sampling = {"num_predict": 96, "temperature": 0, "stop": []} | options
         return f"{url}/api/chat", {"model": SMALL_MODEL, "messages": messages, "stream": True, "options": sampling}
 
-    topics = ("rivers", "bread", "the moon", "trains", "music", "bees", "glass", "winter")
     together, alone, firsts = asyncio.run(load.tokens_per_second([request(topic) for topic in topics]))
     return together, statistics.median(alone), statistics.median(firsts)
 

@@ -65,10 +65,7 @@ def context_mib(info: Mapping[str, Any], tokens: int) -> int:
     """
     kind = info.get("general.architecture")
     own = {name.removeprefix(f"{kind}."): value for name, value in info.items()}
-    if any(name.startswith("ssm.") for name in own) or own.keys() & {
-        "attention.sliding_window",
-        "attention.kv_lora_rank",
-    }:
+    if any(name.startswith("ssm.") for name in own) or "attention.kv_lora_rank" in own:
         return 0
     try:
         key = int(own.get("attention.key_length") or own["embedding_length"] // own["attention.head_count"])

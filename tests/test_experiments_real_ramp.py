@@ -102,7 +102,7 @@ def test_rounds_are_counted_together_with_what_each_of_them_gave() -> None:
 
 def test_targets_are_kept_or_not_by_the_systems_own_figures() -> None:
     slow = [ramp_run("naive", took=20.0, answered=20)]
-    kept = real_ramp_report.targets(pooled(naive=slow, sluice=[ramp_run("sluice", took=8.0)]), 1000)
+    kept = real_ramp_report.targets(pooled(naive=slow, sluice=[ramp_run("sluice", took=8.0)]), 1000, 600)
     assert [(each["value"], each["kept"]) for each in kept] == [
         (1.0, True),
         (2.0, True),
@@ -114,17 +114,20 @@ def test_targets_are_kept_or_not_by_the_systems_own_figures() -> None:
     worse = ramp_run("sluice", took=11.0, answered=30)
     worse["engine"]["loads"] = 2
     worse["memory"] = [[float(at), 600.0 + 4 * at, 80.0] for at in range(100)]
-    broken = real_ramp_report.targets(pooled(naive=slow, sluice=[worse]), 1000)
+    broken = real_ramp_report.targets(pooled(naive=slow, sluice=[worse]), 1000, 600)
     assert not any(each["kept"] for each in broken)
     assert [each["value"] for each in broken[:4]] == [0.75, 1.5, 0.55, 0.996]
+    assert [each["what"] for each in real_ramp_report.targets(pooled(sluice=[worse]), 1000, 599)] == [
+        each["what"] for each in broken if each["what"].startswith(("answered", "memory", "loads"))
+    ]
 
 
 def test_an_invalid_run_keeps_no_target_and_without_sluice_there_is_none() -> None:
     invalid = ramp_run("naive", took=20.0, answered=20)
     invalid["report"]["valid"] = False
     systems = pooled(naive=[invalid], sluice=[ramp_run("sluice")])
-    assert not any(each["kept"] for each in real_ramp_report.targets(systems, 1000))
-    assert real_ramp_report.targets(pooled(naive=[invalid]), 1000) == []
+    assert not any(each["kept"] for each in real_ramp_report.targets(systems, 1000, 600))
+    assert real_ramp_report.targets(pooled(naive=[invalid]), 1000, 600) == []
 
 
 def test_who_is_never_answered_waits_until_giving_up() -> None:

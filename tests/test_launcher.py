@@ -300,6 +300,7 @@ def test_ollama_gets_the_settings() -> None:
         "OLLAMA_FLASH_ATTENTION": "1",
         "LLAMA_ARG_THREADS": "3",
         "LLAMA_ARG_CACHE_RAM": "64",
+        "LLAMA_ARG_SWA_FULL": "1",
         "GOMEMLIMIT": "256MiB",
         "GIN_MODE": "release",
     }

@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_not_loaded_and_both_numbers_are_said() -> None:
         (PHI, 1536),
         (PHI | {"phi2.attention.key_length": 32, "phi2.attention.value_length": 32}, 768),
         (PHI | {"phi2.attention.head_count_kv": [32, 8]}, 0),
-        (PHI | {"phi2.attention.sliding_window": 512}, 0),
+        (PHI | {"phi2.attention.sliding_window": 512}, 1536),
         (PHI | {"phi2.ssm.conv_kernel": 4}, 0),
         ({}, 0),
     ],
