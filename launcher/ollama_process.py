@@ -37,7 +37,7 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         # Of llama-server, for requests that don't say it themselves: it doesn't see the CPU quota of a container.
         "LLAMA_ARG_THREADS": str(settings.threads),
         "LLAMA_ARG_CACHE_RAM": str(settings.prompt_cache_mib),
-        # Models with a sliding window keep all of a context too: else each prompt of theirs is read from its first word.
+        # Models with a sliding window keep all of a context too, or each prompt is read from its first word.
         "LLAMA_ARG_SWA_FULL": "1",
         "GOMEMLIMIT": f"{HEAP_MIB}MiB",
         "GIN_MODE": "release",  # without it a start logs every route
