@@ -9,11 +9,11 @@ from flask import Flask, Response, g, request
 from service.admission import Admission
 from service.back import back_blueprint
 from service.browsers import check_host, check_origin
-from service.chat import chat_blueprint
-from service.embeddings import embeddings_blueprint
+from service.dialects.generate import generate_blueprint
+from service.dialects.openai_chat import chat_blueprint
+from service.dialects.openai_embeddings import embeddings_blueprint
 from service.front import Pods, PodsWatch
 from service.gateway import Gateway
-from service.generate import generate_blueprint
 from service.handlers import answer_errors_in_json
 from service.keys import Keys
 from service.metrics import Metrics

@@ -18,7 +18,7 @@ from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, Serv
 from service.front import PREFIX
 from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
 from service.handlers import answer_error
-from service.routing import ndjson, read_body, stream
+from service.routing import NDJSON, ndjson, read_body, stream
 
 CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
@@ -45,7 +45,7 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
         answer = gateway.generate(who, fields, payload.get("options") or {})
-        return with_wait(stream(answer, lines(answer), ndjson), who)
+        return with_wait(stream(answer, map(ndjson, lines(answer)), NDJSON, lambda error: ndjson(error.body())), who)
 
     @blueprint.post(f"{PREFIX}/embed")
     def embed() -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.errors import EngineUnavailable, ServiceError
 from service.model_watch import ANSWER_TIMEOUT, ModelWatch
-from service.ollama import Ollama, with_tag
+from service.ollama import Ollama, full_name
 from service.settings import Settings
 from service.suspects import Suspects
 
@@ -64,7 +64,7 @@ class PodsWatch(ModelWatch):
             if error.code == EngineUnavailable.code and now > self._born + ALONE:
                 self._serve("without a pod")
             return
-        if with_tag(str(model.get("model"))) == with_tag(self._ollama.model):
+        if full_name(str(model.get("model"))) == full_name(self._ollama.model):
             self.capabilities = frozenset(model.get("capabilities") or ())
             self._serve("with a pod of its model")
         self._next = now + REFRESH if self.loaded else 0.0

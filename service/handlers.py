@@ -1,8 +1,9 @@
-"""Every error as JSON, on both ports."""
+"""Every error as JSON, on both ports, in the form of the dialect that was spoken."""
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from service.dialects.errors import form_of
 from service.errors import OWN_FAULT, ClientGone, ServiceError, of_http
 
 MESSAGES = {
@@ -22,7 +23,7 @@ class ClientClosedRequest(ServiceError):
 
 
 def answer_errors_in_json(app: Flask) -> None:
-    """Turn ServiceErrors and Flask's own errors into `{"error": {"code", "message", "hint"}}`."""
+    """Turn ServiceErrors and Flask's own errors into JSON."""
     app.register_error_handler(ServiceError, answer_error)
     app.register_error_handler(ClientGone, answer_who_left)
 
@@ -38,11 +39,12 @@ def answer_errors_in_json(app: Flask) -> None:
 
 
 def answer_error(error: ServiceError) -> Response:
-    """Return the response for an error, and note its code for the request's log line."""
+    """Return the response for an error in the form of the path's dialect; note its code for the request's log line."""
     if "record" in g:
         g.record.error = error.code
-    response = jsonify(error.body())
-    response.status_code = error.status
+    form = form_of(request.path)
+    response = jsonify(form.body(error))
+    response.status_code = form.status(error)
     response.headers.update(error.headers)
     return response
 

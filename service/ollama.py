@@ -23,7 +23,8 @@ NOBODY = Client(None)
 # A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
 # every request that generates says it, and the one that loads the model too: with another value it is loaded again.
 UNSHIFTED = {"shift": False}
-CHATS, EMBEDS, THINKS = "completion", "embedding", "thinking"  # as Ollama names what a model can do
+# As Ollama names what a model can do.
+CHATS, EMBEDS, THINKS, TOOLS, SEES = "completion", "embedding", "thinking", "tools", "vision"
 
 
 class Ollama:
@@ -97,7 +98,7 @@ class Ollama:
         """Say whether Ollama has the model in memory. Raises a ServiceError."""
         answer = self.ask("/api/ps", timeout=timeout)
         try:
-            return with_tag(self.model) in {with_tag(model["name"]) for model in answer.get("models") or ()}
+            return full_name(self.model) in {full_name(model["name"]) for model in answer.get("models") or ()}
         except (TypeError, LookupError, AttributeError) as error:
             raise answers_oddly(error) from error
 
@@ -179,3 +180,9 @@ def encode(payload: Any) -> bytes:
 def with_tag(model: str) -> str:
     """Return a model's name with its tag, which is `latest` where none is given."""
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+def full_name(model: str) -> str:
+    """Return a model's name as Ollama compares it: with its tag, without its own registry's name, in lower case."""
+    name = with_tag(model).lower()
+    return name.removeprefix("registry.ollama.ai/").removeprefix("library/")

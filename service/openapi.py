@@ -7,24 +7,28 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from pydantic.json_schema import models_json_schema
 
-from service.chat_body import ChatBody
-from service.embeddings import EmbeddingsBody
+from service.dialects import generate, openai_chat, openai_embeddings
+from service.dialects.described import TEXT, Document, Route, object_of
+from service.dialects.errors import form_of
 from service.errors import ServiceError
-from service.generate import GenerateBody
-from service.parsing import Body
 from service.settings import Settings
 
-Document = dict[str, Any]
-
+ROUTES: tuple[Route, ...] = (*generate.ROUTES, *openai_chat.ROUTES, *openai_embeddings.ROUTES)
 RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
-GENERATING = (400, 404, 413, 429, 502, 503, 504)
+GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
-TEXT, NUMBER, COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
 PRIORITY = {
     "name": "X-Priority",
     "in": "header",
     "description": "Interactive requests go first.",
     "schema": {"enum": ["interactive", "batch"], "default": "interactive"},
+}
+MAYBE = {"type": ["string", "null"]}
+ERRORS: Document = {
+    "ours": object_of(error=object_of(code=TEXT, message=TEXT, hint=MAYBE)),
+    "openai": object_of(error=object_of(message=TEXT, type=TEXT, param=MAYBE, code=TEXT, hint=MAYBE)),
+    "ollama": object_of(error=TEXT),
+    "anthropic": object_of(type={"const": "error"}, error=object_of(type=TEXT, message=TEXT)),
 }
 
 
@@ -42,28 +46,21 @@ def openapi_blueprint(settings: Settings) -> Blueprint:
 
 def openapi(settings: Settings) -> Document:
     """Return the document for a service with these settings."""
-    kinds: list[type[Body]] = [GenerateBody, ChatBody, EmbeddingsBody]
+    kinds = list(dict.fromkeys(route.body for route in ROUTES if route.body))
     _, defined = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
     )
     schemas = defined["$defs"]
     for kind in kinds:
         _apply(settings, schemas[kind.__name__]["properties"])
-    schemas |= ANSWERS
+    schemas |= {f"{name.capitalize()}Error": schema for name, schema in ERRORS.items()}
+    paths: Document = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, settings)
     document: Document = {
         "openapi": "3.1.0",
         "info": {"title": "Sluice", "version": "1", "description": "A language model behind a queue."},
-        "paths": {
-            "/generate": {"post": _asking(GenerateBody, "Answer a prompt", _generated(), settings)},
-            "/v1/chat/completions": {"post": _asking(ChatBody, "Go on with a conversation", _chatted(), settings)},
-            "/v1/embeddings": {"post": _asking(EmbeddingsBody, "Embed texts", _json("Embeddings"), settings)},
-            "/v1/models": {
-                "get": {
-                    "summary": "List the served model",
-                    "responses": {"200": _json("Models"), **_errors((), settings)},
-                }
-            },
-        },
+        "paths": paths,
         "components": {"schemas": schemas},
     }
     if settings.api_keys_file:
@@ -74,92 +71,39 @@ def openapi(settings: Settings) -> Document:
 
 def _apply(settings: Settings, properties: Document) -> None:
     """Write the settings' limits into a body's fields."""
-    for name in ("max_tokens", "max_completion_tokens"):
-        if name in properties:
-            properties[name]["anyOf"][0]["maximum"] = settings.max_tokens
-    model = {"type": "string", "enum": [settings.model]}
-    properties["model"] = model if "anyOf" not in properties["model"] else {"anyOf": [model, {"type": "null"}]}
+    if "model" in properties:
+        model = {"type": "string", "enum": [settings.model]}
+        properties["model"] = model if "anyOf" not in properties["model"] else {"anyOf": [model, {"type": "null"}]}
     if "images" in properties:
         properties["images"]["anyOf"][0]["maxItems"] = settings.max_images
 
 
-def _asking(kind: type[Body], summary: str, answer: Document, settings: Settings) -> Document:
-    body = {"required": True, "content": {"application/json": {"schema": _ref(kind.__name__)}}}
+def _operation(route: Route, settings: Settings) -> Document:
+    content = {"application/json": {"schema": route.answer}, **(route.pieces or {})}
+    whole = "The whole answer; its pieces, for a stream" if route.pieces else "The whole answer"
+    answers = {"200": {"description": whole, "content": content}}
+    if route.body is None:
+        return {"summary": route.summary, "responses": {**answers, **_errors(route.path, (), settings)}}
+    schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
     return {
-        "summary": summary,
+        "summary": route.summary,
         "parameters": [PRIORITY],
-        "requestBody": body,
-        "responses": {"200": answer, **_errors(GENERATING, settings)},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {**answers, **_errors(route.path, GENERATING, settings)},
     }
 
 
-def _errors(statuses: Iterable[int], settings: Settings) -> Document:
+def _errors(path: str, statuses: Iterable[int], settings: Settings) -> Document:
     """Return the error responses, with the codes that the error classes have for each status."""
-    wanted = [*statuses, *([401] if settings.api_keys_file else [])]
-    codes = {
-        status: [kind.code for kind in ServiceError.__subclasses__() if kind.status == status] for status in wanted
-    }
-    return {
-        str(status): {
-            **_json("Error", f"`{'`, `'.join(codes[status])}`"),
-            **({"headers": RETRY_AFTER} if status in RETRIED else {}),
-        }
-        for status in sorted(wanted)
-    }
+    form = form_of(path)
+    codes: dict[int, list[str]] = {status: [] for status in (*statuses, *([401] if settings.api_keys_file else []))}
+    for kind in ServiceError.__subclasses__():
+        if (status := form.status(kind(""))) in codes:
+            codes[status].append(kind.code)
+    schema = {"$ref": f"#/components/schemas/{form.body.__name__.capitalize()}Error"}
+    return {str(status): _error(schema, status, names) for status, names in sorted(codes.items())}
 
 
-def _ref(name: str) -> Document:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _json(name: str, description: str = "The whole answer") -> Document:
-    return {"description": description, "content": {"application/json": {"schema": _ref(name)}}}
-
-
-def _generated() -> Document:
-    answer = _json("Generated", "The whole answer; its pieces, for `stream: true`")
-    answer["content"] |= {"application/x-ndjson": {"schema": TEXT}, "text/event-stream": {}}
-    return answer
-
-
-def _chatted() -> Document:
-    answer = _json("Completion", "The whole answer; its pieces, for `stream: true`")
-    answer["content"] |= {"text/event-stream": {}}
-    return answer
-
-
-def _object(**fields: Any) -> Document:
-    return {"type": "object", "properties": fields, "required": list(fields)}
-
-
-def _list(items: Document) -> Document:
-    return {"type": "array", "items": items}
-
-
-USAGE = _object(prompt_tokens=COUNT, completion_tokens=COUNT)
-MESSAGE = _object(role={"const": "assistant"}, content={"type": ["string", "null"]})
-ANSWERS: Document = {
-    "Error": _object(error=_object(code=TEXT, message=TEXT, hint={"type": ["string", "null"]})),
-    "Generated": _object(
-        response=TEXT,
-        model=TEXT,
-        finish_reason={"enum": ["stop", "length"]},
-        usage=USAGE,
-        timings=_object(queued_ms=NUMBER, first_token_ms=NUMBER, total_ms=NUMBER),
-    ),
-    "Completion": _object(
-        id=TEXT,
-        object={"const": "chat.completion"},
-        created=COUNT,
-        model=TEXT,
-        choices=_list(_object(index=COUNT, message=MESSAGE, finish_reason={"enum": ["stop", "length", "tool_calls"]})),
-        usage=_object(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT),
-    ),
-    "Embeddings": _object(
-        object={"const": "list"},
-        data=_list(_object(object={"const": "embedding"}, index=COUNT, embedding={"type": ["array", "string"]})),
-        model=TEXT,
-        usage=_object(prompt_tokens=COUNT, total_tokens=COUNT),
-    ),
-    "Models": _object(object={"const": "list"}, data=_list(_object(id=TEXT, object={"const": "model"}, created=COUNT))),
-}
+def _error(schema: Document, status: int, codes: list[str]) -> dict[str, Any]:
+    told = {"description": f"`{'`, `'.join(codes)}`", "content": {"application/json": {"schema": schema}}}
+    return {**told, "headers": RETRY_AFTER} if status in RETRIED else told

@@ -4,23 +4,35 @@ import contextlib
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from service.errors import InvalidRequest, PromptTooLong
+from service.errors import InvalidRequest, ModelNotServed, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
 from service.json_input import read_json
+from service.ollama import SEES, full_name
 from service.settings import Settings
 
 SHOWN = 5  # complaints in one error
 NAME_SHOWN = 64  # characters of a name that the caller chose
 FORM = "content-disposition:"
+IGNORED = "Accepted; changes no answer."
 
 
 class Body(BaseModel):
-    """A request body: no unknown field, no silent conversion, and no input in error texts."""
+    """A request body, or an object in one: no unknown field, no silent conversion, and no input in error texts.
+
+    A field that is null is one that wasn't sent.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
     example: ClassVar[str] = ""  # what to send, for who sent something else
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: Any) -> Any:
+        if isinstance(fields, dict):
+            return {name: value for name, value in fields.items() if value is not None}
+        return fields
 
 
 def _not_blank(text: str) -> str:
@@ -34,6 +46,8 @@ Item = TypeVar("Item")
 Items = Annotated[list[Item], Field(fail_fast=True)]
 Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, json_schema_extra={"pattern": r"\S"})]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+# A field that changes no answer here: whatever it holds is accepted, and nothing of it is sent on.
+Ignored = Annotated[Any, Field(default=None, json_schema_extra={"description": IGNORED})]
 Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]
 # JSON has one kind of number, so 5.0 is a whole one too.
 WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
@@ -124,10 +138,10 @@ def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
         raise PromptTooLong(f"{name}: {size} characters{rest}; {limit}", hint="shorten it")
 
 
-def check_max_tokens(field: str, wanted: int | None, settings: Settings) -> None:
-    """Refuse an answer longer than MAX_TOKENS; raises InvalidRequest."""
-    if wanted is not None and wanted > settings.max_tokens:
-        raise InvalidRequest(f"{field}: {wanted} is too many; at most {settings.max_tokens} are allowed")
+def check_model(name: str | None, settings: Settings) -> None:
+    """Refuse a model other than the one that is served; raises ModelNotServed."""
+    if name is not None and full_name(name) != full_name(settings.model):
+        raise ModelNotServed(f"model: this server serves {settings.model} only")
 
 
 def check_images(fields: dict[str, str], settings: Settings, capabilities: frozenset[str]) -> list[str]:
@@ -135,7 +149,7 @@ def check_images(fields: dict[str, str], settings: Settings, capabilities: froze
 
     fields: is empty afterwards. Raises InvalidRequest, ImageTooLarge or Saturated.
     """
-    if fields and capabilities and "vision" not in capabilities:
+    if fields and capabilities and SEES not in capabilities:
         raise InvalidRequest(f"{next(iter(fields))}: {settings.model} can't see images")
     if len(fields) > settings.max_images:
         raise InvalidRequest(f"{next(iter(fields))}: {len(fields)} images; at most {settings.max_images} are allowed")

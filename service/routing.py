@@ -10,11 +10,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Priority
 from service.client import Client
-from service.errors import OWN_FAULT, ClientGone, InvalidRequest, ModelNotServed, ServiceError, Unauthorized
-from service.gateway import Answer, Caller, Gateway
+from service.errors import OWN_FAULT, ClientGone, InvalidRequest, ServiceError, Unauthorized
+from service.gateway import Answer, Caller
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
-from service.ollama import THINKS, with_tag
 from service.record import Record
 
 log = logging.getLogger("sluice")
@@ -48,6 +47,8 @@ def authenticate(keys: Keys | None) -> Key | None:
         return None
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
+        token = request.headers.get("X-Api-Key", "")  # as Anthropic's clients send it
+    if not token:
         raise Unauthorized("this server needs an API key", hint="send it as `Authorization: Bearer KEY`")
     return keys.authenticate(token.strip())
 
@@ -63,62 +64,37 @@ def read_body() -> bytes:
         raise too_large(current_app.config["MAX_CONTENT_LENGTH"]) from None
 
 
-def check_model(name: str | None, gateway: Gateway) -> None:
-    """Refuse a model other than the one that is served; raises ModelNotServed."""
-    served = gateway.settings.model
-    if name is not None and full_name(name) != full_name(served):
-        raise ModelNotServed(f"model: this server serves {served} only")
-
-
-def check_thinks(field: str, gateway: Gateway) -> None:
-    """Refuse the wish that the model thinks first where it can't; raises InvalidRequest."""
-    known = gateway.watch.capabilities
-    if known and THINKS not in known:
-        raise InvalidRequest(f"{field}: {gateway.settings.model} answers without thinking first", hint="leave it out")
-
-
-def full_name(model: str) -> str:
-    """Return a model's name as Ollama compares it: with its tag, without its own registry's name, in lower case."""
-    name = with_tag(model).lower()
-    return name.removeprefix("registry.ollama.ai/").removeprefix("library/")
-
-
 def ndjson(item: dict[str, Any]) -> str:
     """Write one object of a stream as a line."""
     return json.dumps(item) + "\n"
 
 
-def sse(item: dict[str, Any]) -> str:
-    """Write one object of a stream as a server-sent event."""
-    return f"data: {json.dumps(item)}\n\n"
+def sse(item: dict[str, Any], event: str = "") -> str:
+    """Write one object of a stream as a server-sent event, with its name if it has one."""
+    name = f"event: {event}\n" if event else ""
+    return f"{name}data: {json.dumps(item)}\n\n"
 
 
-def stream(
-    answer: Answer, items: Iterable[dict[str, Any]], write: Callable[[dict[str, Any]], str], end: str = ""
-) -> Response:
-    """Return a response that writes `items` as they come, and an error object where they break off.
+def stream(answer: Answer, pieces: Iterable[str], content_type: str, broken: Callable[[ServiceError], str]) -> Response:
+    """Return a response of `pieces` as they come, and of what `broken` writes where they break off.
 
-    end: what follows the last item of a complete answer. The answer is closed with the response, also when the
-    response was never started.
+    The answer is closed with the response, also when the response was never started.
     """
 
     def body() -> Iterator[str]:
         try:
-            for item in items:
-                yield write(item)
-            if end:
-                yield end
+            yield from pieces
         except ServiceError as error:
             answer.close(error)
-            yield write(error.body())
+            yield broken(error)
         except ClientGone as gone:
             answer.close(gone)
         except Exception as error:
             log.exception("a stream failed")
             answer.close(error)
-            yield write(ServiceError(OWN_FAULT).body())
+            yield broken(ServiceError(OWN_FAULT))
 
-    response = Response(body(), content_type=SSE if write is sse else NDJSON)
+    response = Response(body(), content_type=content_type)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(answer.close)

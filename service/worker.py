@@ -23,6 +23,7 @@ from gunicorn.http.errors import (
 from gunicorn.workers.gthread import ThreadWorker
 
 from service.connections import Connection
+from service.dialects.errors import form_of
 from service.errors import ServiceError, of_http
 from service.gateway import Gateway
 from service.record import Record
@@ -160,11 +161,13 @@ class Worker(ThreadWorker):
         """Answer what never reached the app, or what it failed on, in the form of every other error."""
         error = exc if isinstance(exc, ServiceError) else self._as_service_error(exc)
         method, path = (req.method, req.path) if req else ("", "")
-        record = Record(uuid.uuid4().hex, method, path, status=error.status, error=error.code)
-        self.gateway.metrics.responses.labels("none", error.status).inc()
-        body = json.dumps(error.body())
+        form = form_of(path)
+        status = form.status(error)
+        record = Record(uuid.uuid4().hex, method, path, status=status, error=error.code)
+        self.gateway.metrics.responses.labels("none", status).inc()
+        body = json.dumps(form.body(error))
         headers = {"Content-Type": "application/json", "X-Request-Id": record.request_id, **error.headers}
-        head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n"
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())

@@ -7,8 +7,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service.chat_body import ChatBody
-from service.generate import GenerateBody
+from service.dialects.generate import GenerateBody
+from service.dialects.openai_chat_body import ChatBody
 from tests.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 

@@ -1,10 +1,10 @@
 from dataclasses import fields
 from pathlib import Path
 
-from service.chat_body import ChatBody
-from service.embeddings import EmbeddingsBody
+from service.dialects.generate import GenerateBody
+from service.dialects.openai_chat_body import ChatBody
+from service.dialects.openai_embeddings import EmbeddingsBody
 from service.errors import ServiceError
-from service.generate import GenerateBody
 from service.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"

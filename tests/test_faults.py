@@ -205,7 +205,7 @@ def test_a_fault_of_our_own_in_a_stream_ends_it_with_an_error_object(
         yield {"response": "Hello"}
         raise KeyError("x")
 
-    monkeypatch.setattr("service.generate.pieces", broken)
+    monkeypatch.setattr("service.dialects.generate.pieces", broken)
     _, last = generate(client, stream=True).text.splitlines()
     assert json.loads(last)["error"]["code"] == "internal_error"
     assert books(app) == (0, 0)

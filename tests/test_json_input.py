@@ -21,7 +21,7 @@ COST = """
 import sys, time
 from pathlib import Path
 from service.errors import ServiceError
-from service.generate import GenerateBody
+from service.dialects.generate import GenerateBody
 from service.parsing import parse
 data = Path(sys.argv[1]).read_bytes()
 def memory(name):

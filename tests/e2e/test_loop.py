@@ -28,8 +28,8 @@ SHORT = {"prompt": "Name three colors.", "max_tokens": 12}
 # A release that is up, and wrong: only asking it tells.
 WRONG = """FROM {image}
 USER 0
-RUN sed -i 's/{{"response": text,/{{"response": "I am sure that it is 5.",/' service/generate.py \\
- && grep -q 'I am sure' service/generate.py
+RUN sed -i 's/{{"response": text,/{{"response": "I am sure that it is 5.",/' service/dialects/generate.py \\
+ && grep -q 'I am sure' service/dialects/generate.py
 USER 10001
 """
 

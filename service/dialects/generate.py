@@ -6,24 +6,12 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
+from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
 from service.gateway import Answer, Gateway
 from service.keys import Keys
-from service.parsing import (
-    Body,
-    Image,
-    Items,
-    MaxTokens,
-    Seed,
-    Stop,
-    Temperature,
-    Text,
-    check_images,
-    check_max_tokens,
-    check_size,
-    given,
-    parse,
-)
-from service.routing import SSE, caller, check_model, check_thinks, ndjson, read_body, sse, stream
+from service.parsing import Body, Image, Items, MaxTokens, Seed, Stop, Temperature, Text, given, parse
+from service.question import Question, Turn
+from service.routing import NDJSON, SSE, caller, ndjson, read_body, sse, stream
 
 
 class GenerateBody(Body):
@@ -42,25 +30,30 @@ class GenerateBody(Body):
     seed: Seed | None = None
     think: bool = False
 
-    def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return chat and options for Ollama, and forget the images as they were sent.
+    def question(self) -> Question:
+        """Return what is asked."""
+        images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
+        system = [Turn("system", "system", self.system, text_field="system")] if self.system else []
+        return Question(
+            [*system, Turn("prompt", "user", self.prompt, images, text_field="prompt")],
+            "prompt",
+            given(temperature=self.temperature, stop=self.stop, seed=self.seed),
+            model=self.model,
+            max_tokens=self.max_tokens,
+            think=self.think,
+            think_field="think",
+            stream=self.stream,
+        )
 
-        Raises a ServiceError for what the settings or the model don't allow.
-        """
-        check_model(self.model, gateway)
-        texts = {"prompt": self.prompt, "system": self.system or "", "stop": "".join(self.stop or ())}
-        check_size([(name, len(text)) for name, text in texts.items()], gateway.settings)
-        check_max_tokens("max_tokens", self.max_tokens, gateway.settings)
-        fields = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
-        self.images = None
-        user: dict[str, Any] = {"role": "user", "content": self.prompt}
-        if fields:
-            user["images"] = check_images(fields, gateway.settings, gateway.watch.capabilities)
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        options = given(num_predict=self.max_tokens, temperature=self.temperature, stop=self.stop, seed=self.seed)
-        if self.think:
-            check_thinks("think", gateway)
-        return {"messages": [*system, user], "think": self.think}, options
+
+ANSWER = object_of(
+    response=TEXT,
+    model=TEXT,
+    finish_reason={"enum": ["stop", "length"]},
+    usage=object_of(prompt_tokens=COUNT, completion_tokens=COUNT),
+    timings=object_of(queued_ms=NUMBER, first_token_ms=NUMBER, total_ms=NUMBER),
+)
+ROUTES = (Route("POST", "/generate", "Answer a prompt", ANSWER, GenerateBody, NDJSON_PIECES | EVENTS),)
 
 
 def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
@@ -69,13 +62,14 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
     @blueprint.post("/generate")
     def generate() -> Response:
-        who, events = caller(keys), SSE in request.headers.get("Accept", "")
-        body = parse(GenerateBody, read_body())
-        answer = gateway.generate(who, *body.for_ollama(gateway))
-        if body.stream:
-            return stream(answer, pieces(answer, body.think), sse if events else ndjson)
+        who, question = caller(keys), parse(GenerateBody, read_body()).question()
+        think = bool(question.think)
+        answer = gateway.generate(who, *question.for_ollama(gateway))
+        if question.stream:
+            write, kind = (sse, SSE) if SSE in request.headers.get("Accept", "") else (ndjson, NDJSON)
+            return stream(answer, map(write, pieces(answer, think)), kind, lambda error: write(error.body()))
         with answer:
-            return jsonify({**whole(answer, body.think), **ending(answer)})
+            return jsonify({**whole(answer, think), **ending(answer)})
 
     return blueprint
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from flask import Blueprint, Response, jsonify
 from pydantic import Discriminator, Field, Tag
 
+from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.gateway import Gateway
 from service.keys import Keys
-from service.parsing import WHOLE, Body, Items, Name, Text, check_size, given, parse
-from service.routing import authenticate, caller, check_model, read_body
+from service.parsing import WHOLE, Body, Items, Name, Text, check_model, check_size, given, parse
+from service.routing import authenticate, caller, read_body
 
 Input = Annotated[
     Annotated[Text, Tag("text")] | Annotated[Items[Text], Field(min_length=1, max_length=256), Tag("texts")],
@@ -30,11 +31,22 @@ class EmbeddingsBody(Body):
 
     def for_ollama(self, gateway: Gateway) -> dict[str, Any]:
         """Return the fields for Ollama; raises a ServiceError."""
-        check_model(self.model, gateway)
+        check_model(self.model, gateway.settings)
         texts = [self.input] if isinstance(self.input, str) else self.input
         names = ["input"] if isinstance(self.input, str) else [f"input[{i}]" for i in range(len(texts))]
         check_size(zip(names, map(len, texts), strict=True), gateway.settings)
         return {"input": texts, **given(dimensions=self.dimensions)}
+
+
+EMBEDDING = object_of(object={"const": "embedding"}, index=COUNT, embedding={"type": ["array", "string"]})
+USAGE = object_of(prompt_tokens=COUNT, total_tokens=COUNT)
+EMBEDDINGS = object_of(object={"const": "list"}, data=list_of(EMBEDDING), model=TEXT, usage=USAGE)
+MODEL = object_of(id=TEXT, object={"const": "model"}, created=COUNT)
+MODELS = object_of(object={"const": "list"}, data=list_of(MODEL))
+ROUTES = (
+    Route("POST", "/v1/embeddings", "Embed texts", EMBEDDINGS, EmbeddingsBody),
+    Route("GET", "/v1/models", "List the served model", MODELS),
+)
 
 
 def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:

@@ -2,16 +2,28 @@
 
 import json
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from service.chat_body import ChatBody
+from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
+from service.dialects.errors import openai
+from service.dialects.openai_chat_body import ChatBody
+from service.errors import ServiceError
 from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import parse
-from service.routing import caller, read_body, sse, stream
+from service.routing import SSE, caller, read_body, sse, stream
+
+USAGE = object_of(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
+MESSAGE = object_of(role={"const": "assistant"}, content={"type": ["string", "null"]})
+CHOICE = object_of(index=COUNT, message=MESSAGE, finish_reason={"enum": ["stop", "length", "tool_calls"]})
+COMPLETION = object_of(
+    id=TEXT, object={"const": "chat.completion"}, created=COUNT, model=TEXT, choices=list_of(CHOICE), usage=USAGE
+)
+ROUTES = (Route("POST", "/v1/chat/completions", "Go on with a conversation", COMPLETION, ChatBody, EVENTS),)
 
 
 def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
@@ -20,16 +32,25 @@ def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
     @blueprint.post("/v1/chat/completions")
     def chat() -> Response:
-        who = caller(keys)
-        body = parse(ChatBody, read_body())
-        answer = gateway.generate(who, *body.for_ollama(gateway))
-        if body.stream:
-            usage = body.stream_options is not None and body.stream_options.include_usage
-            return stream(answer, chunks(answer, usage), sse, end="data: [DONE]\n\n")
+        who, question = caller(keys), parse(ChatBody, read_body()).question()
+        answer = gateway.generate(who, *question.for_ollama(gateway))
+        if question.stream:
+            return stream(answer, events(chunks(answer, question.stream_usage)), SSE, broken)
         with answer:
             return jsonify(completion(answer))
 
     return blueprint
+
+
+def events(chunks: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield the chunks of a whole answer as server-sent events, and the one that ends them."""
+    yield from map(sse, chunks)
+    yield "data: [DONE]\n\n"
+
+
+def broken(error: ServiceError) -> str:
+    """Return the event that ends a stream which breaks off."""
+    return sse(openai(error))
 
 
 def _envelope(answer: Answer, kind: str) -> dict[str, Any]:
@@ -41,12 +62,12 @@ def _envelope(answer: Answer, kind: str) -> dict[str, Any]:
     }
 
 
-def _tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
+def tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
     """Return Ollama's tool calls as OpenAI's, numbered from `start`."""
     return [
         {
             "index": index,
-            "id": call.get("id") or f"call_{index}",
+            "id": f"call_{uuid.uuid4().hex}",  # Ollama's own are unique in one answer at most
             "type": "function",
             "function": {"name": call["function"]["name"], "arguments": json.dumps(call["function"]["arguments"])},
         }
@@ -60,7 +81,7 @@ def completion(answer: Answer) -> dict[str, Any]:
     for message in answer.whole():
         text += message["content"]
         thoughts += message.get("thinking", "")
-        calls += _tool_calls(message.get("tool_calls", []), len(calls))
+        calls += tool_calls(message.get("tool_calls", []), len(calls))
     for call in calls:
         del call["index"]
     message = {
@@ -88,7 +109,7 @@ def chunks(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
             yield chunk({"reasoning_content": message["thinking"]})
         if message["content"]:
             yield chunk({"content": message["content"]})
-        if calls := _tool_calls(message.get("tool_calls", []), called):
+        if calls := tool_calls(message.get("tool_calls", []), called):
             called += len(calls)
             yield chunk({"tool_calls": calls})
     yield chunk({}, "tool_calls" if called else answer.caller.record.finish_reason)

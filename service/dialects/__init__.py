@@ -1,0 +1,1 @@
+"""The languages that callers speak: our own, OpenAI's, Ollama's, Anthropic's; each body becomes one Question."""

@@ -1,0 +1,72 @@
+"""Errors as each dialect writes them, by the path that was asked for."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import g
+
+from service.errors import PromptTooLong, ServiceError
+
+FIELD = re.compile(r"([A-Za-z_$][\w$.\[\]-]*): ")  # at the start of a message that names one
+Body = dict[str, Any]
+
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+ANTHROPIC_TYPES = OPENAI_TYPES | {413: "request_too_large", 503: "overloaded_error", 504: "timeout_error"}
+
+
+def ours(error: ServiceError) -> Body:
+    """Return an error as `/generate` and the private port have it."""
+    return error.body()
+
+
+def openai(error: ServiceError) -> Body:
+    """Return an error as OpenAI has it, and a hint; clients know a prompt that is too long by OpenAI's code."""
+    kind = OPENAI_TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    named = FIELD.match(error.message)
+    code = "context_length_exceeded" if isinstance(error, PromptTooLong) else error.code
+    param = named.group(1) if named else None
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": code, "hint": error.hint}}
+
+
+def ollama(error: ServiceError) -> Body:
+    """Return an error as Ollama has it: a sentence."""
+    return {"error": _with_hint(error)}
+
+
+def anthropic(error: ServiceError) -> Body:
+    """Return an error as Anthropic has it."""
+    kind = ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+    told = {"type": "error", "error": {"type": kind, "message": _with_hint(error)}}
+    return {**told, "request_id": g.record.request_id} if "record" in g else told
+
+
+def _with_hint(error: ServiceError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a dialect writes errors. statuses: by our code, where the dialect has another one than ours."""
+
+    body: Callable[[ServiceError], Body]
+    statuses: Mapping[str, int] = field(default_factory=dict)
+
+    def status(self, error: ServiceError) -> int:
+        """Return the HTTP status of an error."""
+        return self.statuses.get(error.code, error.status)
+
+
+TOO_LONG = {PromptTooLong.code: 400}
+FORMS = {
+    "/v1/messages": Form(anthropic, TOO_LONG),
+    "/v1": Form(openai, TOO_LONG),
+    "/api": Form(ollama, TOO_LONG),
+}
+OURS = Form(ours)
+
+
+def form_of(path: str) -> Form:
+    """Return the form of errors at a path; where nothing is, that of the dialect that it looks like."""
+    return next((form for start, form in FORMS.items() if path == start or path.startswith(f"{start}/")), OURS)

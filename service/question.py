@@ -1,0 +1,181 @@
+"""A question to the model, as the bodies of all dialects say it in the end: checked here, and written for Ollama."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from service.errors import InvalidRequest
+from service.gateway import Gateway
+from service.json_input import read_json, write_size
+from service.ollama import THINKS, TOOLS
+from service.parsing import check_images, check_model, check_size, given
+from service.schemas import safe_schema
+from service.tool_schemas import check_parameters
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass
+class Called:
+    """A call that the model made earlier in the conversation. `arguments`: an object, or its JSON text.
+
+    `field` is its name in the request, as everywhere here.
+    """
+
+    field: str
+    name: str
+    arguments: str | dict[str, Any]
+    id: str | None = None
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the characters that are sent on, by field."""
+        text = self.arguments
+        yield f"{self.field}.id", len(self.id or "")
+        yield f"{self.field}.function.name", len(self.name)
+        yield f"{self.field}.function.arguments", len(text) if isinstance(text, str) else write_size(text)
+
+    def for_ollama(self) -> dict[str, Any]:
+        """Return the call as Ollama wants it; raises InvalidRequest."""
+        where, arguments = f"{self.field}.function.arguments", self.arguments
+        if isinstance(arguments, str):
+            arguments = read_json(arguments.encode(), where) if arguments.strip() else {}
+            if not isinstance(arguments, dict):
+                raise InvalidRequest(f"{where}: must be a JSON object, as text")
+        return {**given(id=self.id), "function": {"name": self.name, "arguments": arguments}}
+
+
+@dataclass
+class Turn:
+    """A message of the conversation. `images`: as they were sent, by field; forgotten once they are read.
+
+    text_field: the text's name in the request, unless it is the message's `content`.
+    """
+
+    field: str
+    role: Role
+    text: str = ""
+    images: dict[str, str] = field(default_factory=dict)
+    calls: list[Called] = field(default_factory=list)
+    call_id: str | None = None  # of a tool's message: which call it answers, and
+    tool: str | None = None  # the name of that tool
+    text_field: str = ""
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the characters that are sent on, by field."""
+        yield self.text_field or f"{self.field}.content", len(self.text)
+        yield f"{self.field}.tool_call_id", len(self.call_id or "")
+        yield f"{self.field}.name", len(self.tool or "")
+        for call in self.calls:
+            yield from call.sizes()
+
+    def for_ollama(self) -> dict[str, Any]:
+        """Return the message as Ollama wants it, but for its images; raises InvalidRequest."""
+        calls = [call.for_ollama() for call in self.calls]
+        optional = given(tool_calls=calls or None, tool_call_id=self.call_id, tool_name=self.tool)
+        return {"role": self.role, "content": self.text, **optional}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that the model may call. `parameters`: a JSON schema, to which `strict` holds the arguments."""
+
+    field: str
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the characters that are sent on, by field."""
+        yield f"{self.field}.name", len(self.name)
+        yield f"{self.field}.description", len(self.description or "")
+        yield f"{self.field}.parameters", write_size(self.parameters or {})
+
+    def for_ollama(self) -> dict[str, Any]:
+        """Return the tool as Ollama wants it; raises InvalidRequest."""
+        if self.parameters:
+            check_parameters(f"{self.field}.parameters", self.parameters)
+        function = given(description=self.description, parameters=self.parameters)
+        return {"type": "function", "function": {"name": self.name, **function}}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the answer must look like: JSON of any kind, or JSON that fits `schema`."""
+
+    field: str
+    schema: Any = None
+
+
+@dataclass
+class Question:
+    """A conversation, and how the model shall go on with it.
+
+    turns: `said` is the name of their list in the request. options: sampling, as Ollama names it. max_tokens: more than
+    MAX_TOKENS is that many. choice: whether a tool must be called; `named`: which one. think: as Ollama takes it; a
+    model that can't is told so in `think_field`, or just answers where that is empty. stream_usage: a stream ends with
+    the tokens used.
+    """
+
+    turns: list[Turn]
+    said: str
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    max_tokens: int | None = None
+    tools: list[Tool] = field(default_factory=list)
+    choice: Literal["auto", "none", "required"] = "auto"
+    named: str | None = None
+    several: bool = True  # calls of tools in one answer
+    form: Form | None = None
+    think: bool | str = False
+    think_field: str = ""
+    stream: bool = False
+    stream_usage: bool = False
+
+    def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return chat and options for Ollama; raises a ServiceError for what settings or model don't allow."""
+        settings = gateway.settings
+        check_model(self.model, settings)
+        check_size(self._sizes(), settings)
+        limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
+        chat = {**self._form(), **self._tools(gateway), "think": self._think(gateway)}
+        return {"messages": self._messages(gateway), **chat}, {"num_predict": limit, **self.options}
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for each in (*self.turns, *self.tools):
+            yield from each.sizes()
+        if self.form:
+            yield self.form.field, write_size(self.form.schema or {})
+        yield "stop", sum(map(len, self.options.get("stop", ())))
+
+    def _think(self, gateway: Gateway) -> bool | str:
+        can = not gateway.watch.capabilities or THINKS in gateway.watch.capabilities
+        if self.think and not can and self.think_field:
+            message = f"{self.think_field}: {gateway.settings.model} answers without thinking first"
+            raise InvalidRequest(message, hint="leave it out")
+        return can and self.think
+
+    def _tools(self, gateway: Gateway) -> dict[str, Any]:
+        if not self.tools or self.choice == "none":
+            return {}
+        if gateway.watch.capabilities and TOOLS not in gateway.watch.capabilities:
+            raise InvalidRequest(f"tools: {gateway.settings.model} has none")
+        return {"tools": [tool.for_ollama() for tool in self.tools]}
+
+    def _form(self) -> dict[str, Any]:
+        if self.form is None:
+            return {}
+        return {"format": "json" if self.form.schema is None else safe_schema(self.form.field, self.form.schema)}
+
+    def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
+        if not any(turn.images or turn.text.strip() for turn in self.turns):
+            raise InvalidRequest(f"{self.said}: must not all be empty")
+        messages = [turn.for_ollama() for turn in self.turns]
+        owners = [index for index, turn in enumerate(self.turns) for _ in turn.images]
+        sent = {name: data for turn in self.turns for name, data in turn.images.items()}
+        for turn in self.turns:
+            turn.images.clear()
+        images = check_images(sent, gateway.settings, gateway.watch.capabilities)
+        for owner, image in zip(owners, images, strict=True):
+            messages[owner].setdefault("images", []).append(image)
+        return messages
