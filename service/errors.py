@@ -92,6 +92,12 @@ class KillsEngine(ServiceError):
     status, code = 422, "kills_engine"
 
 
+class Unfit(ServiceError):
+    """The model's answers don't fit the schema that was asked for; no client retries a 422."""
+
+    status, code = 422, "unfit_answer"
+
+
 class QuotaExceeded(ServiceError):
     """A client is over its own quota: others are still served."""
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,18 +66,20 @@ class Gateway:
         waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
         return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
 
-    def generate(self, caller: Caller, chat: dict[str, Any], options: dict[str, Any]) -> "Answer":
+    def generate(
+        self, caller: Caller, chat: dict[str, Any], options: dict[str, Any], fit: "Fit | None" = None
+    ) -> "Answer":
         """Run a chat through the model and return its answer once the first piece is there.
 
-        chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. Raises a
-        ServiceError or ClientGone; then nothing stays taken.
+        chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. fit: what the answer's
+        messages pass, and may be made again by. Raises a ServiceError or ClientGone; then nothing stays taken.
         """
         self._need(CHATS, "can't chat: embedding is all it does, at /v1/embeddings")
         if not self.watch.system_role:
             chat = {**chat, "messages": without_system(chat["messages"])}
         options = {"num_predict": self.settings.max_tokens, **options}
         fixed = {"stream": True, "think": False, "truncate": False, **UNSHIFTED}
-        answer = Answer(self, caller)
+        answer = Answer(self, caller, fit)
         try:
             answer.start(self.ollama.chat_path, self.ollama.payload(options, **{**fixed, **chat}))
         except BaseException as error:
@@ -103,12 +105,17 @@ class Gateway:
             raise InvalidRequest(f"model: {self.settings.model} {without}")
 
 
+Message = dict[str, Any]  # of Ollama's: {"content", "thinking"?, "tool_calls"?}
+Fit = Callable[["Answer", Iterable[Message]], Iterator[Message]]
+
+
 @dataclass
 class Answer:
     """The answer to one request, from its place in the queue to the last token. close() may be called twice."""
 
     gateway: Gateway
     caller: Caller
+    fit: Fit | None = None
     completed: bool = False
     closed: bool = False
     _cleanup: ExitStack = field(default_factory=ExitStack)
@@ -169,8 +176,9 @@ class Answer:
         self._first = self.ask(self._read_first)
         self._last_token = time.monotonic()
         record = self.caller.record
-        record.first_token_ms = record.elapsed_ms()
-        self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
+        if record.first_token_ms is None:
+            record.first_token_ms = record.elapsed_ms()
+            self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
 
     def _read_first(self, reply: Reply) -> dict[str, Any]:
         self._pieces, self._repeats = reply.lines(), Repeats()
@@ -184,8 +192,12 @@ class Answer:
             return last
         raise broke_off(EOFError("the stream ended without done"))
 
-    def whole(self) -> list[dict[str, Any]]:
-        """Return all of Ollama's messages at once, as __iter__ does; the engine's death costs the caller only time."""
+    def whole(self) -> list[Message]:
+        """Return all of the model's messages at once, as __iter__ does."""
+        return list(self.fit(self, self._reread())) if self.fit else self.read()
+
+    def read(self) -> list[Message]:
+        """Return all of Ollama's messages at once; the engine's death costs the caller only time."""
         while True:
             try:
                 return list(self._messages())
@@ -193,13 +205,37 @@ class Answer:
                 self.call.survive(died)
                 self._begin()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield Ollama's messages `{"content", "thinking"?, "tool_calls"?}`; afterwards the record has the usage."""
+    def _reread(self) -> Iterator[Message]:
+        yield from self.read()
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield the model's messages as they come; afterwards the record has the usage."""
+        return self.fit(self, self._streamed()) if self.fit else self._streamed()
+
+    def _streamed(self) -> Iterator[Message]:
         try:
             yield from self._messages()
         except EngineDied as died:
             self.call.judge(died)  # raises another error for a request that is known to kill
             raise
+
+    def again(self, more: list[Message], **fields: Any) -> None:
+        """Have the conversation go on with `more`, in the same slot and by the same deadline, and begin to read.
+
+        fields: of the request to the engine, in the place of those it had; None: without it.
+        """
+        before = self.call
+        before.close(answered=True)
+        self.completed = False
+        fields["messages"] = [*before.payload["messages"], *more]
+        payload = {name: value for name, value in {**before.payload, **fields}.items() if value is not None}
+        self.call = Call(before.engine, before.path, payload, before.client, before.deadline, before.headers)
+        self._begin()
+
+    @property
+    def cut(self) -> bool:
+        """Say whether the answer ended at its limit of tokens."""
+        return self.caller.record.finish_reason == "length"
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         piece = self._first
@@ -219,9 +255,11 @@ class Answer:
         record, metrics = self.caller.record, self.gateway.metrics
         record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
         # Ollama leaves prompt_eval_count out when it is 0.
-        record.prompt_tokens, record.completion_tokens = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
-        metrics.prompt_tokens.inc(record.prompt_tokens)
-        metrics.completion_tokens.inc(record.completion_tokens)
+        prompt, completion = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
+        record.prompt_tokens = (record.prompt_tokens or 0) + prompt  # of an answer that was made again, all of them
+        record.completion_tokens = (record.completion_tokens or 0) + completion
+        metrics.prompt_tokens.inc(prompt)
+        metrics.completion_tokens.inc(completion)
         self.completed = True
 
     @property

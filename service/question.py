@@ -1,17 +1,20 @@
 """A question to the model, as the bodies of all dialects say it in the end: checked here, and written for Ollama."""
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.errors import InvalidRequest
-from service.gateway import Gateway
+from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema
+from service.gateway import Fit, Gateway
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
-from service.parsing import check_images, check_model, check_size, given
+from service.parsing import check_images, check_model, check_size, given, shown
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -54,8 +57,8 @@ class Turn:
     field: str
     role: Role
     text: str = ""
-    images: dict[str, str] = field(default_factory=dict)
-    calls: list[Called] = field(default_factory=list)
+    images: dict[str, str] = dataclasses.field(default_factory=dict)
+    calls: list[Called] = dataclasses.field(default_factory=list)
     call_id: str | None = None  # of a tool's message: which call it answers, and
     tool: str | None = None  # the name of that tool
     text_field: str = ""
@@ -98,6 +101,18 @@ class Tool:
         function = given(description=self.description, parameters=self.parameters)
         return {"type": "function", "function": {"name": self.name, **function}}
 
+    def callable(self, prefix: str = "") -> CallableTool:
+        """Return the tool as a grammar has it, with names of definitions that begin with `prefix`."""
+        schema = held(f"{self.field}.parameters", self.parameters or NO_PARAMETERS, prefix)
+        return CallableTool(self.name, self.description, schema)
+
+
+def held(field: str, schema: Any, prefix: str = "") -> Schema:
+    """Return a schema with what the engine's grammar holds of it; raises InvalidRequest where it is none."""
+    found = Schema(field, schema, safe_schema(field, schema, prefix))
+    found.check()
+    return found
+
 
 @dataclass(frozen=True)
 class Form:
@@ -119,10 +134,10 @@ class Question:
 
     turns: list[Turn]
     said: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     model: str | None = None
     max_tokens: int | None = None
-    tools: list[Tool] = field(default_factory=list)
+    tools: list[Tool] = dataclasses.field(default_factory=list)
     choice: Literal["auto", "none", "required"] = "auto"
     named: str | None = None
     several: bool = True  # calls of tools in one answer
@@ -132,18 +147,47 @@ class Question:
     stream: bool = False
     stream_usage: bool = False
 
-    def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return chat and options for Ollama; raises a ServiceError for what settings or model don't allow."""
+    def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
+        """Return chat and options for Ollama, and what its answer must fit.
+
+        Raises a ServiceError for what the settings or the model don't allow.
+        """
         settings = gateway.settings
         check_model(self.model, settings)
         check_size(self._sizes(), settings)
         limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
-        chat = {**self._form(), **self._tools(gateway), "think": self._think(gateway)}
-        return {"messages": self._messages(gateway), **chat}, {"num_predict": limit, **self.options}
+        options = {"num_predict": limit, **self.options}
+        chat: dict[str, Any] = {"think": self._think(gateway)}
+        tools = self.tools if self.choice != "none" else []
+        if self.choice == "required":
+            forced = self._forced()
+            return {"messages": forced.told(self._messages(gateway)), **chat, "format": forced.form}, options, forced
+        fit: Fit | None = None
+        if tools:
+            chat["tools"] = self._tools(gateway)
+            strict = tuple(tool.callable() for tool in tools if tool.strict)
+            fit = FreeCalls(strict, self.several) if strict or not self.several else None
+        if self.form and self.form.schema is None:
+            chat["format"] = "json"
+        elif self.form:
+            schema = held(self.form.field, self.form.schema)
+            chat["format"] = schema.grammar.schema
+            fit = fit or (None if schema.grammar.exact else FittingText(schema))
+        return {"messages": self._messages(gateway), **chat}, options, fit
+
+    def _forced(self) -> ForcedCall:
+        """Return the call that the answer must be; raises InvalidRequest."""
+        tools = [tool for tool in self.tools if self.named in (None, tool.name)]
+        if not tools:
+            missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
+            raise InvalidRequest(f"tool_choice: {missing}")
+        return ForcedCall(tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools)))
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
-        for each in (*self.turns, *self.tools):
-            yield from each.sizes()
+        for turn in self.turns:
+            yield from turn.sizes()
+        for tool in self.tools:
+            yield from tool.sizes()
         if self.form:
             yield self.form.field, write_size(self.form.schema or {})
         yield "stop", sum(map(len, self.options.get("stop", ())))
@@ -155,17 +199,11 @@ class Question:
             raise InvalidRequest(message, hint="leave it out")
         return can and self.think
 
-    def _tools(self, gateway: Gateway) -> dict[str, Any]:
-        if not self.tools or self.choice == "none":
-            return {}
+    def _tools(self, gateway: Gateway) -> list[dict[str, Any]]:
         if gateway.watch.capabilities and TOOLS not in gateway.watch.capabilities:
-            raise InvalidRequest(f"tools: {gateway.settings.model} has none")
-        return {"tools": [tool.for_ollama() for tool in self.tools]}
-
-    def _form(self) -> dict[str, Any]:
-        if self.form is None:
-            return {}
-        return {"format": "json" if self.form.schema is None else safe_schema(self.form.field, self.form.schema)}
+            hint = 'with `tool_choice` of "required" or a tool, every model calls one'
+            raise InvalidRequest(f"tools: {gateway.settings.model} has none", hint=hint)
+        return [tool.for_ollama() for tool in self.tools]
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
         if not any(turn.images or turn.text.strip() for turn in self.turns):

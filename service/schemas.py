@@ -1,17 +1,18 @@
-"""JSON schemas of callers, rewritten in the part of JSON Schema that an answer can be held to.
+"""JSON schemas of callers, rewritten in the part of JSON Schema that the engine's grammar can hold an answer to.
 
-The engine gets no keyword that isn't understood here, so that an answer fits all that was asked, and costs no more than
-is counted here: llama.cpp's converter passes over some, and follows others for seconds a token. What can't be kept is
-refused, by its keyword.
+The engine gets no keyword that isn't understood here, so that an answer costs no more than is counted here: llama.cpp's
+converter passes over some, and follows others for seconds a token. What the grammar can't hold is left out of it, and
+the answer is checked (see fitting.py); what is no JSON schema is refused, by its keyword.
 """
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from service.errors import InvalidRequest
-from service.known_patterns import FORMATS
+from service.known_patterns import FORMATS, KNOWN
 from service.parsing import shown
 from service.patterns import BadPattern, safe_pattern
 from service.schema_ends import can_end
@@ -29,10 +30,16 @@ MAX_NAME = 128
 MAX_REFERENCES = 128
 INDEX = re.compile("0|[1-9][0-9]{0,5}")
 MAX_INTEGER = 2**53 - 1  # what JSON's readers agree on
+# Those that jsonschema-rs checks, and no grammar holds.
+CHECKED_FORMATS = (
+    *("idn-email", "idn-hostname", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uri-template", "regex"),
+    *("json-pointer", "relative-json-pointer"),
+)
 GRAMMAR_FORMATS = ("date", "time", "date-time", "uuid")
-REFUSED = (
+UNHELD = (
     *("not", "if", "then", "else", "contains", "minContains", "maxContains", "patternProperties", "dependencies"),
     *("dependentRequired", "dependentSchemas", "minProperties", "maxProperties", "$dynamicRef", "$recursiveRef"),
+    *("multipleOf", "uniqueItems", "unevaluatedItems"),
 )
 # What each type is told by where `type` is missing; also what may not stand beside anyOf, enum and the like.
 OF_TYPE = {
@@ -42,23 +49,32 @@ OF_TYPE = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 CHOICES = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
-NARROWING = (*(word for words in OF_TYPE.values() for word in words if word != "format"), *CHOICES)
+TYPED = tuple(word for words in OF_TYPE.values() for word in words if word != "format")
 
 
-def safe_schema(field: str, schema: Any) -> Schema:
-    """Return a schema that the engine can hold an answer to, and that every answer to it fits `schema`.
+@dataclass(frozen=True)
+class Grammar:
+    """A schema that the engine can hold an answer to. exact: whatever fits it fits what the caller sent."""
 
-    Not held to are a number's bounds, multipleOf, uniqueItems, and formats other than those in docs/api.md. Raises
-    InvalidRequest, which names the keyword at fault.
+    schema: Schema
+    exact: bool
+
+
+def safe_schema(field: str, schema: Any, prefix: str = "") -> Grammar:
+    """Return what the engine can hold of a schema, whose definitions get names that begin with `prefix`.
+
+    Raises InvalidRequest, which names the keyword at fault, for what is no JSON schema, or one that nothing fits.
     """
-    return _Rewriter(field, schema).result()
+    rewriter = _Rewriter(field, schema, prefix)
+    return Grammar(rewriter.result(), rewriter.exact)
 
 
 class _Rewriter:
-    """Rewrites one schema with its definitions."""
+    """Rewrites one schema with its definitions; `exact` turns false where something is left out."""
 
-    def __init__(self, field: str, schema: Any) -> None:
-        self._field, self._root, self._cost = field, schema, 0
+    def __init__(self, field: str, schema: Any, prefix: str) -> None:
+        self._field, self._root, self._prefix, self._cost = field, schema, prefix, 0
+        self.exact = True
         self._names: dict[str, str] = {}  # by reference
         self._definitions: dict[str, Schema] = {}
 
@@ -74,45 +90,50 @@ class _Rewriter:
         return {**schema, "$defs": self._definitions} if self._definitions else schema
 
     def _refuse(self, where: str, why: str) -> InvalidRequest:
-        return InvalidRequest(f"{where}: {why}", hint="docs/api.md lists what an answer can be held to")
+        return InvalidRequest(f"{where}: {why}", hint="it must be a JSON schema, as docs/api.md has it")
 
-    def _spend(self, where: str, cost: int) -> None:
+    def _loosened(self, schema: Schema) -> Schema:
+        """Return a schema that more fits than was asked for."""
+        self.exact = False
+        return schema
+
+    def _affords(self, cost: int) -> bool:
         """Count what the grammar grows by: its rules, and every repetition unrolled."""
+        if self._cost + cost > MAX_COST:
+            self.exact = False
+            return False
         self._cost += cost
-        if self._cost > MAX_COST:
-            raise self._refuse(where, f"makes the schema too large; {MAX_COST} values and repetitions are allowed")
+        return True
 
     def _schema(self, schema: Any, where: str, level: int = 0) -> Schema:
         if schema is True:
             schema = {}
         if not isinstance(schema, dict):
             raise self._refuse(where, "must be a JSON schema, as an object")
-        if level > MAX_LEVELS:
-            raise self._refuse(where, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
-        self._spend(where, 1)
-        for word in REFUSED:
-            if word in schema:
-                raise self._refuse(f"{where}.{word}", "is not supported")
+        if level > MAX_LEVELS or not self._affords(1):
+            return self._loosened(ANY)
         chosen = [word for word in CHOICES if word in schema]
-        if not chosen:
+        typed = [word for word in TYPED if word in schema]
+        if any(word in schema for word in UNHELD) or len(chosen) + bool(typed) > 1:
+            self.exact = False  # of several that narrow the same value one is held to, and not half of each
+        listed = next((word for word in ("const", "enum") if word in schema), None)
+        if (typed or not chosen) and not listed:
             return self._typed(schema, where, level)
-        beside = [word for word in NARROWING if word in schema and word != chosen[0]]
-        if beside:
-            raise self._refuse(f"{where}.{beside[0]}", f"is not supported beside {chosen[0]}")
-        return self._choice(chosen[0], schema, where, level)
+        return self._choice(listed or chosen[0], schema, where, level)
 
     def _choice(self, word: str, schema: Schema, where: str, level: int) -> Schema:
         value, here = schema[word], f"{where}.{word}"
         types = self._types(schema, where) if "type" in schema else []
         if word == "$ref":
-            return {"$ref": f"#/$defs/{self._name(value, here)}"}
+            name = self._name(value, here)
+            return {"$ref": f"#/$defs/{name}"} if name else self._loosened(ANY)
         if word in ("enum", "const"):
-            return {"enum": self._values([value] if word == "const" else value, types, here)}
+            return self._values([value] if word == "const" else value, types, here)
         if not isinstance(value, list) or not value:
             raise self._refuse(here, "must be a list of JSON schemas")
-        if word == "allOf" and len(value) > 1:
-            raise self._refuse(here, "of more than one schema is not supported")
-        inner = [self._with_type(each, schema) for each in value]
+        if len(value) > 1 and word != "anyOf":
+            self.exact = False  # one of them may fit an answer as well as another, or not all of them
+        inner = [self._with_type(each, schema) for each in (value[:1] if word == "allOf" else value)]
         schemas = [self._schema(each, f"{here}[{i}]", level + 1) for i, each in enumerate(inner)]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
@@ -122,17 +143,16 @@ class _Rewriter:
         known = not isinstance(inner, dict) or any(word in inner for word in ("type", *CHOICES))
         return inner if known or "type" not in outer else {"type": outer["type"], **inner}
 
-    def _values(self, values: Any, types: list[str], where: str) -> list[Any]:
+    def _values(self, values: Any, types: list[str], where: str) -> Schema:
         if not isinstance(values, list) or not values:
             raise self._refuse(where, "must be a list of values")
-        for value in values:
-            if isinstance(value, dict | list):
-                raise self._refuse(where, "has a value that is a list or an object, which is not supported")
-            self._spend(where, ENUM_COST + (len(value) // 8 if isinstance(value, str) else 0))
         fitting = [value for value in values if not types or any(_is(value, name) for name in types)]
         if not fitting:
             raise self._refuse(where, "has no value of its type")
-        return fitting
+        if any(isinstance(value, dict | list) for value in fitting):
+            return self._loosened(ANY)
+        cost = sum(ENUM_COST + (len(value) // 8 if isinstance(value, str) else 0) for value in fitting)
+        return {"enum": fitting} if self._affords(cost) else self._loosened(ANY)
 
     def _types(self, schema: Schema, where: str) -> list[str]:
         names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -150,7 +170,8 @@ class _Rewriter:
         write = {"object": self._object, "array": self._array, "string": self._string, "integer": self._integer}
         schemas = [write[name](schema, where, level) if name in write else {"type": name} for name in names]
         if "number" in names:
-            self._bounds(schema, where, ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+            bounds = self._bounds(schema, where, ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+            self.exact = self.exact and bounds == (None, None)
         return {"anyOf": schemas} if len(schemas) > 1 else schemas[0] if schemas else ANY
 
     def _object(self, schema: Schema, where: str, level: int) -> Schema:
@@ -159,16 +180,15 @@ class _Rewriter:
             raise self._refuse(f"{where}.properties", "must be an object of JSON schemas")
         if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
             raise self._refuse(f"{where}.required", "must be a list of names")
-        if missing := [name for name in required if name not in properties]:
-            raise self._refuse(f"{where}.required", f"names {shown(missing[0])!r}, which is no property")
-        names = schema.get("propertyNames")
-        if names not in (None, True, {}, {"type": "string"}):
-            raise self._refuse(f"{where}.propertyNames", "is not supported")
-        if len(properties) - len(set(required)) > MAX_OPTIONAL:
-            message = f"has more than {MAX_OPTIONAL} that are not required; at most that many are allowed"
-            raise self._refuse(f"{where}.properties", message)
+        names = schema.get("propertyNames", True)
+        if names not in (True, {}, {"type": "string"}) or "unevaluatedProperties" in schema:
+            self.exact = False
+        unnamed = any(name not in properties for name in required)
+        many = len(properties) - len(set(required)) > MAX_OPTIONAL
+        if unnamed or many or not all(map(self._is_name, properties)):
+            return self._loosened({"type": "object"})
         inner = {
-            self._property(name, where): self._schema(each, f"{where}.properties.{shown(name)}", level + 1)
+            name: self._schema(each, f"{where}.properties.{shown(name)}", level + 1)
             for name, each in properties.items()
         }
         more = schema.get("additionalProperties", True)
@@ -179,31 +199,30 @@ class _Rewriter:
         extra = self._schema(more, f"{where}.additionalProperties", level + 1)
         return {"type": "object", "additionalProperties": extra}
 
-    def _property(self, name: str, where: str) -> str:
-        if not name or len(name) > MAX_NAME or name == "$ref":
-            raise self._refuse(f"{where}.properties", f"has the name {shown(name)!r}, which is not supported")
-        self._spend(f"{where}.properties", 1 + len(name) // 8)
-        return name
+    def _is_name(self, name: str) -> bool:
+        return bool(name) and len(name) <= MAX_NAME and name != "$ref" and self._affords(1 + len(name) // 8)
 
     def _array(self, schema: Schema, where: str, level: int) -> Schema:
         low, high = self._counts(schema, where, "minItems", "maxItems")
         if "prefixItems" in schema:
             return self._tuple(schema, where, level, low, high)
-        limits = {"minItems": low} if low else {}
-        if high is not None:
-            limits["maxItems"] = high
-        self._spend(where, 3 * (low if high is None else high))
         if high == 0:
             return {"enum": [[]]}
         items = self._schema(schema.get("items", True), f"{where}.items", level + 1)
-        return {"type": "array", "items": items, **limits}
+        return {"type": "array", "items": items, **self._limits(3, "minItems", low, "maxItems", high)}
+
+    def _limits(self, cost: int, least: str, low: int, most: str, high: int | None) -> Schema:
+        """Return what a grammar can count of two bounds, which unrolls a repetition that often."""
+        if not self._affords(cost * (low if high is None else high)):
+            return {}
+        return {**({least: low} if low else {}), **({} if high is None else {most: high})}
 
     def _tuple(self, schema: Schema, where: str, level: int, low: int, high: int | None) -> Schema:
         prefix = schema["prefixItems"]
         if not isinstance(prefix, list) or not prefix:
             raise self._refuse(f"{where}.prefixItems", "must be a list of JSON schemas")
         if low > len(prefix) or (high is not None and high < len(prefix)):
-            raise self._refuse(f"{where}.prefixItems", "must have as many schemas as minItems and maxItems allow items")
+            return self._loosened({"type": "array", "items": ANY})
         items = [self._schema(each, f"{where}.prefixItems[{i}]", level + 1) for i, each in enumerate(prefix)]
         return {"type": "array", "prefixItems": items}
 
@@ -212,41 +231,40 @@ class _Rewriter:
         known = schema.get("format")
         if not isinstance(known, str | None):
             raise self._refuse(f"{where}.format", "must be a name")
-        here = f"{where}.pattern" if "pattern" in schema else f"{where}.format"
         pattern = schema.get("pattern", FORMATS.get(known or ""))
-        if pattern is not None:
-            return self._pattern(pattern, here, where, (low, high))
+        if not isinstance(pattern, str | None):
+            raise self._refuse(f"{where}.pattern", "must be a regular expression, as text")
+        if "pattern" in schema and known and pattern not in KNOWN:
+            self.exact = False
+        if pattern is not None and (held := self._pattern(pattern, low, high)):
+            return held
         if known in GRAMMAR_FORMATS and not low and high is None:
             return {"type": "string", "format": known}
-        self._spend(where, low if high is None else high)
-        limits = {"minLength": low} if low else {}
-        return {"type": "string", **limits, **({} if high is None else {"maxLength": high})}
+        self.exact = self.exact and pattern is None and known not in CHECKED_FORMATS
+        return {"type": "string", **self._limits(1, "minLength", low, "maxLength", high)}
 
-    def _pattern(self, pattern: Any, here: str, where: str, lengths: tuple[int, int | None]) -> Schema:
-        if not isinstance(pattern, str):
-            raise self._refuse(here, "must be a regular expression, as text")
+    def _pattern(self, pattern: str, low: int, high: int | None) -> Schema | None:
+        """Return what holds a text to a pattern and the lengths beside it; None where a grammar can't."""
         try:
             safe = safe_pattern(pattern)
-        except BadPattern as bad:
-            raise self._refuse(here, str(bad)) from None
-        self._spend(here, safe.states)
-        low, high = lengths
-        if safe.shortest < low:
-            raise self._refuse(f"{where}.minLength", "is not supported beside a pattern that shorter texts fit")
-        if high is not None and safe.longest > high:
-            raise self._refuse(f"{where}.maxLength", "is not supported beside a pattern that longer texts fit")
+        except BadPattern:
+            return None
+        if safe.shortest < low or (high is not None and safe.longest > high) or not self._affords(safe.states):
+            return None
         return {"type": "string", "pattern": safe.text} if safe.longest else {"enum": [""]}
 
     def _counts(self, schema: Schema, where: str, least: str, most: str) -> tuple[int, int | None]:
-        """Return two bounds, which must be whole numbers in order."""
+        """Return two bounds, which must be whole numbers in order; without those that no grammar counts to."""
         for word in (least, most):
-            value = schema.get(word)
-            if value is not None and not (_is(value, "integer") and 0 <= value <= MAX_COUNT):
-                raise self._refuse(f"{where}.{word}", f"must be a whole number from 0 to {MAX_COUNT}")
-        low, high = int(schema.get(least) or 0), schema.get(most)
+            value = schema.get(word, 0)
+            if not (_is(value, "integer") and value >= 0):
+                raise self._refuse(f"{where}.{word}", "must be a whole number of at least 0")
+        low, high = int(schema.get(least, 0)), schema.get(most)
         if high is not None and low > high:
             raise self._refuse(f"{where}.{least}", f"is above {most}")
-        return low, None if high is None else int(high)
+        if max(low, high or 0) > MAX_COUNT:
+            self.exact = False
+        return 0 if low > MAX_COUNT else low, None if high is None or high > MAX_COUNT else int(high)
 
     def _integer(self, schema: Schema, where: str, _level: int) -> Schema:
         low, high = self._bounds(schema, where, ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
@@ -255,11 +273,11 @@ class _Rewriter:
         least, most = math.ceil(-MAX_INTEGER if low is None else low), math.floor(MAX_INTEGER if high is None else high)
         least += "exclusiveMinimum" in schema and least == schema["exclusiveMinimum"]
         most -= "exclusiveMaximum" in schema and most == schema["exclusiveMaximum"]
-        least, most = max(least, -MAX_INTEGER), min(most, MAX_INTEGER)
-        word = next(word for word in OF_TYPE["number"] if word in schema)
-        if least > most:
-            raise self._refuse(f"{where}.{word}", f"leaves no whole number of at most {MAX_INTEGER}")
-        self._spend(where, 20)
+        if least > most and low is not None and high is not None:
+            word = next(word for word in OF_TYPE["number"] if word in schema)
+            raise self._refuse(f"{where}.{word}", "leaves no whole number")
+        if least < -MAX_INTEGER or most > MAX_INTEGER or least > most or not self._affords(20):
+            return self._loosened({"type": "integer"})
         return {"type": "integer", "minimum": least, "maximum": most}
 
     def _bounds(
@@ -275,14 +293,15 @@ class _Rewriter:
             raise self._refuse(f"{where}.{word}", "is above the maximum")
         return low, high
 
-    def _name(self, reference: Any, where: str) -> str:
+    def _name(self, reference: Any, where: str) -> str | None:
+        """Return the name of the definition that is referred to; None where there are too many."""
         if not isinstance(reference, str) or not reference.startswith("#") or reference[1:2] not in ("", "/"):
             raise self._refuse(where, "must begin with #/; nothing is fetched")
         if reference not in self._names:
             self._target(reference, where)
             if len(self._names) >= MAX_REFERENCES:
-                raise self._refuse(where, f"is one of too many; at most {MAX_REFERENCES} definitions are allowed")
-            self._names[reference] = f"d{len(self._names)}"
+                return None
+            self._names[reference] = f"{self._prefix}d{len(self._names)}"
         return self._names[reference]
 
     def _target(self, reference: str, where: str = "") -> tuple[Any, str]:

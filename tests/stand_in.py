@@ -51,6 +51,7 @@ class StandIn:
     deaths: int = 0
     cut_kept: bool = False  # break off a chat that comes on a connection that had one before
     message: dict[str, Any] = field(default_factory=dict)
+    script: list[Any] = field(default_factory=list)  # the next answers: texts, or messages such as those with calls
     thoughts: list[str] = field(default_factory=list)  # pieces before the tokens, where they are asked for
     always_thinks: bool = False
     capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools", "embedding"])
@@ -207,6 +208,8 @@ class StandIn:
             self.running -= 1
 
     async def _generate(self, request: web.Request, body: Any) -> web.StreamResponse:
+        if self.script:
+            return await self._play(request, self.script.pop(0), body)
         if body.get("stream") is False:
             await asyncio.sleep(self.first_delay + self.token_delay * len(self.tokens))
             message = {"role": "assistant", "content": "".join(self.tokens)}
@@ -235,6 +238,14 @@ class StandIn:
                 return response
             piece = self._piece(tokens[index]) if index < len(tokens) else self._last(len(tokens), body)
             await response.write(json.dumps(piece).encode() + b"\n")
+        return response
+
+    async def _play(self, request: web.Request, said: Any, body: Any) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        message = {"role": "assistant", **({"content": said} if isinstance(said, str) else {"content": "", **said})}
+        for line in ({"model": MODEL, "message": message, "done": False}, self._last(1, body)):
+            await response.write(json.dumps(line).encode() + b"\n")
         return response
 
     async def _break_off(self, request: web.Request, response: web.StreamResponse, clean: bool) -> web.StreamResponse:

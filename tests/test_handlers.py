@@ -9,6 +9,7 @@ import openai
 import pytest
 from flask import Flask
 
+from service.dialects.errors import form_of
 from service.errors import ServiceError
 from service.handlers import ClientClosedRequest, answer_errors_in_json
 from service.private import NotReady
@@ -37,7 +38,7 @@ def test_openais_client_shows_the_sentence_of_every_error_and_repeats_no_mistake
         pytest.raises(openai.APIStatusError) as error,
     ):
         client.chat.completions.create(model="x", messages=HI)
-    assert (error.value.status_code, len(asked)) == (kind.status, 1)
+    assert (error.value.status_code, len(asked)) == (form_of("/v1/chat/completions").status(kind("")), 1)
     assert "field: what is wrong; at most 5 are allowed" in str(error.value)
 
 

@@ -25,7 +25,7 @@ MAX_MESSAGES = 1024
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-EFFORTS = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama has another word for it
+EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's word is another
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("word")] | Annotated[NamedTool, Tag("tool")],
     Discriminator(lambda value: "tool" if isinstance(value, dict) else "word"),
@@ -50,7 +50,7 @@ class ChatBody(Body):
     model: Name
     messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
@@ -71,8 +71,8 @@ class ChatBody(Body):
     n: Literal[1] = 1
     logprobs: Literal[False] = False
     top_logprobs: Literal[0] = 0
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    logit_bias: Annotated[dict[str, float] | None, Field(max_length=0, description="{}")] = None
+    modalities: Annotated[list[Literal["text"]] | None, Field(max_length=1, description='["text"]')] = None
     ignore_eos: Ignored
     metadata: Ignored
     prediction: Ignored
@@ -100,7 +100,7 @@ class ChatBody(Body):
             form=self.response_format.asked() if self.response_format else None,
             think=EFFORTS.get(self.reasoning_effort, self.reasoning_effort),
             stream=self.stream,
-            stream_usage=self.stream_options.include_usage,
+            stream_usage=bool(self.stream_options and self.stream_options.include_usage),
         )
 
     def _options(self) -> dict[str, object]:

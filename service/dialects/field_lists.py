@@ -1,0 +1,65 @@
+"""`python -m service.dialects.field_lists`: writes into docs/api.md which fields each route takes, from its body."""
+
+import re
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from service.dialects.described import Route
+from service.openapi import ROUTES
+from service.parsing import IGNORED, Body
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "api.md"
+BEGIN, END = "<!-- fields -->", "<!-- end of fields -->"
+HEAD = """| Route | Fields | Accepted, and change no answer |
+|---|---|---|
+"""
+
+
+def table() -> str:
+    """Return a row for each route that takes a body."""
+    return HEAD + "".join(_row(route, route.body) for route in ROUTES if route.body is not None)
+
+
+def _row(route: Route, body: type[Body]) -> str:
+    return f"| `{route.method} {route.path}` | {_names(body, ignored=False)} | {_names(body, ignored=True)} |\n"
+
+
+def _names(body: type[Body], *, ignored: bool) -> str:
+    fields = {name: field for name, field in body.model_fields.items() if _is_ignored(field) == ignored}
+    return ", ".join(f"`{name}`{_only(field)}" for name, field in sorted(fields.items()))
+
+
+def _is_ignored(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("description") == IGNORED  # which isn't FieldInfo.description
+
+
+def _only(field: FieldInfo) -> str:
+    """Return the one value that a field may have, where there is one."""
+    if field.description:
+        return f" (`{field.description}`)"
+    values = [value for kind in _alternatives(field.annotation) for value in get_args(kind)]
+    is_literal = all(get_origin(kind) is Literal for kind in _alternatives(field.annotation))
+    return f" (`{str(values[0]).lower()}`)" if is_literal and len(values) == 1 else ""
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    inner = [each for each in get_args(kind) if each is not NoneType]
+    return inner if inner and get_origin(kind) is not Literal else [kind]
+
+
+def written(page: str) -> str:
+    """Return the page with the table of today in it."""
+    return re.sub(f"(?s){BEGIN}.*{END}", f"{BEGIN}\n{table()}{END}", page)
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(written(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Checks a JSON value against a JSON schema: a program of its own, which imports nothing else, so it is up in no time.
+
+Both come from callers, and some schemas take any time or memory to check: a process has limits on both.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+MAX_SECONDS = 1  # of CPU
+MAX_MEMORY = 32 << 20  # of addresses, over what the process has at its start
+SHOWN = 200  # characters of a path
+
+
+def complaint(schema: Any, values: list[Any]) -> str:
+    """Return what is wrong with the schema, or with the first of the values that doesn't fit; "" where all is well.
+
+    It names places and keywords, and quotes nothing of a value.
+    """
+    try:
+        validator = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        return f"is no valid JSON schema{_place(getattr(error, 'instance_path', []))}"
+    for value in values:
+        for missed in validator.iter_errors(value):
+            words = [step for step in missed.schema_path if isinstance(step, str)]
+            return f"doesn't fit `{words[-1] if words else 'false'}`{_place(missed.instance_path)}"
+    return ""
+
+
+def _fetch_nothing(uri: str) -> Any:
+    raise ValueError(uri)
+
+
+def _place(path: list[str | int]) -> str:
+    return f" at /{'/'.join(map(str, path))}"[:SHOWN] if path else ""
+
+
+def main() -> None:
+    """Read `{"schema", "values"}` from stdin, and write the complaint as JSON."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + MAX_MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    asked = json.load(sys.stdin.buffer)
+    json.dump(complaint(asked["schema"], asked["values"]), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
