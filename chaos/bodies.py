@@ -8,6 +8,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from PIL import Image
+
+from tests.pictures import encoded, webp_with_many_codes
+
 MOST = 8_388_608  # MAX_BODY_BYTES by default
 GENERATE, CHAT = "/generate", "/v1/chat/completions"
 
@@ -72,12 +76,28 @@ def png(width: int, height: int, *, noise: bool) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def photo(kind: str, width: int, height: int, **options: bool) -> bytes:
+    """Return a picture without a large even area."""
+    small = Image.effect_noise((width // 8, height // 8), 90).convert("RGB")
+    return encoded(small.resize((width, height)), kind, **options)
+
+
 def two_frames() -> bytes:
     """Return a JPEG of two frame headers, the first 26000 x 26000 and the second 10 x 10."""
     frames = (struct.pack(">HHBHHB", 0xFFC0, 11, 8, side, side, 1) + b"\1\x11\0" for side in (26000, 10))
     return b"\xff\xd8" + b"".join(frames) + struct.pack(">HHB", 0xFFDA, 8, 1) + b"\1\0\0\x3f\0\xff\xd9"
 
 
+def with_schema(schema: object) -> bytes:
+    """Return a chat whose answer must fit a schema."""
+    form = {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}}
+    messages = [{"role": "user", "content": "Hi [seconds 0.01]"}]
+    return post(CHAT, json.dumps({"messages": messages, "max_tokens": 1, "response_format": form}).encode())
+
+
+CHAIN = {f"d{n}": {"type": "array", "items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(125)} | {"d125": {}}
+FIRST = {"$ref": "#/$defs/d0"}
+PATTERNS = {f"p{n}": {"type": "string", "pattern": f"(?=a)\\w{{{n}}}"} for n in range(60)}
 BODIES = (
     Body("`images` of numbers: `[1,1,…]`", repeated(GENERATE, '{"prompt":"x","images":[', "1", "]}")),
     Body("524,000 messages without a text", repeated(CHAT, '{"messages":[', '{"role":"tool"}', "]}")),
@@ -100,4 +120,10 @@ BODIES = (
     Body("a PNG of 50 kB, black, 4000 x 4000", lambda: with_images(png(4000, 4000, noise=False)), image=True),
     Body("four of those", lambda: with_images(*[png(4000, 4000, noise=False)] * 4), image=True),
     Body("a JPEG of two frame headers", lambda: with_images(two_frames()), image=True),
+    Body("four JPEGs of 3000 x 2000", lambda: with_images(*[photo("JPEG", 3000, 2000)] * 4), image=True),
+    Body("a progressive JPEG of 3000 x 2000", lambda: with_images(photo("JPEG", 3000, 2000, progressive=True)), True),
+    Body("a WebP of 1400 x 1000", lambda: with_images(photo("WEBP", 1400, 1000)), image=True),
+    Body("a lossless WebP with codes for each 16 pixels", lambda: with_images(webp_with_many_codes(1024)), image=True),
+    Body("a schema of 126 definitions, each naming the next", lambda: with_schema({"$defs": CHAIN, **FIRST})),
+    Body("a schema of 60 patterns that no grammar holds", lambda: with_schema({"properties": PATTERNS})),
 )

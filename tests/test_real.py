@@ -113,6 +113,58 @@ def test_everyday_patterns_are_held_to_and_the_engine_lives(
     assert ollama.process.poll() is None
 
 
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1}},
+            "required": ["city", "days"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_model_that_knows_no_tools_can_be_made_to_call_one(served: Served, ollama: RealOllama, choice: Any) -> None:
+    body = {
+        "model": ollama.model,
+        "messages": [{"role": "user", "content": "How is the weather in Paris this week?"}],
+        "tools": [WEATHER, {"type": "function", "function": {"name": "stop"}}],
+        "tool_choice": choice,
+        "max_tokens": 64,
+        "temperature": 0,
+    }
+    reply = fetch(f"{served.url}/v1/chat/completions", body)
+    assert reply.status == 200, reply.body
+    [call] = reply.json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] in ("get_weather", "stop")
+    arguments = json.loads(call["function"]["arguments"])
+    assert call["function"]["name"] == "stop" or (isinstance(arguments["city"], str) and arguments["days"] >= 1)
+
+
+def test_an_answer_fits_what_no_grammar_holds_or_is_an_honest_error(served: Served, ollama: RealOllama) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9, "multipleOf": 3}}}
+    body = {
+        "model": ollama.model,
+        "messages": [{"role": "user", "content": "Give me a number that three divides."}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "p", "schema": {**schema, "required": ["n"]}},
+        },
+        "max_tokens": 32,
+    }
+    statuses = set()
+    for seed in range(4):
+        reply = fetch(f"{served.url}/v1/chat/completions", {**body, "seed": seed})
+        statuses.add(reply.status)
+        if reply.status == 200:
+            assert json.loads(reply.json()["choices"][0]["message"]["content"])["n"] in (3, 6, 9)
+    assert statuses <= {200, 422}
+
+
 def test_a_client_that_leaves_mid_prompt_stops_the_real_model(served: Served) -> None:
     socks = [served.connect("/generate", {"prompt": f"{i} " + "word " * 1500}) for i in range(SLOTS)]
     eventually(lambda: served.metric("sluice_requests_in_flight") == SLOTS)
