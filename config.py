@@ -31,6 +31,8 @@ NODE_OVERHEAD_MIB = 1024
 # model that sees takes some of the rest.
 OLLAMA_OVERHEAD_MIB = 256 + 768
 # Of a cache of keys and values in 16 bits: ggml's blocks of 32 values with a scale of 2 bytes, beside 64 bytes.
+# Of llama-server's --spec-type those that need no second model: common/arg.cpp of llama.cpp b10488.
+SPECULATIONS = ("none", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")
 KV_SHARES = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10
@@ -108,6 +110,7 @@ class Stage:
     context_length: int = 2048  # tokens a slot has for prompt and answer
     prompt_cache_mib: int = 512  # for prompts that have lost their slot: a whole context of the model, and a bit
     kv_type: str = "f16"  # of their keys and values: q8_0 takes half the memory, docs/performance.md
+    speculation: str = "none"  # what guesses the next tokens, for the model to check: docs/performance.md
     max_tokens: int = 512
 
     # Who waits how long, from the inside out
@@ -214,6 +217,8 @@ class Stage:
         cache = self.prompt_cache_mib
         self._need(cache >= 0, f"prompt_cache_mib={cache} must be at least 0, which keeps no prompt")
         self._need(self.kv_type in KV_SHARES, f"kv_type={self.kv_type} is none of {', '.join(KV_SHARES)}")
+        guesses = ", ".join(SPECULATIONS)
+        self._need(self.speculation in SPECULATIONS, f"speculation={self.speculation} is none of {guesses}")
         self._need_less("max_tokens", self.max_tokens, "context_length")
         source = self.api_keys_source
         self._need(not source or bool(self.api_keys), f"api_keys_source={source} needs api_keys: name a Secret")

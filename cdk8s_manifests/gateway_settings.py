@@ -53,8 +53,10 @@ def front_settings(stage: Stage) -> dict[str, str]:
 
 def ollama_variables(stage: Stage) -> dict[str, str]:
     """Return Ollama's own environment variables, which follow from the same settings."""
-    kv_type = {} if stage.kv_type == "f16" else {"OLLAMA_KV_CACHE_TYPE": stage.kv_type}  # f16 is Ollama's own
-    return ollama_environ(Settings.from_environ(back_settings(stage)), kv_type)
+    kv_type = "" if stage.kv_type == "f16" else stage.kv_type  # f16 is Ollama's own
+    speculation = "" if stage.speculation == "none" else stage.speculation
+    more = {"OLLAMA_KV_CACHE_TYPE": kv_type, "LLAMA_ARG_SPEC_TYPE": speculation}
+    return ollama_environ(Settings.from_environ(back_settings(stage)), more)
 
 
 def _common(stage: Stage) -> dict[str, object]:

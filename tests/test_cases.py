@@ -21,6 +21,9 @@ EMAIL = r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za
 DATE = r"^(?:(?:\d\d[2468][048])-02-29|\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])))$"
 
 
+DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
+
+
 def chat(client: FlaskClient, **body: Any) -> Any:
     return client.post("/v1/chat/completions", json={"model": MODEL, "messages": [HI], **body}, buffered=True)
 
@@ -34,18 +37,19 @@ def holding(**schema: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "answer"),
     [
-        holding(type="string", format="email", pattern=EMAIL),
-        holding(type="string", format="date", pattern=DATE),
-        {"type": "string", "pattern": "[A-Z]{3}"},
-        {"type": "string", "pattern": r"^\d+$"},
-        holding(anyOf=[{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]),
+        (holding(type="string", format="email", pattern=EMAIL), {"e": "ada@example.com"}),
+        (holding(type="string", format="date", pattern=DATE), {"e": "2026-12-26"}),
+        ({"type": "string", "pattern": "[A-Z]{3}"}, "ABC"),
+        ({"type": "string", "pattern": r"^\d+$"}, "12"),
+        (holding(anyOf=[{"type": "number"}, {"type": "string", "pattern": DECIMAL}]), {"e": "1.5"}),
     ],
 )
 def test_schemas_of_everyday_clients_are_answered_in_patterns_that_the_engine_takes(
-    client: FlaskClient, stand_in: StandIn, schema: Any
+    client: FlaskClient, stand_in: StandIn, schema: Any, answer: Any
 ) -> None:
+    stand_in.script = [json.dumps(answer)]
     assert chat(client, response_format=form(schema)).status_code == 200
     [asked] = stand_in.chats()
     sent = json.dumps(asked["format"])

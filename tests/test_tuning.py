@@ -26,7 +26,7 @@ from tuning.objective import HOPELESS, NOISE, Slo
 from tuning.options import add_options
 from tuning.prompts import prompt
 from tuning.report import Report
-from tuning.search import Search, Trial
+from tuning.search import REPEATS, Search, Trial
 from tuning.setting import KNOBS, Setting
 from tuning.stage_line import evidence, fields, line, outside
 
@@ -111,6 +111,16 @@ class Looks:
         self.seen.append(setting)
         exact, factor = self.machine(setting), self.chance.uniform(1 - self.noise, 1 + self.noise)
         return replace(exact, rate=exact.rate * factor, slowest=exact.slowest * factor)
+
+
+def test_a_look_that_something_else_disturbs_is_made_again_so_often_as_there_is_time_for() -> None:
+    shares = iter([0.0, 0.5, 0.4, 0.0, *[0.9] * 100])
+    said = list[str]()
+    search = Search(lambda setting: found(others=next(shares)), SLO, CHOICES, said.append)
+    best = search.run(USUAL)
+    assert [look.others for look in best.looks[:1]] == [0.0]
+    assert len([line for line in said if "looking again, since something else used" in line]) == REPEATS
+    assert "looking again, since something else used 50% of the CPUs" in said[1]
 
 
 def search(looks: Looks, slo: Slo = SLO, **choices: list[Any]) -> Search:
@@ -391,10 +401,19 @@ def test_the_report_compares_the_choice_with_the_grids_best() -> None:
 def test_the_line_is_one_that_a_stage_takes() -> None:
     assert replace(LOCAL, **fields(replace(USUAL, slots=1))).requests_per_replica == 1
     assert line(replace(USUAL, slots=4)) == "slots=4, cpus=2, requests_per_replica=3"
-    assert list(outside(USUAL.with_("kv", "q8_0"), DEV)) == []
+    assert list(outside(USUAL.with_("kv", "q8_0").with_("speculation", "ngram-mod"), DEV)) == []
     quantised = line(USUAL.with_("kv", "q8_0"))
     assert quantised == 'slots=4, cpus=2, requests_per_replica=3, kv_type="q8_0"'
     assert eval(f"replace(LOCAL, {quantised})", {"replace": replace, "LOCAL": LOCAL}).kv_type == "q8_0"
+
+
+def test_a_stages_speculation_reaches_llama_server() -> None:
+    line_of = line(USUAL.with_("speculation", "ngram-mod"))
+    assert line_of == 'slots=4, cpus=2, requests_per_replica=3, speculation="ngram-mod"'
+    assert ollama_variables(replace(DEV, speculation="ngram-mod"))["LLAMA_ARG_SPEC_TYPE"] == "ngram-mod"
+    assert "LLAMA_ARG_SPEC_TYPE" not in ollama_variables(DEV)
+    with pytest.raises(ConfigError, match="speculation=psychic is none of none, ngram-simple"):
+        replace(DEV, speculation="psychic")
 
 
 def test_a_stages_kv_type_reaches_ollama_and_its_memory_limit() -> None:
@@ -498,8 +517,8 @@ def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     code, _ = tune(*GOOD, "--seconds", "0.4", *lists, path=tmp_path)
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "```\nslots=4, cpus=2, requests_per_replica=3\n```" in out
-    assert "no field for batch=128, speculation=ngram-simple" in out
+    assert '```\nslots=4, cpus=2, requests_per_replica=3, speculation="ngram-simple"\n```' in out
+    assert "no field for batch=128:" in out
     assert "doesn't run: Ollama can't load MODEL=small: it doesn't fit in memory" in out
     rows = [row.strip("| ").split(" | ") for row in out.splitlines() if row.startswith("| ")]
     rate = float(next(row for row in rows if row[-1] == "the choice")[7])

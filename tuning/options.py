@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from config import ConfigError, Stage, find_stage
+from config import SPECULATIONS, ConfigError, Stage, find_stage
 from service.settings import available_cpus
 from tuning.objective import Slo
 from tuning.search import Choices
-from tuning.setting import FLASH, KNOBS, KV_TYPES, SPECULATIONS, Setting
+from tuning.setting import FLASH, KNOBS, KV_TYPES, Setting
 
 MOST_SLOTS, MOST_BATCH = 256, 16_384
 WORDS = {"flash": FLASH, "kv": KV_TYPES, "speculation": SPECULATIONS}

@@ -14,6 +14,8 @@ from tuning.setting import Setting
 # each. What one of the others gives hardly depends on the rest, except on how many slots share the CPUs.
 ORDER = ("threads", "slots", "batch", "flash", "kv", "speculation")
 SECOND_LOOKS = 2  # of a race's best, beside the best so far
+DISTURBED = 0.1  # of the CPUs, used by something else during a look
+REPEATS = 8  # looks that are made again for that, in all
 
 Look = Callable[[Setting], Measured]
 Choices = Mapping[str, Sequence[Any]]
@@ -38,6 +40,7 @@ class Search:
 
     def __init__(self, look: Look, slo: Slo, choices: Choices, say: Callable[[str], None]) -> None:
         self._look, self._slo, self._choices, self._say = look, slo, choices, say
+        self._repeats = REPEATS
         self.trials: dict[Setting, Trial] = {}
 
     def run(self, start: Setting) -> Trial:
@@ -98,7 +101,7 @@ class Search:
 
     def _look_at(self, trial: Trial) -> None:
         try:
-            trial.looks.append(self._look(trial.setting))
+            trial.looks.append(self._undisturbed(trial.setting))
         except (OllamaError, Problem) as problem:
             trial.fate = f"doesn't run: {problem}"
             self._say(f"{trial.setting.text()}: {trial.fate}")
@@ -106,6 +109,14 @@ class Search:
         last = trial.looks[-1]
         figures = f"{last.rate:.1f} tokens/s, slowest caller {last.slowest:.1f}"
         self._say(f"{trial.setting.text()}: {figures}, p95 first token {last.p95_first_token:.2f} s")
+
+    def _undisturbed(self, setting: Setting) -> Measured:
+        found = self._look(setting)
+        while found.others > DISTURBED and self._repeats:
+            self._repeats -= 1
+            self._say(f"{setting.text()}: looking again, since something else used {found.others:.0%} of the CPUs")
+            found = self._look(setting)
+        return found
 
 
 def _differs(one: Setting, other: Setting, knobs: Sequence[str]) -> bool:

@@ -7,8 +7,6 @@ from config import KV_SHARES
 
 KV_TYPES = tuple(KV_SHARES)
 FLASH = ("on", "off")
-# Of llama-server's --spec-type those that need no second model: common/arg.cpp of llama.cpp b10488.
-SPECULATIONS = ("none", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")
 # Variables that a setting decides, whatever the caller's environment has.
 DECIDED = (
     "OLLAMA_HOST",

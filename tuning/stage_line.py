@@ -15,8 +15,12 @@ RESERVE = 0.75  # of a pod's slots may be busy before one more pod is started, a
 def fields(setting: Setting) -> dict[str, Any]:
     """Return the Stage's fields that the setting decides."""
     wanted = max(1, int(RESERVE * setting.slots))
-    found = {"slots": setting.slots, "cpus": setting.threads, "requests_per_replica": wanted}
-    return found if setting.kv == "f16" else {**found, "kv_type": setting.kv}
+    found: dict[str, Any] = {"slots": setting.slots, "cpus": setting.threads, "requests_per_replica": wanted}
+    if setting.kv != "f16":
+        found["kv_type"] = setting.kv
+    if setting.speculation != "none":
+        found["speculation"] = setting.speculation
+    return found
 
 
 def line(setting: Setting) -> str:
@@ -38,7 +42,7 @@ def _short(wanted: float, got: float) -> str:
 
 def outside(setting: Setting, stage: Stage) -> Iterator[str]:
     """Yield what a Stage doesn't say of the setting, and what else that stage would have to change for it."""
-    usual = Setting(slots=setting.slots, threads=setting.threads, kv=setting.kv)
+    usual = Setting(slots=setting.slots, threads=setting.threads, kv=setting.kv, speculation=setting.speculation)
     if setting != usual:
         rest = ", ".join(each for each in setting.text().split(", ") if each not in usual.text().split(", "))
         yield f"\nA Stage has no field for {rest}: docs/performance.md says why."
