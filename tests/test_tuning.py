@@ -113,6 +113,17 @@ class Looks:
         return replace(exact, rate=exact.rate * factor, slowest=exact.slowest * factor)
 
 
+def test_changes_that_win_only_together_are_found() -> None:
+    def machine(setting: Setting) -> Measured:
+        both = setting.slots == 8 and setting.batch == 128
+        return found(60 if both else 41 if setting.slots == 8 or setting.batch == 128 else 40)
+
+    search = Search(machine, SLO, {**CHOICES, "threads": [2]}, lambda line: None)
+    best = search.run(USUAL)
+    assert (best.setting.slots, best.setting.batch, best.fate) == (8, 128, "the choice")
+    assert search.trials[USUAL].fate == "left for slots=8, batch=128"
+
+
 def test_a_look_that_something_else_disturbs_is_made_again_so_often_as_there_is_time_for() -> None:
     shares = iter([0.0, 0.5, 0.4, 0.0, *[0.9] * 100])
     said = list[str]()
@@ -258,7 +269,7 @@ def test_callers_ask_all_the_time_and_their_figures_follow() -> None:
     callers = Callers(ask, 3, 0.5)
     callers.run()
     assert 0.5 <= callers.ended - callers.began < 2
-    assert 3 <= callers.rate <= 3 * 4 / 0.09
+    assert 3 <= callers.rate <= 1.3 * 3 * 4 / 0.09  # the first and the last answer are counted in part
     assert 10 <= callers.slowest <= 100
     assert min(callers.first_tokens) >= 0.05
     begun = [answer for own in callers.answers for answer in own if answer.asked >= callers.began]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from launcher.console import Problem
@@ -15,6 +16,7 @@ from tuning.setting import Setting
 ORDER = ("threads", "slots", "batch", "flash", "kv", "speculation")
 SECOND_LOOKS = 2  # of a race's best, beside the best so far
 DISTURBED = 0.1  # of the CPUs, used by something else during a look
+MOST_SETS = 4  # of knobs that are changed together
 REPEATS = 8  # looks that are made again for that, in all
 
 Look = Callable[[Setting], Measured]
@@ -52,30 +54,46 @@ class Search:
             best = self._race(knob, best)
         if _differs(best.setting, start, ORDER[2:]):  # what makes a step cheaper may make room for more slots
             best = self._race("slots", best)
+        best = self._run_off("two or more knobs together", self._as_good(best), best)
         best.fate = "the choice" if self._slo.met_by(best.found) else "the closest"
         return best
 
     def _race(self, knob: str, best: Trial) -> Trial:
         """Try a knob's other values, and return the best of them, or the best until then if none is better."""
-        others = [best.setting.with_(knob, value) for value in self._choices[knob]]
-        fresh = [each for each in others if each.can_be and each not in self.trials]
+        return self._run_off(knob, [best.setting.with_(knob, value) for value in self._choices[knob]], best)
+
+    def _as_good(self, best: Trial) -> list[Setting]:
+        """Return what has two, or all, of the changes that alone were as good as the best: together they may win."""
+        near: dict[str, Trial] = {}
+        for trial in self.trials.values():
+            changed = [knob for knob in ORDER if getattr(trial.setting, knob) != getattr(best.setting, knob)]
+            if len(changed) != 1 or not trial.looks or self._slo.better(best.found, trial.found):
+                continue
+            before = near.setdefault(changed[0], trial)
+            near[changed[0]] = max(before, trial, key=lambda each: self._slo.rank(each.found))
+        sets = [*combinations(near, 2), *([tuple(near)] if len(near) > 2 else [])]
+        return [_changed(best.setting, {knob: near[knob].setting for knob in knobs}) for knobs in sets[:MOST_SETS]]
+
+    def _run_off(self, what: str, settings: Sequence[Setting], best: Trial) -> Trial:
+        """Try settings, and return the best of them, or the best until then if none is better."""
+        fresh = [each for each in settings if each.can_be and each not in self.trials]
         running = [trial for trial in map(self._tried, fresh) if not trial.fate]
-        running = [trial for trial in running if not self._dropped(knob, trial, best)]
+        running = [trial for trial in running if not self._dropped(what, trial, best)]
         running.sort(key=lambda trial: self._slo.rank(trial.found), reverse=True)
         for trial in running[SECOND_LOOKS:]:
-            trial.fate = f"dropped after the first look at {knob}: two others were faster"
+            trial.fate = f"dropped after the first look at {what}: two others were faster"
         running = running[:SECOND_LOOKS]
         for trial in [best, *running] if running else []:  # one after the other: a machine's speed drifts
             self._look_at(trial)
-        return self._winner(knob, best, [trial for trial in running if not trial.fate])
+        return self._winner(best, [trial for trial in running if not trial.fate])
 
-    def _winner(self, knob: str, best: Trial, running: Sequence[Trial]) -> Trial:
+    def _winner(self, best: Trial, running: Sequence[Trial]) -> Trial:
         for trial in running:
             if self._won(trial, best):
-                best.fate = f"left for {knob}={getattr(trial.setting, knob)}"
+                best.fate = f"left for {trial.setting.beside(best.setting)}"
                 best = trial
             else:
-                trial.fate = f"not better than {knob}={getattr(best.setting, knob)} by more than noise"
+                trial.fate = f"not better than {best.setting.beside(trial.setting)} by more than noise"
         best.fate = ""
         return best
 
@@ -84,9 +102,9 @@ class Search:
         last = self._slo.rank(trial.looks[-1]) > self._slo.rank(best.looks[-1])
         return last and self._slo.better(trial.found, best.found)
 
-    def _dropped(self, knob: str, trial: Trial, best: Trial) -> bool:
+    def _dropped(self, what: str, trial: Trial, best: Trial) -> bool:
         if self._slo.hopeless(trial.found, best.found):
-            trial.fate = f"dropped after the first look at {knob}: {self._behind(trial.found, best.found)}"
+            trial.fate = f"dropped after the first look at {what}: {self._behind(trial.found, best.found)}"
         return bool(trial.fate)
 
     def _behind(self, found: Measured, best: Measured) -> str:
@@ -117,6 +135,12 @@ class Search:
             self._say(f"{setting.text()}: looking again, since something else used {found.others:.0%} of the CPUs")
             found = self._look(setting)
         return found
+
+
+def _changed(setting: Setting, knobs: Mapping[str, Setting]) -> Setting:
+    for knob, other in knobs.items():
+        setting = setting.with_(knob, getattr(other, knob))
+    return setting
 
 
 def _differs(one: Setting, other: Setting, knobs: Sequence[str]) -> bool:
