@@ -13,7 +13,8 @@ from typing import NoReturn
 from launcher.console import Problem, say
 from launcher.processes import adopt_orphans
 from launcher.supervisor import Supervisor
-from service.settings import SettingError, Settings
+from service.addresses import with_port
+from service.settings import LOCAL, SettingError, Settings
 
 
 class Terminated(BaseException):
@@ -65,8 +66,8 @@ def _report(error: Exception) -> int:
 
 
 def _announce(settings: Settings) -> None:
-    host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host  # noqa: S104
-    url = f"http://{host}:{settings.port}"
+    host = "localhost" if settings.host in ("127.0.0.1", *LOCAL) else settings.host
+    url = f"http://{with_port(host, settings.port)}"
     key = "-H 'Authorization: Bearer YOUR_KEY' " if settings.api_keys_file else ""
     say(f"\n{settings.model} answers at {url} (Ctrl-C stops it). Open that page, or try:\n")
     body = """-H 'Content-Type: application/json' -d '{"prompt": "Why is the sky blue?"}'"""

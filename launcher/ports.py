@@ -4,6 +4,7 @@ import errno
 import socket
 
 from launcher.console import Problem
+from service.addresses import with_port
 
 
 def need_port(host: str, port: int, variable: str) -> None:
@@ -21,5 +22,5 @@ def need_port(host: str, port: int, variable: str) -> None:
             errno.EACCES: f"port {port} is for root only",
             errno.EADDRNOTAVAIL: f"{host} is no address of this machine",
         }
-        reason = reasons.get(error.errno or 0, f"{host}:{port} can't be listened on ({error.strerror})")
+        reason = reasons.get(error.errno or 0, f"{with_port(host, port)} can't be listened on ({error.strerror})")
         raise Problem(f"{reason}: change {variable}") from error

@@ -24,7 +24,7 @@ from launcher.ports import need_port
 from launcher.processes import kill_session, spawn
 from service.ollama import Ollama
 from service.ollama_version import version_note
-from service.settings import Settings
+from service.settings import LOCAL, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 60.0  # seconds from the gateway's start to its /readyz
@@ -103,7 +103,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.private_host, self.settings.private_host)  # noqa: S104
+        host = LOCAL.get(self.settings.private_host, self.settings.private_host)
         connection = HTTPConnection(host, self.settings.private_port, timeout=5)
         try:
             connection.request("GET", "/readyz")

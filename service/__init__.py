@@ -11,7 +11,10 @@ from service.back import back_blueprint
 from service.browsers import check_host, check_origin
 from service.dialects.generate import generate_blueprint
 from service.dialects.openai_chat import chat_blueprint
+from service.dialects.openai_completions import completions_blueprint
 from service.dialects.openai_embeddings import embeddings_blueprint
+from service.dialects.openai_models import models_blueprint
+from service.dialects.openai_responses import responses_blueprint
 from service.front import Pods, PodsWatch
 from service.gateway import Gateway
 from service.handlers import answer_errors_in_json
@@ -35,7 +38,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
     gateway = create_gateway(settings)
     keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
-    answer_errors_in_json(app)
+    answer_errors_in_json(app, pointing=settings.role is not Role.BACK)
     _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
     if settings.role is Role.BACK:
         app.register_blueprint(back_blueprint(gateway))
@@ -69,7 +72,10 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
     app.register_blueprint(generate_blueprint(gateway, keys))
     app.register_blueprint(chat_blueprint(gateway, keys))
+    app.register_blueprint(completions_blueprint(gateway, keys))
+    app.register_blueprint(responses_blueprint(gateway, keys))
     app.register_blueprint(embeddings_blueprint(gateway, keys))
+    app.register_blueprint(models_blueprint(gateway, keys))
     app.register_blueprint(openapi_blueprint(settings))
 
 

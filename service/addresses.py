@@ -46,6 +46,11 @@ def is_loopback(name: str) -> bool:
         return False
 
 
+def with_port(host: str, port: int | None) -> str:
+    """Return `host:port`, with the brackets that an IPv6 address needs there."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def listed(text: str) -> list[str]:
     """Return the items of a list with commas between them."""
     return [item.strip() for item in text.split(",") if item.strip()]

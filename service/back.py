@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, request
 
 from service.admission import Priority
 from service.client import Client
@@ -18,7 +18,7 @@ from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, Serv
 from service.front import PREFIX
 from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
 from service.handlers import answer_error
-from service.routing import NDJSON, ndjson, read_body, stream
+from service.routing import NDJSON, listing, ndjson, read_body, stream
 
 CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
@@ -51,7 +51,8 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
     def embed() -> Response:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in EMBED_FIELDS if name in payload}
-        return with_wait(jsonify(gateway.embed(who, fields)), who)
+        vectors = (result := gateway.embed(who, fields)).pop("embeddings")
+        return with_wait(listing(result, "embeddings", map(list, vectors)), who)
 
     return blueprint
 

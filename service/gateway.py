@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from service.admission import Admission, Priority, Refused, Ticket
 from service.call import LOOK, Call, Engine
 from service.client import Client
+from service.embedding import embed
 from service.engine_errors import EngineDied, broke_off
 from service.errors import ClientGone, InvalidRequest, QuotaExceeded, Saturated, ServiceError
 from service.keys import Key
@@ -88,11 +89,13 @@ class Gateway:
         return answer
 
     def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run /api/embed in a slot and return Ollama's reply; raises as generate() does."""
+        """Run /api/embed in a slot and return Ollama's reply, its vectors as arrays; raises as generate() does.
+
+        inputs: a list of texts in `input`, and what else /api/embed takes.
+        """
         self._need(EMBEDS, "can't embed: that takes an embedding model, such as nomic-embed-text")
         with Answer(self, caller) as answer:
-            answer.open(self.ollama.embed_path, self.ollama.payload(**inputs, truncate=False))
-            result = answer.ask(Reply.json)
+            result = embed(answer, inputs)
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
@@ -224,13 +227,16 @@ class Answer:
 
         fields: of the request to the engine, in the place of those it had; None: without it.
         """
+        self.completed, before = False, self.call.payload
+        fields["messages"] = [*before["messages"], *more]
+        self.go_on({name: value for name, value in {**before, **fields}.items() if value is not None})
+        self._begin()
+
+    def go_on(self, payload: dict[str, Any]) -> None:
+        """Have `call` ask the engine something else next, in the same slot and by the same deadline."""
         before = self.call
         before.close(answered=True)
-        self.completed = False
-        fields["messages"] = [*before.payload["messages"], *more]
-        payload = {name: value for name, value in {**before.payload, **fields}.items() if value is not None}
         self.call = Call(before.engine, before.path, payload, before.client, before.deadline, before.headers)
-        self._begin()
 
     @property
     def cut(self) -> bool:

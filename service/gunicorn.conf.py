@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from service.addresses import with_port
 from service.keys import Keys
 from service.settings import SettingError, Settings
 
@@ -26,7 +27,7 @@ if hard < wanted:
         "lower it, or raise the limit (ulimit -Hn)"
     )
 
-bind = f"{settings.host}:{settings.port}"
+bind = with_port(settings.host, settings.port)
 workers = 1  # admission counts slots in one process's memory
 worker_class = "service.worker.Worker"
 logger_class = "service.worker.Logger"

@@ -1,10 +1,14 @@
 """Every error as JSON, on both ports, in the form of the dialect that was spoken."""
 
+from functools import cache
+
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from service.dialects.errors import form_of
+from service.dialects.errors import OURS, Form, form_of
 from service.errors import OWN_FAULT, ClientGone, ServiceError, of_http
+from service.parsing import shown
+from service.pointers import NOT_KEPT, Pointer, meant, not_kept, pointers
 
 MESSAGES = {
     404: "there is nothing at {path}",
@@ -22,27 +26,43 @@ class ClientClosedRequest(ServiceError):
     status, code = 499, "client_gone"
 
 
-def answer_errors_in_json(app: Flask) -> None:
-    """Turn ServiceErrors and Flask's own errors into JSON."""
+def answer_errors_in_json(app: Flask, *, pointing: bool = False) -> None:
+    """Turn ServiceErrors and Flask's own errors into JSON. pointing: where nothing is, tell the route that is meant."""
     app.register_error_handler(ServiceError, answer_error)
     app.register_error_handler(ClientGone, answer_who_left)
+
+    @cache
+    def known() -> tuple[Pointer, ...]:
+        return pointers(app.url_map) if pointing else ()
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status, allowed = error.code or 500, getattr(error, "valid_methods", None)
         message = MESSAGES.get(status, error.description or error.name)
-        message = message.format(path=request.path, method=request.method)
-        response = answer_error(of_http(status, error.name, message))
+        message = message.format(path=shown(request.path), method=shown(request.method))
+        told = of_http(status, error.name, message)
+        form = point(told, known()) if status in (404, 405) else None
+        response = answer_error(told, form)
         if allowed:
             response.headers["Allow"] = ", ".join(allowed)
         return response
 
 
-def answer_error(error: ServiceError) -> Response:
+def point(error: ServiceError, known: tuple[Pointer, ...]) -> Form | None:
+    """Give an error the hint which of the `known` routes is meant; return that one's form where the path has none."""
+    if known and not_kept(request.method, request.path):
+        error.hint = NOT_KEPT
+    elif found := meant(request.method, request.path, known):
+        error.hint = found.hint
+        return form_of(found.path) if form_of(request.path) is OURS else None
+    return None
+
+
+def answer_error(error: ServiceError, form: Form | None = None) -> Response:
     """Return the response for an error in the form of the path's dialect; note its code for the request's log line."""
     if "record" in g:
         g.record.error = error.code
-    form = form_of(request.path)
+    form = form or form_of(request.path)
     response = jsonify(form.body(error))
     response.status_code = form.status(error)
     response.headers.update(error.headers)

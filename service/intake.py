@@ -21,8 +21,10 @@ MAX_LINE = 512  # bytes of a chunk's size and extensions, or of one trailer fiel
 MAX_TRAILERS = 16
 # One way to write each path, so that the proxy and the gateway can't read it differently.
 SEGMENT = "[A-Za-z0-9_~:@+,=$!*'()&;.-]+"
-CANONICAL = re.compile(rf"/(?:{SEGMENT}(?:/{SEGMENT})*/?)?(?:\?[\x21-\x7e]*)?")
-DOTS = re.compile(r"/\.{1,2}(?:[/?]|$)")
+# OpenAI's and Anthropic's clients write the slashes in a model's name so; nothing else lies below that path.
+MODEL = rf"/v1/models/{SEGMENT}(?:%2[Ff]{SEGMENT})+"
+CANONICAL = re.compile(rf"(?:{MODEL}|/(?:{SEGMENT}(?:/{SEGMENT})*/?)?)(?:\?[\x21-\x7e]*)?")
+DOTS = re.compile(r"(?:/|%2[Ff])\.{1,2}(?:[/?]|%2[Ff]|$)")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")  # its size, and extensions that mean nothing to us
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from service.addresses import with_port
 from service.client import Client
 from service.engine_errors import EngineDied, answers_oddly
 from service.errors import ClientGone, GenerationTimeout, ServiceError
@@ -151,7 +152,7 @@ class Ollama:
     def _message(self, path: str, payload: Any, headers: Mapping[str, str]) -> bytes:
         """Return the request as one piece, which goes out, and arrives, at once."""
         body = payload if isinstance(payload, bytes) else b"" if payload is None else encode(payload)
-        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {with_port(self._host, self._port)}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode() + body

@@ -1,5 +1,6 @@
 """`GET /openapi.json`: the API as an OpenAPI document, made from the classes that check the requests."""
 
+import re
 from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any
@@ -7,13 +8,27 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from pydantic.json_schema import models_json_schema
 
-from service.dialects import generate, openai_chat, openai_embeddings
+from service.dialects import (
+    generate,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_models,
+    openai_responses,
+)
 from service.dialects.described import TEXT, Document, Route, object_of
 from service.dialects.errors import form_of
 from service.errors import ServiceError
 from service.settings import Settings
 
-ROUTES: tuple[Route, ...] = (*generate.ROUTES, *openai_chat.ROUTES, *openai_embeddings.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *generate.ROUTES,
+    *openai_chat.ROUTES,
+    *openai_completions.ROUTES,
+    *openai_responses.ROUTES,
+    *openai_embeddings.ROUTES,
+    *openai_models.ROUTES,
+)
 RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
 GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
@@ -83,7 +98,9 @@ def _operation(route: Route, settings: Settings) -> Document:
     whole = "The whole answer; its pieces, for a stream" if route.pieces else "The whole answer"
     answers = {"200": {"description": whole, "content": content}}
     if route.body is None:
-        return {"summary": route.summary, "responses": {**answers, **_errors(route.path, (), settings)}}
+        told = {"parameters": parameters} if (parameters := _in_path(route.path)) else {}
+        statuses = (404,) if parameters else ()
+        return {"summary": route.summary, **told, "responses": {**answers, **_errors(route.path, statuses, settings)}}
     schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
     return {
         "summary": route.summary,
@@ -91,6 +108,11 @@ def _operation(route: Route, settings: Settings) -> Document:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {**answers, **_errors(route.path, GENERATING, settings)},
     }
+
+
+def _in_path(path: str) -> list[Document]:
+    """Return the parameters that stand in a path as `{name}`."""
+    return [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", path)]
 
 
 def _errors(path: str, statuses: Iterable[int], settings: Settings) -> Document:

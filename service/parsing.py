@@ -1,10 +1,11 @@
 """From bytes to a checked request: every complaint names the field and what is allowed."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from service.errors import InvalidRequest, ModelNotServed, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
@@ -21,11 +22,12 @@ IGNORED = "Accepted; changes no answer."
 class Body(BaseModel):
     """A request body, or an object in one: no unknown field, no silent conversion, and no input in error texts.
 
-    A field that is null is one that wasn't sent.
+    A field that is null is one that wasn't sent. refused: why a field isn't supported, where there is more to say.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
     example: ClassVar[str] = ""  # what to send, for who sent something else
+    refused: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +69,9 @@ def parse(kind: type[Parsed], data: bytes) -> Parsed:
         return kind.model_validate(document)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        complaints = dict.fromkeys(_complaint(document, e["loc"], e["type"], e["msg"]) for e in errors)
-        raise InvalidRequest("; ".join(list(complaints)[:SHOWN]), hint=_fields(kind)) from None
+        complaints = dict.fromkeys(_complaint(kind, document, e) for e in errors)
+        hint = _fields(kind) if any(e["type"] == "extra_forbidden" for e in errors) else None
+        raise InvalidRequest("; ".join(list(complaints)[:SHOWN]), hint=hint) from None
 
 
 def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
@@ -93,9 +96,10 @@ def _fields(kind: type[Body]) -> str:
     return "fields: " + ", ".join(kind.model_fields)
 
 
-def _complaint(document: Any, loc: tuple[int | str, ...], kind: str, message: str) -> str:
+def _complaint(body: type[Body], document: Any, error: ErrorDetails) -> str:
+    loc, kind, message = error["loc"], error["type"], error["msg"]
     if kind == "extra_forbidden":
-        message = "is not supported"
+        message = body.refused.get(str(loc[0]), "is not supported") if len(loc) == 1 else "is not supported"
     if kind == "union_tag_invalid":  # pydantic's own sentence quotes the input
         message = f"{message.rpartition('using ')[2].partition(' does')[0]} must be {message.rpartition(': ')[2]}"
     return f"{field_name(document, loc)}: {message.removeprefix('Value error, ')}"

@@ -72,9 +72,11 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, address: tuple[str, int], *args: Any) -> None:
         self._open: dict[Any, None] = {}  # connections, the oldest first; each has a thread
-        super().__init__(*args)
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, *args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give a connection a thread; where there are too many, the oldest one goes."""

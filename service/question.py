@@ -22,24 +22,26 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Called:
     """A call that the model made earlier in the conversation. `arguments`: an object, or its JSON text.
 
-    `field` is its name in the request, as everywhere here.
+    `field` is its name in the request, as everywhere here; name_field, arguments_field: those of the two in it.
     """
 
     field: str
     name: str
     arguments: str | dict[str, Any]
     id: str | None = None
+    name_field: str = "function.name"
+    arguments_field: str = "function.arguments"
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield the characters that are sent on, by field."""
         text = self.arguments
         yield f"{self.field}.id", len(self.id or "")
-        yield f"{self.field}.function.name", len(self.name)
-        yield f"{self.field}.function.arguments", len(text) if isinstance(text, str) else write_size(text)
+        yield f"{self.field}.{self.name_field}", len(self.name)
+        yield f"{self.field}.{self.arguments_field}", len(text) if isinstance(text, str) else write_size(text)
 
     def for_ollama(self) -> dict[str, Any]:
         """Return the call as Ollama wants it; raises InvalidRequest."""
-        where, arguments = f"{self.field}.function.arguments", self.arguments
+        where, arguments = f"{self.field}.{self.arguments_field}", self.arguments
         if isinstance(arguments, str):
             arguments = read_json(arguments.encode(), where) if arguments.strip() else {}
             if not isinstance(arguments, dict):

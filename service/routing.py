@@ -75,6 +75,18 @@ def sse(item: dict[str, Any], event: str = "") -> str:
     return f"{name}data: {json.dumps(item)}\n\n"
 
 
+def listing(fields: dict[str, Any], name: str, items: Iterable[Any]) -> Response:
+    """Return an object of `fields`, and of a list that is written item by item, since all of it may be large."""
+
+    def pieces() -> Iterator[str]:
+        yield f'{json.dumps(fields)[:-1]}, "{name}": ['
+        for number, item in enumerate(items):
+            yield f"{', ' if number else ''}{json.dumps(item)}"
+        yield "]}\n"
+
+    return Response(pieces(), content_type="application/json")
+
+
 def stream(answer: Answer, pieces: Iterable[str], content_type: str, broken: Callable[[ServiceError], str]) -> Response:
     """Return a response of `pieces` as they come, and of what `broken` writes where they break off.
 

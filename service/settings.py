@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ from service import addresses
 
 KINDS = {str(int): "a whole number", str(float): "a number"}
 REFUSING_THREADS = 64  # of a front, beside one for each request under way
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a client reaches who listens on every address
 FRONT_MARGIN = 1.0  # seconds by which a front outlives the deadlines behind it, so that the innermost one answers
 
 
@@ -63,7 +66,9 @@ class Settings:
     )
     upstream: str = knob("http://127.0.0.1:8080", "Address of the HAProxy to which a front hands requests.")
     max_in_flight: int = knob(256, "Requests that a front has under way at once; one more is refused.", 1, 4096)
-    host: str = knob("127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`.")
+    host: str = knob(
+        "127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`, and `::` takes IPv6 and IPv4."
+    )
     port: int = knob(5000, "Public port: the page and the API.", 1, 65535)
     private_host: str = knob("127.0.0.1", "Address the private port binds to; the image sets `0.0.0.0`.")
     private_port: int = knob(9090, "Private port: `/healthz`, `/readyz`, `/metrics`.", 1, 65535)
@@ -138,6 +143,8 @@ class Settings:
             )
         if self.port == self.private_port:
             raise SettingError(f"PORT and PRIVATE_PORT are both {self.port}: metrics must not be public")
+        for name in ("host", "private_host"):
+            object.__setattr__(self, name, listened_on(name.upper(), getattr(self, name)))
         self._check_browsers()
         if not self.model.strip():
             raise SettingError("MODEL is empty: name a model, such as moondream")
@@ -193,23 +200,36 @@ class Settings:
         return queues + self.generation_timeout
 
 
+def listened_on(name: str, text: str) -> str:
+    """Return the address in the variable `name` as sockets take it: IPv6 without brackets. Raises SettingError."""
+    host = text.removeprefix("[").removesuffix("]")
+    if ":" in host or host != text:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise SettingError(f"{name}={text!r} is not an address such as 0.0.0.0 or ::1, without a port") from None
+    return host
+
+
 def ollama_url(text: str) -> str:
     """Return `http://HOST:PORT` for an address as OLLAMA_HOST holds it: the scheme, host and port may each be left out.
 
-    0.0.0.0 is an address to listen on, so a client goes to 127.0.0.1 instead. Raises SettingError.
+    0.0.0.0 and :: are addresses to listen on, so a client goes to 127.0.0.1 and ::1 instead. Raises SettingError.
     """
     return http_url("OLLAMA_HOST", text, 11434)
 
 
 def http_url(name: str, text: str, default_port: int) -> str:
     """Return `http://HOST:PORT` for the address in the variable `name`; see ollama_url(). Raises SettingError."""
-    parts = urlsplit(text if "://" in text else f"http://{text}")
+    scheme, _, address = text.rpartition("://")
+    with suppress(ValueError):  # as Ollama does: an IPv6 address alone needs no brackets
+        address = f"[{IPv6Address(address.rstrip('/'))}]"
     try:
+        parts = urlsplit(f"{scheme or 'http'}://{address}")
         host, port = parts.hostname or "127.0.0.1", parts.port or default_port
     except ValueError as error:
         example = f"http://127.0.0.1:{default_port}"
         raise SettingError(f"{name}={text!r} is not an address such as {example}: {error}") from None
     if parts.scheme != "http" or parts.path.strip("/"):
         raise SettingError(f"{name}={text!r} must be http://HOST:PORT: neither TLS nor a path is served there")
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{addresses.with_port(LOCAL.get(host, host), port)}"

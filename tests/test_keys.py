@@ -245,11 +245,15 @@ def test_every_route_of_the_api_needs_the_key(make_app: Callable[..., Flask], tm
     for method, route in [
         ("POST", "/generate"),
         ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/completions"),
         ("POST", "/v1/embeddings"),
         ("GET", "/v1/models"),
+        ("GET", "/v1/models/stand-in"),
     ]:
         reply = client.open(route, method=method, json={} if method == "POST" else None)
-        assert (reply.status_code, reply.json["error"]["code"]) == (401, "unauthorized")
+        code = "invalid_api_key" if route.startswith("/v1") else "unauthorized"  # as OpenAI's clients know it
+        assert (reply.status_code, reply.json["error"]["code"]) == (401, code)
         assert reply.headers["WWW-Authenticate"].startswith("Bearer")
     headers = {"Authorization": "Bearer secret"}
     assert client.post("/generate", json={"prompt": "x"}, headers=headers).status_code == 200

@@ -41,6 +41,10 @@ def test_threads_keep_to_the_cpu_quota_of_the_container(tmp_path: Path, quota: s
         ("MAX_TOKENS", "2048", "MAX_TOKENS=2048 leaves no room for a prompt in CONTEXT_LENGTH=2048"),
         ("OLLAMA_HOST", "https://ollama", "OLLAMA_HOST='https://ollama' must be http://HOST:PORT"),
         ("OLLAMA_HOST", "a:b", "OLLAMA_HOST='a:b' is not an address"),
+        ("OLLAMA_HOST", "[::1", "OLLAMA_HOST='[::1' is not an address"),
+        ("HOST", "localhost:5000", "HOST='localhost:5000' is not an address such as 0.0.0.0 or ::1, without a port"),
+        ("HOST", "[::1]:5000", "HOST='[::1]:5000' is not an address"),
+        ("PRIVATE_HOST", "[localhost]", "PRIVATE_HOST='[localhost]' is not an address"),
     ],
 )
 def test_a_bad_value_names_its_variable(variable: str, value: str, complaint: str) -> None:
@@ -57,7 +61,18 @@ def test_a_bad_value_names_its_variable(variable: str, value: str, complaint: st
         ("gpu-box", "http://gpu-box:11434"),
         ("http://gpu-box:80/", "http://gpu-box:80"),
         ("[::1]:5", "http://[::1]:5"),
+        ("http://[::1]:5/", "http://[::1]:5"),
+        ("::1", "http://[::1]:11434"),
+        ("[::]", "http://[::1]:11434"),
     ],
 )
 def test_ollamas_address_is_read_as_ollama_reads_it(text: str, url: str) -> None:
     assert ollama_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "host"), [("::", "::"), ("[::1]", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("localhost", "localhost")]
+)
+def test_an_address_to_listen_on_may_be_of_ipv6(text: str, host: str) -> None:
+    settings = Settings.from_environ({"HOST": text, "PRIVATE_HOST": text})
+    assert (settings.host, settings.private_host) == (host, host)

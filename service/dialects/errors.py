@@ -5,14 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import g
+from flask import g, has_request_context, request
 
-from service.errors import PromptTooLong, ServiceError
+from service.errors import PromptTooLong, QuotaExceeded, ServiceError, Unauthorized
 
 FIELD = re.compile(r"([A-Za-z_$][\w$.\[\]-]*): ")  # at the start of a message that names one
 Body = dict[str, Any]
 
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+# Where OpenAI has a code of its own, which its clients look for.
+OPENAI_CODES = {
+    PromptTooLong.code: "context_length_exceeded",
+    QuotaExceeded.code: "rate_limit_exceeded",
+    Unauthorized.code: "invalid_api_key",
+}
+ANTHROPIC_HEADER = "anthropic-version"  # which Anthropic's clients always send
 ANTHROPIC_TYPES = OPENAI_TYPES | {413: "request_too_large", 503: "overloaded_error", 504: "timeout_error"}
 
 
@@ -22,12 +29,12 @@ def ours(error: ServiceError) -> Body:
 
 
 def openai(error: ServiceError) -> Body:
-    """Return an error as OpenAI has it, and a hint; clients know a prompt that is too long by OpenAI's code."""
+    """Return an error as OpenAI has it, with the field at fault in `param`; its clients show the message alone."""
     kind = OPENAI_TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     named = FIELD.match(error.message)
-    code = "context_length_exceeded" if isinstance(error, PromptTooLong) else error.code
+    code = OPENAI_CODES.get(error.code, error.code)
     param = named.group(1) if named else None
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": code, "hint": error.hint}}
+    return {"error": {"message": _with_hint(error), "type": kind, "param": param, "code": code, "hint": error.hint}}
 
 
 def ollama(error: ServiceError) -> Body:
@@ -68,5 +75,10 @@ OURS = Form(ours)
 
 
 def form_of(path: str) -> Form:
-    """Return the form of errors at a path; where nothing is, that of the dialect that it looks like."""
+    """Return the form of errors at a path; where nothing is, that of the dialect that it looks like.
+
+    `/v1/models` is OpenAI's and Anthropic's: the current request's header tells which of them asks.
+    """
+    if path.startswith("/v1/models") and has_request_context() and ANTHROPIC_HEADER in request.headers:
+        return FORMS["/v1/messages"]
     return next((form for start, form in FORMS.items() if path == start or path.startswith(f"{start}/")), OURS)

@@ -1,26 +1,43 @@
-"""`POST /v1/embeddings` and `GET /v1/models`, for OpenAI's own clients."""
+"""`POST /v1/embeddings`, for OpenAI's own clients."""
 
 import base64
 import struct
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from flask import Blueprint, Response, jsonify
-from pydantic import Discriminator, Field, Tag
+from flask import Blueprint, Response
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.gateway import Gateway
 from service.keys import Keys
-from service.parsing import WHOLE, Body, Items, Name, Text, check_model, check_size, given, parse
-from service.routing import authenticate, caller, read_body
+from service.parsing import WHOLE, Body, Ignored, Items, Name, Text, check_model, check_size, given, parse
+from service.routing import caller, listing, read_body
+
+MAX_TEXTS = 2048  # as OpenAI has it
+TOKENS = "token numbers stand for another text in each vocabulary, so send texts"
+IN_LANGCHAIN = " (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
+
+
+def no_tokens(value: Any, advice: str = "") -> Any:
+    """Refuse token numbers, a list of them or lists; raises ValueError."""
+    first = value[0] if isinstance(value, list) and value else None
+    is_token = isinstance(first, int | list) and not isinstance(first, bool)
+    if is_token:
+        raise ValueError(TOKENS + advice)
+    return value
+
 
 Input = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Items[Text], Field(min_length=1, max_length=256), Tag("texts")],
+    Annotated[Text, Tag("text")] | Annotated[Items[Text], Field(min_length=1, max_length=MAX_TEXTS), Tag("texts")],
     Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
+    BeforeValidator(partial(no_tokens, advice=IN_LANGCHAIN)),
 ]
 
 
 class EmbeddingsBody(Body):
-    """The body of POST /v1/embeddings; input is text or up to 256 texts, not token numbers."""
+    """The body of POST /v1/embeddings; input is a text or a list of them, not token numbers."""
 
     example = """send JSON, such as: curl "$URL/v1/embeddings" -d '{"model": "MODEL", "input": "Hi"}'"""
 
@@ -28,6 +45,7 @@ class EmbeddingsBody(Body):
     input: Input
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, le=65536), WHOLE] | None = None
+    user: Ignored
 
     def for_ollama(self, gateway: Gateway) -> dict[str, Any]:
         """Return the fields for Ollama; raises a ServiceError."""
@@ -41,16 +59,11 @@ class EmbeddingsBody(Body):
 EMBEDDING = object_of(object={"const": "embedding"}, index=COUNT, embedding={"type": ["array", "string"]})
 USAGE = object_of(prompt_tokens=COUNT, total_tokens=COUNT)
 EMBEDDINGS = object_of(object={"const": "list"}, data=list_of(EMBEDDING), model=TEXT, usage=USAGE)
-MODEL = object_of(id=TEXT, object={"const": "model"}, created=COUNT)
-MODELS = object_of(object={"const": "list"}, data=list_of(MODEL))
-ROUTES = (
-    Route("POST", "/v1/embeddings", "Embed texts", EMBEDDINGS, EmbeddingsBody),
-    Route("GET", "/v1/models", "List the served model", MODELS),
-)
+ROUTES = (Route("POST", "/v1/embeddings", "Embed texts", EMBEDDINGS, EmbeddingsBody),)
 
 
 def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
-    """Return the routes."""
+    """Return the route."""
     blueprint = Blueprint("embeddings", __name__)
 
     @blueprint.post("/v1/embeddings")
@@ -59,23 +72,17 @@ def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         body = parse(EmbeddingsBody, read_body())
         result = gateway.embed(who, body.for_ollama(gateway))
         encode = as_base64 if body.encoding_format == "base64" else list
-        data = [
+        data = (
             {"object": "embedding", "index": index, "embedding": encode(vector)}
             for index, vector in enumerate(result["embeddings"])
-        ]
-        tokens = result.get("prompt_eval_count", 0)
+        )
+        tokens = result["prompt_eval_count"]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return jsonify({"object": "list", "data": data, "model": gateway.settings.model, "usage": usage})
-
-    @blueprint.get("/v1/models")
-    def models() -> Response:
-        authenticate(keys)
-        served = {"id": gateway.settings.model, "object": "model", "created": 0, "owned_by": "sluice"}
-        return jsonify({"object": "list", "data": [served]})
+        return listing({"object": "list", "model": gateway.settings.model, "usage": usage}, "data", data)
 
     return blueprint
 
 
-def as_base64(vector: list[float]) -> str:
+def as_base64(vector: Sequence[float]) -> str:
     """Return a vector as OpenAI's clients ask for it: little-endian 32-bit floats in base64."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -24,10 +24,13 @@ def _data_url(url: str) -> str:
     return url
 
 
+DataURL = Annotated[str, AfterValidator(_data_url), Field(json_schema_extra={"format": "image-data-url"})]
+
+
 class ImageURL(Body):
     """An image as a data URL."""
 
-    url: Annotated[str, AfterValidator(_data_url), Field(json_schema_extra={"format": "image-data-url"})]
+    url: DataURL
     detail: Ignored
 
 

@@ -1,0 +1,125 @@
+"""`POST /v1/completions`, OpenAI's oldest route: a prompt in, its answer out, whole or as a stream.
+
+As with Ollama, the prompt goes through the model's template as one message of a user; it isn't continued as it stands.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from flask import Blueprint, Response, jsonify
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
+from service.dialects.openai_chat import USAGE, broken, events, openai_usage
+from service.dialects.openai_chat_body import Penalty, Share, StreamOptions
+from service.dialects.openai_embeddings import no_tokens
+from service.gateway import Answer, Gateway
+from service.keys import Keys
+from service.parsing import Body, Ignored, MaxTokens, Name, Seed, Stop, StopWord, Temperature, Text, given, parse
+from service.question import Question, Turn
+from service.routing import SSE, caller, read_body, stream
+
+Prompt = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[list[Text], Field(min_length=1, max_length=1), Tag("texts")],
+    Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
+    BeforeValidator(no_tokens),
+]
+
+
+class CompletionsBody(Body):
+    """The body of POST /v1/completions; prompt is a text, or a list of one."""
+
+    example = """send JSON, such as: curl "$URL/v1/completions" -d '{"model": "MODEL", "prompt": "Hi"}'"""
+    refused: ClassVar = {"suffix": "is not supported: a prompt is answered, not filled in"}
+
+    model: Name
+    prompt: Prompt
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    stop: StopWord | Stop | None = None
+    seed: Seed | None = None
+    # Only the values that change nothing.
+    best_of: Literal[1] = 1
+    echo: Literal[False] = False
+    logit_bias: Annotated[dict[str, float] | None, Field(max_length=0, description="{}")] = None
+    logprobs: Literal[0] = 0
+    n: Literal[1] = 1
+    user: Ignored
+
+    def question(self) -> Question:
+        """Return what is asked."""
+        text, field = (self.prompt, "prompt") if isinstance(self.prompt, str) else (self.prompt[0], "prompt[0]")
+        options = given(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            stop=[self.stop] if isinstance(self.stop, str) else self.stop,
+            seed=self.seed,
+        )
+        return Question(
+            [Turn(field, "user", text, text_field=field)],
+            "prompt",
+            options,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            stream=self.stream,
+            stream_usage=bool(self.stream_options and self.stream_options.include_usage),
+        )
+
+
+CHOICE = object_of(index=COUNT, text=TEXT, finish_reason={"enum": ["stop", "length"]})
+COMPLETION = object_of(
+    id=TEXT, object={"const": "text_completion"}, created=COUNT, model=TEXT, choices=list_of(CHOICE), usage=USAGE
+)
+ROUTES = (Route("POST", "/v1/completions", "Answer a prompt", COMPLETION, CompletionsBody, EVENTS),)
+
+
+def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+    """Return the route."""
+    blueprint = Blueprint("completions", __name__)
+
+    @blueprint.post("/v1/completions")
+    def complete() -> Response:
+        who, question = caller(keys), parse(CompletionsBody, read_body()).question()
+        answer = gateway.generate(who, *question.for_ollama(gateway))
+        if question.stream:
+            return stream(answer, events(pieces(answer, question.stream_usage)), SSE, broken)
+        with answer:
+            text = "".join(message["content"] for message in answer.whole())
+            choice = chosen(text, answer.caller.record.finish_reason)
+            return jsonify({**envelope(answer), "choices": [choice], "usage": openai_usage(answer)})
+
+    return blueprint
+
+
+def envelope(answer: Answer) -> dict[str, Any]:
+    """Return what an answer and each piece of it begin with."""
+    return {
+        "id": f"cmpl-{answer.caller.record.request_id}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": answer.gateway.settings.model,
+    }
+
+
+def chosen(text: str, reason: str | None = None) -> dict[str, Any]:
+    """Return a text as the one choice that there is; reason: why it ends there, if it does."""
+    return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def pieces(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
+    """Yield the answer in pieces as they come."""
+    begin = envelope(answer) | ({"usage": None} if include_usage else {})
+    for message in answer:
+        if message["content"]:
+            yield {**begin, "choices": [chosen(message["content"])]}
+    yield {**begin, "choices": [chosen("", answer.caller.record.finish_reason)]}
+    if include_usage:
+        yield {**begin, "choices": [], "usage": openai_usage(answer)}

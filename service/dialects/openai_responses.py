@@ -1,0 +1,142 @@
+"""`POST /v1/responses`, OpenAI's newer route, whole or as a stream of events; nothing is stored."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
+from service.dialects.errors import openai
+from service.dialects.openai_responses_body import ResponsesBody
+from service.dialects.openai_responses_output import Event, Output
+from service.errors import ServiceError
+from service.gateway import Answer, Gateway
+from service.keys import Keys
+from service.parsing import parse
+from service.routing import SSE, caller, read_body, sse, stream
+
+# Of the request, where it doesn't say otherwise; the rest is the same for every answer.
+FIXED = {
+    "background": False,
+    "previous_response_id": None,
+    "service_tier": "default",
+    "store": False,
+    "top_logprobs": 0,
+    "truncation": "disabled",
+    "user": None,
+}
+USAGE = object_of(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT)
+RESPONSE = object_of(
+    id=TEXT,
+    object={"const": "response"},
+    created_at=COUNT,
+    status={"enum": ["completed", "incomplete"]},
+    model=TEXT,
+    output=list_of(object_of(id=TEXT, type={"enum": ["message", "function_call", "reasoning"]})),
+    usage=USAGE,
+)
+ROUTES = (Route("POST", "/v1/responses", "Go on with a conversation", RESPONSE, ResponsesBody, EVENTS),)
+
+
+def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+    """Return the route."""
+    blueprint = Blueprint("responses", __name__)
+
+    @blueprint.post("/v1/responses")
+    def respond() -> Response:
+        who, body = caller(keys), parse(ResponsesBody, read_body())
+        question, told = body.question(), body.told(gateway.settings.max_tokens)
+        output = Output(thoughts=body.shows_thoughts)
+        del body  # with its images
+        answer = gateway.generate(who, *question.for_ollama(gateway))
+        run = Run(answer, output, told)
+        if question.stream:
+            return stream(answer, run.events(), SSE, run.broken)
+        with answer:
+            return jsonify(run.whole())
+
+    return blueprint
+
+
+class Run:
+    """An answer on its way. told: what it repeats of the request."""
+
+    def __init__(self, answer: Answer, output: Output, told: dict[str, Any]) -> None:
+        self._answer, self._output, self._told = answer, output, told
+        self._created, self._events = int(time.time()), 0
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole answer as one object."""
+        for message in self._answer.whole():
+            deque(self._output.add(message), 0)
+        deque(self._output.end(cut=self._answer.cut), 0)
+        return self._ended()
+
+    def events(self) -> Iterator[str]:
+        """Yield the answer as server-sent events."""
+        yield self._event("created", {"response": self._response("in_progress")})
+        yield self._event("in_progress", {"response": self._response("in_progress")})
+        for message in self._answer:
+            yield from self._written(self._output.add(message))
+        yield from self._written(self._output.end(cut=self._answer.cut))
+        response = self._ended()
+        yield self._event(response["status"], {"response": response})
+
+    def broken(self, error: ServiceError) -> str:
+        """Return the events that end a stream which breaks off.
+
+        OpenAI's Python client raises the second one for its `error`, and passes over the first one.
+        """
+        code = "server_error" if error.status >= 500 else "invalid_prompt"
+        told = openai(error)
+        failed = self._response("failed", error={"code": code, "message": told["error"]["message"]})
+        flat = {name: told["error"][name] for name in ("code", "message", "param")}
+        return self._event("failed", {"response": failed}) + self._write("error", {**flat, **told})
+
+    def _written(self, events: Iterable[Event]) -> Iterator[str]:
+        return (self._event(name, fields) for name, fields in events)
+
+    def _event(self, name: str, fields: dict[str, Any]) -> str:
+        return self._write(f"response.{name}", fields)
+
+    def _write(self, kind: str, fields: dict[str, Any]) -> str:
+        number = self._events
+        self._events += 1
+        return sse({"type": kind, "sequence_number": number, **fields}, kind)
+
+    def _ended(self) -> dict[str, Any]:
+        if not self._answer.cut:
+            return self._response("completed", completed_at=int(time.time()), usage=usage(self._answer))
+        details = {"reason": "max_output_tokens"}
+        return self._response("incomplete", incomplete_details=details, usage=usage(self._answer))
+
+    def _response(self, status: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "id": f"resp_{self._answer.caller.record.request_id}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "completed_at": None,
+            "error": None,
+            "incomplete_details": None,
+            "model": self._answer.gateway.settings.model,
+            "output": self._output.items,
+            **self._told,
+            **FIXED,
+            "usage": None,
+            **fields,
+        }
+
+
+def usage(answer: Answer) -> dict[str, Any]:
+    """Return the tokens used, as this route names them; Ollama counts neither thoughts nor known beginnings apart."""
+    prompt, completion = answer.usage["prompt_tokens"], answer.usage["completion_tokens"]
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + completion,
+    }

@@ -1,0 +1,212 @@
+"""The body of `POST /v1/responses`: OpenAI's fields, as far as they can be kept where nothing is stored."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from service.dialects.openai_chat_body import EFFORTS, MAX_MESSAGES, Effort, Share
+from service.dialects.openai_responses_items import Item, conversation
+from service.dialects.openai_tools import MAX_TOOLS
+from service.errors import InvalidRequest
+from service.parsing import Body, Ignored, Items, MaxTokens, Name, Temperature, given
+from service.question import Form, Question, Turn
+from service.question import Tool as AskedTool
+
+NOT_KEPT = "is not supported: nothing is stored here, so send the earlier items in input"
+MAX_METADATA = 16
+
+Input = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Items[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("items")],
+    Discriminator(lambda value: "items" if isinstance(value, list) else "text"),
+]
+
+
+class FunctionTool(Body):
+    """A function the model may call; parameters is a JSON schema, to which `strict` holds the arguments."""
+
+    type: Literal["function"]
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+    def asked(self, field: str) -> AskedTool:
+        """Return tool `field` as the question has it."""
+        return AskedTool(field, self.name, self.description, self.parameters, self.strict)
+
+
+class FunctionChoice(Body):
+    """The tool that the model must call."""
+
+    type: Literal["function"]
+    name: Name
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("word")] | Annotated[FunctionChoice, Tag("tool")],
+    Discriminator(lambda value: "tool" if isinstance(value, dict) else "word"),
+]
+
+
+class TextFormat(Body):
+    """What the answer must look like; it always keeps to a schema, whatever `strict` says."""
+
+    model_config = ConfigDict(
+        json_schema_extra={  # what asked() checks, in JSON Schema's words
+            "anyOf": [
+                {"properties": {"type": {"enum": ["text", "json_object"]}}},
+                {"properties": {"schema": {"type": "object"}}, "required": ["schema"]},
+            ]
+        }
+    )
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Name | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    strict: bool | None = None
+
+    def asked(self) -> Form | None:
+        """Return what the question has of it, nothing for text; raises InvalidRequest."""
+        if self.type == "json_schema":
+            if self.schema_ is None:
+                raise InvalidRequest("text.format.schema: is required with type json_schema")
+            return Form("text.format.schema", self.schema_)
+        return Form("text.format") if self.type == "json_object" else None
+
+    def told(self) -> dict[str, Any]:
+        """Return it as the answer repeats it."""
+        return given(**self.model_dump(by_alias=True))
+
+
+class TextOptions(Body):
+    """How the answer's text is written."""
+
+    format: TextFormat | None = None
+    verbosity: Ignored
+
+
+Summary = Literal["auto", "concise", "detailed"]
+
+
+class Reasoning(Body):
+    """Whether the model thinks first, and whether its thoughts come with the answer, as their summary."""
+
+    effort: Effort | Literal["max"] | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None
+    context: Ignored
+    mode: Ignored
+
+    @property
+    def shown(self) -> bool:
+        """Say whether the model's thoughts shall come with the answer."""
+        return bool(self.summary or self.generate_summary)
+
+    @property
+    def think(self) -> bool | str:
+        """Return what Ollama is asked for; who wants to see thoughts wants the model to have some."""
+        return EFFORTS.get(self.effort, self.effort) if self.effort else self.shown
+
+
+class ResponseStreamOptions(Body):
+    """Nothing of a stream can be chosen; there is no padding."""
+
+    include_obfuscation: Ignored
+
+
+# What of an answer is told besides, of which there is nothing here: it comes with tools that are refused.
+Included = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+
+
+class ResponsesBody(Body):
+    """The body of POST /v1/responses."""
+
+    example = """send JSON, such as: curl "$URL/v1/responses" -d '{"model": "MODEL", "input": "Hi"}'"""
+    refused: ClassVar = {"previous_response_id": NOT_KEPT, "conversation": NOT_KEPT, "prompt": NOT_KEPT}
+
+    model: Name
+    input: Input
+    instructions: str | None = None
+    stream: bool = False
+    stream_options: ResponseStreamOptions | None = None
+    max_output_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    text: TextOptions | None = None
+    reasoning: Reasoning | None = None
+    tools: Annotated[Items[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=MAX_METADATA)] | None = None
+    # Only the values that change nothing.
+    background: Literal[False] = False
+    include: Annotated[list[Included], Field(max_length=16)] | None = None
+    top_logprobs: Literal[0] = 0
+    truncation: Literal["auto", "disabled"] = "disabled"  # what doesn't fit the context is refused, never cut
+    max_tool_calls: Ignored  # of OpenAI's own tools
+    prompt_cache_key: Ignored
+    prompt_cache_options: Ignored
+    prompt_cache_retention: Ignored
+    safety_identifier: Ignored
+    service_tier: Ignored
+    store: Ignored
+    user: Ignored
+
+    @property
+    def shows_thoughts(self) -> bool:
+        """Say whether the model's thoughts come with the answer."""
+        return bool(self.reasoning and self.reasoning.shown)
+
+    @property
+    def _format(self) -> TextFormat | None:
+        return self.text.format if self.text else None
+
+    def question(self) -> Question:
+        """Return what is asked; raises InvalidRequest."""
+        turns: list[Turn] = []
+        if self.instructions:
+            turns.append(Turn("instructions", "system", self.instructions, text_field="instructions"))
+        if isinstance(self.input, str):
+            turns.append(Turn("input", "user", self.input, text_field="input"))
+        else:
+            turns += conversation(self.input)
+        return Question(
+            turns,
+            "input",
+            given(temperature=self.temperature, top_p=self.top_p),
+            model=self.model,
+            max_tokens=self.max_output_tokens,
+            tools=[tool.asked(f"tools[{i}]") for i, tool in enumerate(self.tools or ())],
+            choice=self.tool_choice if isinstance(self.tool_choice, str) else "required",
+            named=self.tool_choice.name if isinstance(self.tool_choice, FunctionChoice) else None,
+            several=self.parallel_tool_calls,
+            form=self._format.asked() if self._format else None,
+            think=self.reasoning.think if self.reasoning else False,
+            stream=self.stream,
+        )
+
+    def told(self, max_tokens: int) -> dict[str, Any]:
+        """Return what the answer repeats of the request; max_tokens: the most that there are."""
+        limit = min(self.max_output_tokens, max_tokens) if self.max_output_tokens else None
+        choice = self.tool_choice
+        return {
+            "instructions": self.instructions,
+            "max_output_tokens": limit,
+            "metadata": self.metadata or {},
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "reasoning": self.reasoning.model_dump(include={"effort", "summary"}) if self.reasoning else None,
+            "temperature": self.temperature,
+            "text": {"format": self._format.told() if self._format else {"type": "text"}},
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "tools": [tool.model_dump() for tool in self.tools or ()],
+            "top_p": self.top_p,
+        }

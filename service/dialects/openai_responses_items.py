@@ -1,0 +1,169 @@
+"""The input items of `POST /v1/responses`: messages, calls of tools and their results, and what an answer has."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from service.dialects.openai_messages import DataURL
+from service.parsing import Body, Ignored, Items, Name
+from service.question import Called, Turn
+
+REFERENCE = (
+    "refers to an item that isn't kept: nothing is stored here, so send the item itself "
+    "(in Vercel's AI SDK: providerOptions.openai.store false)"
+)
+KINDS = "must be a message, function_call, function_call_output or reasoning item"
+
+
+class InputText(Body):
+    """A piece of a message that is text."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(Body):
+    """A piece of an earlier answer."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: Ignored
+    logprobs: Ignored
+    parsed: Ignored  # as OpenAI's Python client adds it
+
+
+class InputImage(Body):
+    """A piece of a message that is an image, as a data URL."""
+
+    type: Literal["input_image"]
+    image_url: DataURL
+    detail: Ignored
+
+
+Part = Annotated[InputText | OutputText | InputImage, Field(discriminator="type")]
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Items[Part], Field(max_length=256), Tag("parts")],
+    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
+]
+
+
+def _text(content: str | list[Part]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if not isinstance(part, InputImage))
+
+
+def _images(content: str | list[Part], field: str) -> dict[str, str]:
+    parts = enumerate(content) if isinstance(content, list) else ()
+    return {f"{field}[{i}].image_url": part.image_url for i, part in parts if isinstance(part, InputImage)}
+
+
+class MessageItem(Body):
+    """A message of the conversation, also as an answer of ours has it."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+    id: Ignored
+    status: Ignored
+    phase: Ignored
+
+    def asked(self, field: str) -> Turn:
+        """Return message `field` as the question has it."""
+        role = "system" if self.role == "developer" else self.role
+        return Turn(field, role, _text(self.content), _images(self.content, f"{field}.content"))
+
+
+class CallItem(Body):
+    """A call that the model made earlier, with its arguments as JSON text."""
+
+    type: Literal["function_call"]
+    call_id: Name
+    name: Name
+    arguments: Annotated[str, Field(json_schema_extra={"format": "json-object"})]
+    id: Ignored
+    status: Ignored
+    caller: Ignored
+    parsed_arguments: Ignored  # as OpenAI's Python client adds them
+
+    def asked(self, field: str) -> Called:
+        """Return call `field` as the question has it."""
+        return Called(field, self.name, self.arguments, self.call_id, "name", "arguments")
+
+
+class ResultItem(Body):
+    """What a called tool gave."""
+
+    type: Literal["function_call_output"]
+    call_id: Name
+    output: Content
+    name: Name | None = None
+    id: Ignored
+    status: Ignored
+    caller: Ignored
+
+    def asked(self, field: str, tool: str | None) -> Turn:
+        """Return result `field` of a tool as the question has it."""
+        where, name = f"{field}.output", self.name or tool
+        images = _images(self.output, where)
+        return Turn(field, "tool", _text(self.output), images, call_id=self.call_id, tool=name, text_field=where)
+
+
+class ReasoningItem(Body):
+    """What the model thought earlier, which isn't sent to it again."""
+
+    type: Literal["reasoning"]
+    id: Ignored
+    summary: Ignored
+    content: Ignored
+    encrypted_content: Ignored
+    status: Ignored
+
+
+def _kind(item: Any) -> Any:
+    """Return an item's type, which a message needn't say."""
+    return item.get("type", "message" if "role" in item else None) if isinstance(item, dict) else None
+
+
+def _kept(item: Any) -> Any:
+    if _kind(item) == "item_reference" or (isinstance(item, dict) and set(item) == {"id"}):
+        raise ValueError(REFERENCE)
+    return item
+
+
+Item = Annotated[
+    Annotated[
+        Annotated[MessageItem, Tag("message")]
+        | Annotated[CallItem, Tag("function_call")]
+        | Annotated[ResultItem, Tag("function_call_output")]
+        | Annotated[ReasoningItem, Tag("reasoning")],
+        Discriminator(_kind, custom_error_type="item_type", custom_error_message=KINDS),
+    ],
+    BeforeValidator(_kept),
+]
+
+
+def conversation(items: Iterable[Item]) -> list[Turn]:
+    """Return the turns that `input` tells in items: the calls of an answer belong to one turn, as does its text."""
+    turns: list[Turn] = []
+    tools: dict[str, str] = {}
+    for i, item in enumerate(items):
+        field = f"input[{i}]"
+        last = turns[-1] if turns and turns[-1].role == "assistant" else None
+        if isinstance(item, CallItem):
+            if last is None:
+                last = Turn(field, "assistant")
+                turns.append(last)
+            last.calls.append(item.asked(field))
+            tools[item.call_id] = item.name
+        elif isinstance(item, ResultItem):
+            turns.append(item.asked(field, tools.get(item.call_id)))
+        elif isinstance(item, MessageItem):
+            turn = item.asked(field)
+            if last and last.calls and turn.role == "assistant":
+                last.text = "\n".join(filter(None, (last.text, turn.text)))
+                last.images |= turn.images
+            else:
+                turns.append(turn)
+    return turns

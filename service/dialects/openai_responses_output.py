@@ -1,0 +1,106 @@
+"""The output items of `POST /v1/responses`, and the events that tell of them as they come."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+Item = dict[str, Any]
+Event = tuple[str, dict[str, Any]]  # its type, after `response.`, and its fields
+
+
+class Output:
+    """What the model has given so far, in items. thoughts: whether what it thinks is one of them."""
+
+    def __init__(self, *, thoughts: bool) -> None:
+        self.items: list[Item] = []
+        self._thoughts, self._texts = thoughts, list[str]()
+        self._open = ""  # the type of the last item, while more of it may come
+
+    def add(self, message: dict[str, Any]) -> Iterator[Event]:
+        """Take a message of Ollama's and yield what is new."""
+        if self._thoughts and message.get("thinking"):
+            yield from self._go_on("reasoning", message["thinking"])
+        if message["content"]:
+            yield from self._go_on("message", message["content"])
+        for call in message.get("tool_calls", ()):
+            yield from self.close()
+            yield from self._call(call["function"]["name"], json.dumps(call["function"]["arguments"]))
+
+    def end(self, *, cut: bool) -> Iterator[Event]:
+        """Take it that all has come, and yield what is new. cut: at the limit of tokens."""
+        if all(item["type"] == "reasoning" for item in self.items):
+            yield from self._go_on("message", "")
+        yield from self.close("incomplete" if cut else "completed")
+
+    def _go_on(self, kind: str, text: str) -> Iterator[Event]:
+        if self._open != kind:
+            yield from self.close()
+            self._open, self._texts = kind, []
+            yield from self._begin(kind)
+        self._texts.append(text)
+        if not text:
+            return
+        if kind == "message":
+            yield "output_text.delta", {**self._place(), "delta": text, "logprobs": []}
+        else:
+            yield "reasoning_summary_text.delta", {**self._place(), "delta": text}
+
+    def _begin(self, kind: str) -> Iterator[Event]:
+        if kind == "message":
+            item = {"type": kind, "status": "in_progress", "role": "assistant", "content": []}
+            yield self._added({"id": new_id("msg"), **item})
+            yield "content_part.added", {**self._place(), "part": output_text("")}
+        else:
+            yield self._added({"id": new_id("rs"), "type": kind, "summary": []})
+            yield "reasoning_summary_part.added", {**self._place(), "part": summary_text("")}
+
+    def close(self, status: str = "completed") -> Iterator[Event]:
+        """Close the item that is open, if one is, and yield what is new."""
+        kind, self._open, text = self._open, "", "".join(self._texts)
+        if kind == "message":
+            part = output_text(text)
+            yield "output_text.done", {**self._place(), "text": text, "logprobs": []}
+            yield "content_part.done", {**self._place(), "part": part}
+            yield self._done(content=[part], status=status)
+        elif kind:
+            part = summary_text(text)
+            yield "reasoning_summary_text.done", {**self._place(), "text": text}
+            yield "reasoning_summary_part.done", {**self._place(), "part": part}
+            yield self._done(summary=[part])
+
+    def _call(self, name: str, arguments: str) -> Iterator[Event]:
+        item = {"type": "function_call", "status": "in_progress", "arguments": "", "name": name}
+        yield self._added({"id": new_id("fc"), "call_id": new_id("call"), **item})
+        yield "function_call_arguments.delta", {**self._place(), "delta": arguments}
+        yield "function_call_arguments.done", {**self._place(), "arguments": arguments, "name": name}
+        yield self._done(arguments=arguments, status="completed")
+
+    def _place(self) -> dict[str, Any]:
+        """Return where something of the last item belongs."""
+        item = self.items[-1]
+        inner = {"message": {"content_index": 0}, "reasoning": {"summary_index": 0}}.get(item["type"], {})
+        return {"item_id": item["id"], "output_index": len(self.items) - 1, **inner}
+
+    def _added(self, item: Item) -> Event:
+        self.items.append(item)
+        return "output_item.added", {"output_index": len(self.items) - 1, "item": dict(item)}
+
+    def _done(self, **fields: Any) -> Event:
+        item = self.items[-1] = {**self.items[-1], **fields}
+        return "output_item.done", {"output_index": len(self.items) - 1, "item": item}
+
+
+def new_id(kind: str) -> str:
+    """Return an id that no other item has, in this answer or another one."""
+    return f"{kind}_{uuid.uuid4().hex}"
+
+
+def output_text(text: str) -> Item:
+    """Return the part of a message that is text."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def summary_text(text: str) -> Item:
+    """Return the part of a reasoning item that is text."""
+    return {"type": "summary_text", "text": text}

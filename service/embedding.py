@@ -1,0 +1,47 @@
+"""Embeddings of many texts: computed a few at a time, so that none waits for all of another's, and kept small."""
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from service.engine_errors import answers_oddly
+from service.errors import InvalidRequest
+from service.reply import Reply
+
+if TYPE_CHECKING:
+    from service.gateway import Answer
+
+# Texts that the engine gets at a time. Ollama takes up all of its slots with those of one request, and a request of
+# somebody else's waits for all of them; with fewer it computes less of them at once.
+BATCH = 64
+MAX_NUMBERS = 1 << 21  # in one answer, of 8 bytes each: those of 2,048 texts with 1,024 each
+
+
+def embed(answer: "Answer", inputs: dict[str, Any]) -> dict[str, Any]:
+    """Open an answer and return Ollama's reply for all texts in `inputs`. Raises a ServiceError or ClientGone."""
+    ollama, texts = answer.gateway.ollama, inputs["input"]
+    vectors, tokens, reply = list["array[float]"](), 0, dict[str, Any]()
+    for start in range(0, len(texts), BATCH):
+        batch = texts[start : start + BATCH]
+        payload = ollama.payload(**{**inputs, "input": batch}, truncate=False)
+        if start:
+            answer.go_on(payload)
+        else:
+            answer.open(ollama.embed_path, payload)
+        reply = answer.ask(Reply.json)
+        vectors += _vectors(reply, len(batch))
+        tokens += reply.get("prompt_eval_count", 0)
+        length = len(vectors[0])
+        if len(texts) * length > MAX_NUMBERS:
+            message = f"input: {len(texts)} texts of {length} numbers each; at most {MAX_NUMBERS // length} are allowed"
+            raise InvalidRequest(message, hint="send fewer at a time")
+    return {**reply, "embeddings": vectors, "prompt_eval_count": tokens}
+
+
+def _vectors(reply: dict[str, Any], count: int) -> "list[array[float]]":
+    try:
+        vectors = [array("d", vector) for vector in reply["embeddings"]]
+        if len(vectors) != count or not all(vectors):
+            raise TypeError("not a vector for each text")
+    except (TypeError, LookupError) as error:
+        raise answers_oddly(error) from error
+    return vectors
