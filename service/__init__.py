@@ -10,6 +10,9 @@ from service.admission import Admission
 from service.back import back_blueprint
 from service.browsers import check_host, check_origin
 from service.dialects.generate import generate_blueprint
+from service.dialects.ollama_chat import ollama_chat_blueprint
+from service.dialects.ollama_embed import ollama_embed_blueprint
+from service.dialects.ollama_models import ollama_models_blueprint
 from service.dialects.openai_chat import chat_blueprint
 from service.dialects.openai_completions import completions_blueprint
 from service.dialects.openai_embeddings import embeddings_blueprint
@@ -76,6 +79,9 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(responses_blueprint(gateway, keys))
     app.register_blueprint(embeddings_blueprint(gateway, keys))
     app.register_blueprint(models_blueprint(gateway, keys))
+    app.register_blueprint(ollama_chat_blueprint(gateway, keys))
+    app.register_blueprint(ollama_embed_blueprint(gateway, keys))
+    app.register_blueprint(ollama_models_blueprint(gateway, keys))
     app.register_blueprint(openapi_blueprint(settings))
 
 

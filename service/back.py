@@ -92,4 +92,5 @@ def lines(answer: Answer) -> Iterator[dict[str, Any]]:
         "done_reason": record.finish_reason,
         "prompt_eval_count": record.prompt_tokens,
         "eval_count": record.completion_tokens,
+        **answer.durations,
     }

@@ -41,8 +41,8 @@ CALLERS_FAULT = {
     "images: the model can't read an image": ("multimodal", "failed to load image", "bitmap", "mtmd", "image data"),
     "model: it chats, and can't embed": ("support embeddings",),
     "model: it can't chat": ("support chat", "support generate"),
-    "tools: the model has none": ("support tools",),
-    "think: the model answers without thinking first": ("support thinking",),
+    "tools: the model does not support tools": ("support tools",),
+    "think: the model does not support thinking": ("support thinking",),
     "messages: the model's template has no place for these roles in this order": (
         "roles must alternate",
         "role not su",

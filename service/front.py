@@ -2,9 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from service.errors import EngineUnavailable, ServiceError
+from service.model_facts import ModelFacts, running_of
 from service.model_watch import ANSWER_TIMEOUT, ModelWatch
 from service.ollama import Ollama, full_name
 from service.settings import Settings
@@ -60,12 +62,16 @@ class PodsWatch(ModelWatch):
         try:
             model = self._ollama.ask(MODEL_PATH, timeout=ANSWER_TIMEOUT)
         except ServiceError as error:
-            self.capabilities = frozenset()
+            self.capabilities, self.running = frozenset(), None
             if error.code == EngineUnavailable.code and now > self._born + ALONE:
                 self._serve("without a pod")
             return
         if full_name(str(model.get("model"))) == full_name(self._ollama.model):
             self.capabilities = frozenset(model.get("capabilities") or ())
+            self.running = running_of(model.get("running"))
+            if "shown" in model:  # not with a pod that hasn't learnt it yet, or of a release that doesn't tell it
+                with suppress(ServiceError):
+                    self.facts = ModelFacts.read(model.get("version"), model.get("listed"), model["shown"])
             self._serve("with a pod of its model")
         self._next = now + REFRESH if self.loaded else 0.0
 

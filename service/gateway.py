@@ -26,6 +26,7 @@ from service.suspects import Suspects
 from service.system_role import without_system
 
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
+DURATIONS = ("load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds, in an answer's last line
 T = TypeVar("T")
 REFUSALS = {
     "queue_full": "every slot is busy and the queue is full",
@@ -75,7 +76,7 @@ class Gateway:
         chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. fit: what the answer's
         messages pass, and may be made again by. Raises a ServiceError or ClientGone; then nothing stays taken.
         """
-        self._need(CHATS, "can't chat: embedding is all it does, at /v1/embeddings")
+        self.need_chat()
         if not self.watch.system_role:
             chat = {**chat, "messages": without_system(chat["messages"])}
         options = {"num_predict": self.settings.max_tokens, **options}
@@ -93,13 +94,21 @@ class Gateway:
 
         inputs: a list of texts in `input`, and what else /api/embed takes.
         """
-        self._need(EMBEDS, "can't embed: that takes an embedding model, such as nomic-embed-text")
+        self.need_embeddings()
         with Answer(self, caller) as answer:
             result = embed(answer, inputs)
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
             answer.completed = True
         return result
+
+    def need_chat(self) -> None:
+        """Refuse to chat with a model that can't; raises InvalidRequest."""
+        self._need(CHATS, "can't chat: embedding is all it does, at /api/embed and /v1/embeddings")
+
+    def need_embeddings(self) -> None:
+        """Refuse to embed with a model that can't; raises InvalidRequest."""
+        self._need(EMBEDS, "can't embed: that takes an embedding model, such as nomic-embed-text")
 
     def _need(self, capability: str, without: str) -> None:
         """Refuse what the model can't do. Ollama would have it loaded anew for that, and again for the next request."""
@@ -121,6 +130,7 @@ class Answer:
     fit: Fit | None = None
     completed: bool = False
     closed: bool = False
+    durations: dict[str, int] = field(default_factory=dict)  # DURATIONS that the engine told, once it is complete
     _cleanup: ExitStack = field(default_factory=ExitStack)
     _last_token: float = 0.0
 
@@ -259,6 +269,9 @@ class Answer:
 
     def _finish(self, piece: dict[str, Any]) -> None:
         record, metrics = self.caller.record, self.gateway.metrics
+        for name in DURATIONS:
+            if isinstance(took := piece.get(name), int):
+                self.durations[name] = self.durations.get(name, 0) + took
         record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
         # Ollama leaves prompt_eval_count out when it is 0.
         prompt, completion = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)

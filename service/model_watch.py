@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.engine_errors import EngineDied, EngineDown
+from service.engine_errors import EngineDied, EngineDown, answers_oddly
 from service.errors import GenerationTimeout, ServiceError
+from service.model_facts import Fields, ModelFacts
 from service.ollama import CHATS, LOAD_TIMEOUT, Ollama, loading
 from service.record import said
 from service.suspects import Suspects
+from service.system_role import has_system_role
 
 log = logging.getLogger("sluice")
 
@@ -20,6 +22,7 @@ ANSWER_TIMEOUT = 5.0  # seconds for Ollama to say what it holds
 SILENCE = 10.0  # seconds in which nothing is heard of an engine at work, after which it may be stuck
 PROOF_TIMEOUT = 60.0  # seconds for one token, with a prompt of two before it, beside what else it computes
 ORDER = 0.25  # seconds within which it isn't sure who came first into the engine's queue
+RELEARN = 30.0  # seconds after which what Ollama wouldn't tell of the model is asked again
 ENDING = 1.0  # seconds that a request may take to leave the engine after its time is over
 
 
@@ -35,6 +38,9 @@ class ModelWatch:
         self.silence = min(SILENCE, timeout / 2)
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while not known
         self.system_role = True  # whether its template writes system messages
+        self.facts: ModelFacts | None = None  # for Ollama's own clients; None while not known
+        self.running: Fields | None = None  # its entry in /api/ps, at the last look
+        self._learnt = -math.inf
         self.loaded = False
         self.loads, self.load_seconds = 0, 0.0  # how often it was loaded, and how long that took last
         self._started, self._wake, self._away = False, threading.Event(), False
@@ -82,10 +88,11 @@ class ModelWatch:
         before = self.loaded
         try:
             self._away = False
-            held = self._ollama.holds_model(ANSWER_TIMEOUT)
+            self.running = self._ollama.running(ANSWER_TIMEOUT)
+            held = self.running is not None
             self.loaded = held and before
-            if not self.capabilities:
-                self.capabilities, self.system_role = self._ollama.show(ANSWER_TIMEOUT)
+            if not held or not self._knows():
+                self._learn()
             if not held:
                 self._load()
             self.loaded, self._suspects.watched = True, self._started
@@ -97,11 +104,32 @@ class ModelWatch:
             if before:
                 log.error("the model is not ready: %s", error)
 
+    def _knows(self) -> bool:
+        """Say whether there is nothing to ask about the model until it is loaded again."""
+        return bool(self.capabilities and (self.facts or time.monotonic() < self._learnt + RELEARN))
+
+    def _learn(self) -> None:
+        """Ask what the model can do, and what there is to tell of it, without which the gateway serves all the same."""
+        shown = self._ollama.show(ANSWER_TIMEOUT)
+        try:
+            self.capabilities = frozenset(map(str, shown.get("capabilities") or ()))
+            self.system_role = has_system_role(shown.get("template") or "")
+        except (TypeError, AttributeError) as error:
+            raise answers_oddly(error) from error
+        self._learnt = time.monotonic()
+        try:
+            self.facts = self._ollama.describe(shown, ANSWER_TIMEOUT)
+        except (EngineDown, EngineDied):
+            raise
+        except ServiceError as error:
+            log.warning("Ollama doesn't tell of the model: %s", error)
+
     def _load(self) -> None:
         started = time.monotonic()
         self._ollama.ask(*loading(self._ollama.payload(), self.capabilities), timeout=LOAD_TIMEOUT)
         self.load_seconds = time.monotonic() - started
         self.loads += 1
+        self.running = self._ollama.running(ANSWER_TIMEOUT)
         log.info("the model was loaded in %.1f s", self.load_seconds)
 
     def _is_silent(self) -> bool:

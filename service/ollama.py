@@ -11,10 +11,10 @@ from service.addresses import with_port
 from service.client import Client
 from service.engine_errors import EngineDied, answers_oddly
 from service.errors import ClientGone, GenerationTimeout, ServiceError
+from service.model_facts import Fields, ModelFacts, running_of
 from service.pool import Pool, WatchedSocket
 from service.reply import Reply
 from service.settings import Settings
-from service.system_role import has_system_role
 
 LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
@@ -97,21 +97,27 @@ class Ollama:
 
     def holds_model(self, timeout: float = LOOK_TIMEOUT) -> bool:
         """Say whether Ollama has the model in memory. Raises a ServiceError."""
-        answer = self.ask("/api/ps", timeout=timeout)
+        return self.running(timeout) is not None
+
+    def running(self, timeout: float) -> Fields | None:
+        """Return the model's entry in /api/ps, None where it isn't in Ollama's memory. Raises a ServiceError."""
+        return running_of(self._entry("/api/ps", timeout))
+
+    def show(self, timeout: float) -> Fields:
+        """Return what Ollama shows of the model. Raises a ServiceError."""
+        return self.ask("/api/show", {"model": self.model}, timeout=timeout)
+
+    def describe(self, shown: Fields, timeout: float) -> ModelFacts:
+        """Return what there is to tell of the model, of which `shown` is known. Raises a ServiceError."""
+        version = self.ask("/api/version", timeout=timeout).get("version")
+        return ModelFacts.read(version, self._entry("/api/tags", timeout), shown)
+
+    def _entry(self, path: str, timeout: float) -> Fields | None:
+        """Return the model's entry in a list of models."""
+        answer, wanted = self.ask(path, timeout=timeout), full_name(self.model)
         try:
-            return full_name(self.model) in {full_name(model["name"]) for model in answer.get("models") or ()}
+            return next((model for model in answer.get("models") or () if full_name(model["name"]) == wanted), None)
         except (TypeError, LookupError, AttributeError) as error:
-            raise answers_oddly(error) from error
-
-    def show(self, timeout: float) -> tuple[frozenset[str], bool]:
-        """Return what the model can do, such as vision and tools, and if it knows system messages.
-
-        Raises a ServiceError.
-        """
-        shown = self.ask("/api/show", {"model": self.model}, timeout=timeout)
-        try:
-            return frozenset(map(str, shown.get("capabilities") or ())), has_system_role(shown.get("template") or "")
-        except (TypeError, AttributeError) as error:
             raise answers_oddly(error) from error
 
     def lives(self, patience: float = LOOK_PATIENCE) -> bool:

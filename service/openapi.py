@@ -10,6 +10,9 @@ from pydantic.json_schema import models_json_schema
 
 from service.dialects import (
     generate,
+    ollama_chat,
+    ollama_embed,
+    ollama_models,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -28,9 +31,14 @@ ROUTES: tuple[Route, ...] = (
     *openai_responses.ROUTES,
     *openai_embeddings.ROUTES,
     *openai_models.ROUTES,
+    *openai_embeddings.ROUTES,
+    *ollama_chat.ROUTES,
+    *ollama_embed.ROUTES,
+    *ollama_models.ROUTES,
 )
 RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
 GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
+IN_PATH = re.compile(r"{(\w+)}")
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 PRIORITY = {
     "name": "X-Priority",
@@ -94,6 +102,10 @@ def _apply(settings: Settings, properties: Document) -> None:
 
 
 def _operation(route: Route, settings: Settings) -> Document:
+    named = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in IN_PATH.findall(route.path)]
+    if route.answer is None:
+        refused = {"summary": route.summary, "responses": _errors(route.path, (403,), settings)}
+        return {**refused, "parameters": named} if named else refused
     content = {"application/json": {"schema": route.answer}, **(route.pieces or {})}
     whole = "The whole answer; its pieces, for a stream" if route.pieces else "The whole answer"
     answers = {"200": {"description": whole, "content": content}}

@@ -59,7 +59,9 @@ def create_private_app(gateway: Gateway) -> Flask:
 
     @app.get(MODEL_PATH)
     def model() -> Response:
-        return jsonify({"model": gateway.settings.model, "capabilities": sorted(gateway.watch.capabilities)})
+        watch = gateway.watch
+        told = {"model": gateway.settings.model, "capabilities": sorted(watch.capabilities), "running": watch.running}
+        return jsonify({**told, **(watch.facts.told() if watch.facts else {})})
 
     @app.get("/metrics")
     def metrics() -> Response:

@@ -129,9 +129,9 @@ class Question:
     """A conversation, and how the model shall go on with it.
 
     turns: `said` is the name of their list in the request. options: sampling, as Ollama names it. max_tokens: more than
-    MAX_TOKENS is that many. choice: whether a tool must be called; `named`: which one. think: as Ollama takes it; a
-    model that can't is told so in `think_field`, or just answers where that is empty. stream_usage: a stream ends with
-    the tokens used.
+    MAX_TOKENS is that many. choice: whether a tool must be called; `named`: which one; choice_field: the name of both
+    in the request, if it can say it. think: as Ollama takes it; a model that can't is told so in `think_field`, or just
+    answers where that is empty. stream_usage: a stream ends with the tokens used.
     """
 
     turns: list[Turn]
@@ -142,6 +142,7 @@ class Question:
     tools: list[Tool] = dataclasses.field(default_factory=list)
     choice: Literal["auto", "none", "required"] = "auto"
     named: str | None = None
+    choice_field: str = "tool_choice"
     several: bool = True  # calls of tools in one answer
     form: Form | None = None
     think: bool | str = False
@@ -159,7 +160,7 @@ class Question:
         check_size(self._sizes(), settings)
         limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
         options = {"num_predict": limit, **self.options}
-        chat: dict[str, Any] = {"think": self._think(gateway)}
+        chat: dict[str, Any] = {"think": self.thinks(gateway)}
         tools = self.tools if self.choice != "none" else []
         if self.choice == "required":
             forced = self._forced()
@@ -182,7 +183,7 @@ class Question:
         tools = [tool for tool in self.tools if self.named in (None, tool.name)]
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
-            raise InvalidRequest(f"tool_choice: {missing}")
+            raise InvalidRequest(f"{self.choice_field}: {missing}")
         return ForcedCall(tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools)))
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
@@ -194,17 +195,20 @@ class Question:
             yield self.form.field, write_size(self.form.schema or {})
         yield "stop", sum(map(len, self.options.get("stop", ())))
 
-    def _think(self, gateway: Gateway) -> bool | str:
+    # "does not support thinking" and "… tools" are the words by which Ollama's clients know what is wrong.
+    def thinks(self, gateway: Gateway) -> bool | str:
+        """Return how the model shall think; raises InvalidRequest where it can't."""
         can = not gateway.watch.capabilities or THINKS in gateway.watch.capabilities
         if self.think and not can and self.think_field:
-            message = f"{self.think_field}: {gateway.settings.model} answers without thinking first"
+            message = f"{self.think_field}: {gateway.settings.model} does not support thinking"
             raise InvalidRequest(message, hint="leave it out")
         return can and self.think
 
     def _tools(self, gateway: Gateway) -> list[dict[str, Any]]:
         if gateway.watch.capabilities and TOOLS not in gateway.watch.capabilities:
-            hint = 'with `tool_choice` of "required" or a tool, every model calls one'
-            raise InvalidRequest(f"tools: {gateway.settings.model} has none", hint=hint)
+            forced = f'with `{self.choice_field}` of "required" or a tool, every model calls one'
+            message = f"tools: {gateway.settings.model} does not support tools"
+            raise InvalidRequest(message, hint=forced if self.choice_field else None)
         return [tool.for_ollama() for tool in self.tools]
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:

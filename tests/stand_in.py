@@ -17,8 +17,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from service.addresses import with_port
+from tests import stand_in_model
 
 MODEL = "stand-in"
+NAME = f"{MODEL}:latest"  # as Ollama lists it
+# Nanoseconds, in an answer's last line.
+DURATIONS = {"load_duration": 2_000_000, "prompt_eval_duration": 70_000_000, "eval_duration": 300_000_000}
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
@@ -109,6 +113,8 @@ class StandIn:
         app.router.add_post("/api/generate", self._load_or_unload)
         app.router.add_post("/api/show", self._show)
         app.router.add_get("/api/ps", self._ps)
+        app.router.add_get("/api/tags", self._tags)
+        app.router.add_get("/api/version", self._version)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
         await self._open(port)
@@ -159,7 +165,13 @@ class StandIn:
 
     async def _show(self, request: web.Request) -> web.Response:
         await self._body(request)
-        return web.json_response({"capabilities": self.capabilities, "template": self.template})
+        return web.json_response(stand_in_model.shown(NAME, self.template, self.capabilities))
+
+    async def _tags(self, _request: web.Request) -> web.Response:
+        return web.json_response({"models": [stand_in_model.listed(NAME, self.capabilities)]})
+
+    async def _version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": stand_in_model.VERSION})
 
     async def _load_or_unload(self, request: web.Request) -> web.Response:
         body = await self._body(request)
@@ -182,7 +194,7 @@ class StandIn:
     async def _ps(self, request: web.Request) -> web.Response:
         if self.keep_requests:
             self.headers.append(request.headers)
-        return web.json_response({"models": [{"name": f"{MODEL}:latest"}] if self.loaded else []})
+        return web.json_response({"models": [stand_in_model.running(NAME)] if self.loaded else []})
 
     async def _embed(self, request: web.Request) -> web.Response:
         body = await self._body(request)
@@ -190,7 +202,8 @@ class StandIn:
         if self.error:
             return web.json_response({"error": self.error[1]}, status=self.error[0])
         self.loaded = True
-        return web.json_response({"embeddings": [[0.6, 0.8] for _ in body["input"]], "prompt_eval_count": 3})
+        told = {"model": body["model"], "total_duration": 9_000_000, "load_duration": 2_000_000, "prompt_eval_count": 3}
+        return web.json_response({**told, "embeddings": [[0.6, 0.8] for _ in body["input"]]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._body(request)
@@ -264,7 +277,7 @@ class StandIn:
 
     def _last(self, count: int, body: Any) -> dict[str, Any]:
         reason = "length" if count == body.get("options", {}).get("num_predict") else "stop"
-        figures = {"prompt_eval_count": 7, "eval_count": count}
+        figures = {"prompt_eval_count": 7, "eval_count": count, "total_duration": 380_000_000, **DURATIONS}
         return {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason, **figures}
 
 

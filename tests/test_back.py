@@ -11,8 +11,9 @@ from flask.testing import FlaskClient
 from service.gateway import Gateway
 from service.private import create_private_app
 from service.settings import Role
+from tests import stand_in_model
 from tests.servers import Served, fetch
-from tests.stand_in import MODEL, StandIn, eventually
+from tests.stand_in import DURATIONS, MODEL, NAME, StandIn, eventually
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 5, "seed": 7}}
 
@@ -42,7 +43,7 @@ def test_a_chat_is_streamed_as_ollama_writes_it(client: FlaskClient) -> None:
     *pieces, last = lines(reply)
     assert "".join(piece["message"]["content"] for piece in pieces) == "Hello, world"
     assert not any(piece["done"] for piece in pieces)
-    figures = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3}
+    figures = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3, **DURATIONS}
     assert last == {"message": {"role": "assistant", "content": ""}, "done": True, **figures}
 
 
@@ -74,7 +75,7 @@ def test_tools_and_format_go_on_to_ollama(client: FlaskClient, stand_in: StandIn
 
 def test_embeddings_are_ollamas_answer(client: FlaskClient) -> None:
     reply = client.post("/engine/embed", json={"input": ["a", "b"]})
-    assert reply.json == {"embeddings": [[0.6, 0.8], [0.6, 0.8]], "prompt_eval_count": 3}
+    assert (reply.json["embeddings"], reply.json["prompt_eval_count"]) == ([[0.6, 0.8], [0.6, 0.8]], 3)
 
 
 def test_the_wait_in_the_pods_queue_is_told(client: FlaskClient) -> None:
@@ -105,10 +106,23 @@ def test_it_serves_nothing_to_callers(client: FlaskClient) -> None:
         assert client.get(path).status_code == client.post(path, json={}).status_code == 404
 
 
-def test_the_private_port_tells_the_model_and_what_it_can_do(app: Flask) -> None:
+def test_the_private_port_tells_the_model_what_it_can_do_and_what_ollama_tells_of_it(app: Flask) -> None:
     gateway: Gateway = app.extensions["sluice"]
-    told = create_private_app(gateway).test_client().get("/model").json
-    assert told == {"model": MODEL, "capabilities": ["completion", "embedding", "tools", "vision"]}
+    told: Any = create_private_app(gateway).test_client().get("/model").json
+    assert told.pop("shown")["model_info"]["general.architecture"] == "gemma3"
+    capabilities = ["completion", "vision", "tools", "embedding"]
+    assert told == {
+        "model": MODEL,
+        "capabilities": sorted(capabilities),
+        "version": stand_in_model.VERSION,
+        "listed": stand_in_model.listed(NAME, capabilities),
+        "running": stand_in_model.running(NAME),
+    }
+
+
+def test_a_pod_that_knows_nothing_yet_tells_no_more_than_its_model(make_app: Callable[..., Flask]) -> None:
+    told = create_private_app(make_app(role=Role.BACK).extensions["sluice"]).test_client().get("/model").json
+    assert told == {"model": MODEL, "capabilities": [], "running": None}
 
 
 def test_a_front_that_leaves_stops_the_model_and_frees_the_slot(

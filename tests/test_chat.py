@@ -124,7 +124,7 @@ def test_tools_are_refused_where_the_model_has_none(app: Flask, client: FlaskCli
     app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
     reply = post(client, tools=[TOOL])
     assert reply.status_code == 400
-    assert error_of(reply)["message"].startswith(f"tools: {MODEL} has none")
+    assert error_of(reply)["message"].startswith(f"tools: {MODEL} does not support tools")
 
 
 def test_json_mode_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:

@@ -22,11 +22,12 @@ from service.front import ALONE
 from service.gateway import Gateway
 from service.keys import digest
 from service.settings import Role, Settings
+from tests import stand_in_model
 from tests.docker import docker
 from tests.proxies import Proxy, fronted
 from tests.scripted import scripted
 from tests.servers import Reply, Served, fetch, serve
-from tests.stand_in import MODEL, StandIn, eventually
+from tests.stand_in import DURATIONS, MODEL, NAME, StandIn, eventually
 
 STAGE = replace(LOCAL, autoscaling=Autoscaling.REQUESTS, slots=2, requests_per_replica=2, queue_timeout=3, prestop=1)
 HELLO = {"prompt": "Hi"}
@@ -155,6 +156,24 @@ def test_openais_routes_work_too(way: Way) -> None:
     assert [each["embedding"] for each in vectors["data"]] == [[0.6, 0.8]] * 2
     assert vectors["usage"]["prompt_tokens"] == 3
     assert fetch(f"{way.front.url}/v1/models", headers=AS_ALICE).json()["data"][0]["id"] == MODEL
+
+
+def test_ollamas_routes_work_too(way: Way) -> None:
+    whole = ask(way, "/api/chat", CHAT | {"stream": False}).json()
+    assert whole["message"] == {"role": "assistant", "content": "Hello, world"}
+    assert {name: whole[name] for name in DURATIONS} == DURATIONS  # the engine's own, by way of the pod
+    *pieces, last = map(json.loads, ask(way, "/api/generate", HELLO | {"model": MODEL}).body.splitlines())
+    assert "".join(piece["response"] for piece in pieces) == "Hello, world"
+    assert last["eval_duration"] == DURATIONS["eval_duration"]
+    vectors = ask(way, "/api/embed", {"model": MODEL, "input": ["a", "b"]}).json()
+    assert (vectors["embeddings"], vectors["load_duration"]) == ([[0.6, 0.8]] * 2, 2_000_000)
+    for path, told in {
+        "/api/tags": {"models": [stand_in_model.listed(NAME, way.stand_in.capabilities)]},
+        "/api/ps": {"models": [stand_in_model.running(NAME)]},
+        "/api/version": {"version": stand_in_model.VERSION},
+    }.items():
+        assert fetch(f"{way.front.url}{path}", headers=AS_ALICE).json() == told
+    assert ask(way, "/api/show", {"model": MODEL}).json()["details"] == stand_in_model.DETAILS
 
 
 def test_an_error_of_the_pods_is_the_same_as_without_a_cluster(way: Way) -> None:
@@ -334,6 +353,32 @@ def test_a_front_is_ready_with_the_first_pod_of_its_model() -> None:
         assert watched(app) == (True, frozenset({"tools"}))
         assert watched(app) == (True, frozenset({"tools"}))
         assert len(upstream.requests) == 2  # what is fresh isn't asked for again
+
+
+FACTS = {"version": "0.32.15", "listed": {"name": NAME}, "shown": {"template": "x"}, "running": {"size_vram": 5}}
+
+
+def test_a_front_tells_what_the_pods_tell_and_remembers_it_while_there_are_none() -> None:
+    young = {"model": MODEL, "capabilities": ["tools"]}  # it has just started, or is of a release before
+    with scripted(model=[(200, young), (200, young | FACTS), NO_POD]) as upstream:
+        app = front_app(upstream.url)
+        client, watch = app.test_client(), app.extensions["sluice"].watch
+        watched(app)
+        assert client.get("/api/tags").status_code == 503
+        for running in ([{"size_vram": 5}], []):
+            watch._next = 0.0
+            watched(app)
+            assert client.get("/api/tags").json == {"models": [{"name": NAME}]}
+            assert client.get("/api/ps").json == {"models": running}
+            assert client.post("/api/show", json={"model": MODEL}).json == {"template": "x"}
+
+
+def test_what_a_pod_should_not_tell_is_not_told_on(caplog: pytest.LogCaptureFixture) -> None:
+    odd = {"model": MODEL, "capabilities": ["tools"], "shown": [], "listed": "x", "version": 5, "running": "yes"}
+    with scripted(model=(200, odd)) as upstream:
+        app = front_app(upstream.url)
+        assert watched(app) == (True, frozenset({"tools"}))
+        assert app.test_client().get("/api/ps").status_code == 503
 
 
 def test_a_front_without_any_pod_is_ready_after_a_while() -> None:

@@ -237,7 +237,7 @@ def test_thoughts_come_only_where_they_are_asked_for(app: Flask, client: FlaskCl
 def test_a_model_that_cannot_think_refuses_to(client: FlaskClient, stand_in: StandIn) -> None:
     reply = client.post("/generate", json={"prompt": "x", "think": True})
     assert reply.status_code == 400
-    assert reply.json["error"]["message"] == f"think: {MODEL} answers without thinking first"
+    assert reply.json["error"]["message"] == f"think: {MODEL} does not support thinking"
     assert not stand_in.chats()
 
 

@@ -17,9 +17,10 @@ from service.model_watch import ModelWatch
 from service.ollama import Ollama
 from service.settings import Settings
 from service.suspects import Run, Suspects
+from tests import stand_in_model
 from tests.scripted import scripted
 from tests.servers import Served, fetch
-from tests.stand_in import MODEL, StandIn, eventually
+from tests.stand_in import MODEL, NAME, StandIn, eventually
 from tests.test_faults import books, generate
 from tests.test_generate import error_of
 
@@ -300,3 +301,30 @@ def test_the_watch_goes_on_after_a_fault_of_its_own(
     assert not watch.loaded
     assert "the watch failed: KeyError" in caplog.text
     assert "a prompt" not in caplog.text
+
+
+def test_what_ollama_tells_of_the_model_is_asked_once_and_again_when_it_is_loaded_anew(
+    ollama: Ollama, stand_in: StandIn
+) -> None:
+    watch = watching(ollama)
+    watch.look()
+    assert [path for path, _ in stand_in.requests].count("/api/show") == 1
+    assert watch.facts.shown["template"] == stand_in.template
+    assert watch.running == stand_in_model.running(NAME)
+    stand_in.loaded, stand_in.template = False, "{{ .Prompt }}"
+    watch.look()
+    assert watch.facts.shown["template"] == "{{ .Prompt }}"
+    assert (watch.loaded, watch.system_role, watch.running) == (True, False, stand_in_model.running(NAME))
+
+
+def test_an_engine_that_tells_nothing_of_its_model_serves_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    with scripted(
+        api_ps={"models": [{"name": MODEL}]}, api_show={"capabilities": ["completion"]}, api_tags={"models": []}
+    ) as engine:
+        ollama = Ollama(Settings(ollama_host=engine.url, model=MODEL))
+        watch = watching(ollama)
+        watch.look()
+        ollama.pool.forget()
+    assert (watch.loaded, watch.facts, watch.capabilities) == (True, None, frozenset({"completion"}))
+    assert [path for path, _ in engine.requests].count("/api/version") == 1  # not at every look
+    assert "Ollama doesn't tell of the model" in caplog.text

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from ollama import Client, ResponseError
 
 from launcher.load_model import load_model
 from service.errors import InvalidRequest
@@ -19,6 +20,7 @@ from service.settings import Settings
 from tests.real import RealOllama, real_ollama
 from tests.servers import Served, fetch, serve
 from tests.stand_in import eventually
+from tests.test_ollama_client import cli
 from tests.test_patterns import EVERYDAY
 
 SLOTS = 2
@@ -93,6 +95,29 @@ def test_the_official_client_talks_to_the_real_model(served: Served, ollama: Rea
         assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
         with pytest.raises(openai.BadRequestError, match="gemma3-270m can't embed"):
             client.embeddings.create(model=ollama.model, input="x")
+
+
+def test_ollamas_own_clients_talk_to_the_real_model(served: Served, ollama: RealOllama) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    sampling = {"temperature": 0, "num_predict": 1000, "num_ctx": 131_072, "repeat_last_n": -1, "mirostat": 2}
+    with Client(served.url) as client, Client(ollama.url) as engine:
+        whole = client.chat(ollama.model, messages, options=sampling)
+        assert "Paris" in whole.message.content
+        assert 0 < whole.prompt_eval_duration < whole.total_duration
+        assert 0 < whole.eval_duration < whole.total_duration
+        stream = client.generate(ollama.model, messages[0]["content"], stream=True, options=sampling)
+        assert "".join(piece.response for piece in stream) == whole.message.content
+        city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+        assert "city" in json.loads(client.chat(ollama.model, messages, format=city, options=sampling).message.content)
+        [listed], [running] = client.list().models, client.ps().models
+        real = next(model for model in engine.list().models if model.model == listed.model)
+        assert (listed.digest, listed.size, listed.modified_at) == (real.digest, real.size, real.modified_at)
+        assert (running.digest, running.context_length) == (listed.digest, 2048)
+        assert client.show(ollama.model).modelinfo == engine.show(ollama.model).modelinfo
+        with pytest.raises(ResponseError, match="does not support tools"):
+            client.chat(ollama.model, messages, tools=[{"function": {"name": "now"}}])
+    done = cli(served, "run", ollama.model, "What is the capital of France?")
+    assert (done.returncode, "Paris" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("case", EVERYDAY.values(), ids=EVERYDAY)
@@ -236,6 +261,9 @@ def test_the_model_is_loaded_once_whoever_asks(served: Served, ollama: RealOllam
     json_mode = {"response_format": {"type": "json_object"}}
     assert fetch(f"{served.url}/v1/chat/completions", chat | json_mode).status == 200
     assert fetch(f"{served.url}/v1/embeddings", {"model": ollama.model, "input": "Hi"}).status == 400
+    told = {"options": {"num_ctx": 512, "num_thread": 7, "num_predict": 4}, "shift": True, "keep_alive": 0}
+    assert fetch(f"{served.url}/api/generate", {"model": ollama.model, "prompt": "Hi", **told}).status == 200
+    assert fetch(f"{served.url}/api/generate", {"model": ollama.model, "keep_alive": 0}).status == 200
     gateway = Ollama(Settings(ollama_host=ollama.url, model=ollama.model, slots=SLOTS, threads=1))
     gateway.generate_one(True, 60)
     load_model(ollama.url, gateway.payload())

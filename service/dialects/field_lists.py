@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from service.dialects.described import Route
+from service.dialects.ollama_body import Options
 from service.openapi import ROUTES
 from service.parsing import IGNORED, Body
 
@@ -19,12 +19,14 @@ HEAD = """| Route | Fields | Accepted, and change no answer |
 
 
 def table() -> str:
-    """Return a row for each route that takes a body."""
-    return HEAD + "".join(_row(route, route.body) for route in ROUTES if route.body is not None)
+    """Return a row for each route that takes a body, and for the options of Ollama's."""
+    bodies = {f"`{route.method} {route.path}`": route.body for route in ROUTES if route.body is not None}
+    bodies["`options` under `/api`"] = Options
+    return HEAD + "".join(_row(name, body) for name, body in bodies.items())
 
 
-def _row(route: Route, body: type[Body]) -> str:
-    return f"| `{route.method} {route.path}` | {_names(body, ignored=False)} | {_names(body, ignored=True)} |\n"
+def _row(name: str, body: type[Body]) -> str:
+    return f"| {name} | {_names(body, ignored=False)} | {_names(body, ignored=True)} |\n"
 
 
 def _names(body: type[Body], *, ignored: bool) -> str:

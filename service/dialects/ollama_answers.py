@@ -1,0 +1,127 @@
+"""Answers as Ollama writes them: objects that say when, by which model and, at the end, in how many nanoseconds."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response, jsonify
+
+from service.dialects.described import COUNT, TEXT, Document, list_of, object_of
+from service.dialects.errors import ollama
+from service.dialects.ollama_body import Asked
+from service.engine_errors import RETRY_AFTER
+from service.errors import EngineUnavailable
+from service.gateway import Answer, Caller, Gateway
+from service.model_facts import Fields
+from service.question import Question
+from service.routing import NDJSON, ndjson, stream
+
+Shape = Callable[[Fields], Fields]  # a message as the route's objects have it
+NOTHING: Fields = {"role": "assistant", "content": ""}
+CALL = object_of(id=TEXT, function=object_of(index=COUNT, name=TEXT, arguments={"type": "object"}))
+MESSAGE = object_of(role={"const": "assistant"}, content=TEXT)
+MESSAGE["properties"] |= {"thinking": TEXT, "tool_calls": list_of(CALL)}
+FIGURES = (
+    *("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"),
+)
+
+
+def answer_schema(**fields: Any) -> Document:
+    """Return the JSON schema of a whole answer with these fields; one of a request that only loads has no figures."""
+    reason = {"enum": ["stop", "length", "load", "unload"]}
+    schema = object_of(model=TEXT, created_at=TEXT, **fields, done={"const": True}, done_reason=reason)
+    schema["properties"] |= dict.fromkeys(FIGURES, COUNT)
+    return schema
+
+
+def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
+    """Run a question through the model, and return its answer, whole or as a stream."""
+    answer = gateway.generate(who, *question.for_ollama(gateway))
+    if question.stream:
+        written = map(ndjson, pieces(answer, asked.model, shape))
+        return stream(answer, written, NDJSON, lambda error: ndjson(ollama(error)))
+    with answer:
+        return jsonify(whole(answer, asked.model, shape))
+
+
+def respond_idle(asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
+    """Answer a request without a prompt, by which clients have a model loaded or unloaded: here neither is done."""
+    if not asked.unloads:
+        gateway.need_chat()
+        question.thinks(gateway)
+        check_ready(gateway)
+    reason = "unload" if asked.unloads else "load"
+    return jsonify({**head(asked.model), **shape(NOTHING), "done": True, "done_reason": reason})
+
+
+def check_ready(gateway: Gateway) -> None:
+    """Refuse to say that the model is loaded while it isn't; raises EngineUnavailable."""
+    if not gateway.watch.ready:
+        raise EngineUnavailable("the model is not loaded yet", retry_after=RETRY_AFTER)
+
+
+def pieces(answer: Answer, model: str, shape: Shape) -> Iterator[Fields]:
+    """Yield the objects of a streamed answer, of which the last one has the figures."""
+    for message in messages(answer):
+        if message != NOTHING:
+            yield {**head(model), **shape(message), "done": False}
+    yield {**head(model), **shape(NOTHING), "done": True, **figures(answer)}
+
+
+def whole(answer: Answer, model: str, shape: Shape) -> Fields:
+    """Return the whole answer as one object."""
+    said = list(messages(answer.whole()))
+    text, thoughts = ("".join(message.get(name, "") for message in said) for name in ("content", "thinking"))
+    message = _message(text, thoughts, [call for message in said for call in message.get("tool_calls", ())])
+    return {**head(model), **shape(message), "done": True, **figures(answer)}
+
+
+def messages(told: Iterable[Fields]) -> Iterator[Fields]:
+    """Yield the model's messages, with calls of tools that have a number in the answer and an id of their own."""
+    called = 0
+    for message in told:
+        calls = [_call(call, number) for number, call in enumerate(message.get("tool_calls") or (), called)]
+        called += len(calls)
+        yield _message(message["content"], message.get("thinking", ""), calls)
+
+
+def _message(text: str, thoughts: str, calls: list[Fields]) -> Fields:
+    optional = {"thinking": thoughts, "tool_calls": calls}
+    return {"role": "assistant", "content": text, **{name: value for name, value in optional.items() if value}}
+
+
+def _call(call: Fields, number: int) -> Fields:
+    function = call["function"]
+    return {
+        "id": f"call_{uuid.uuid4().hex}",  # Ollama's own are unique in one answer at most
+        "function": {"index": number, "name": function["name"], "arguments": function["arguments"]},
+    }
+
+
+def head(model: str) -> Fields:
+    """Return what every object begins with. model: as the caller wrote it."""
+    return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+
+
+def figures(answer: Answer) -> Fields:
+    """Return how a complete answer ended, its tokens, and the nanoseconds that it took.
+
+    In all since the request's arrival, waiting included; in the engine, or as it looks from here where that says none.
+    """
+    record, usage, told = answer.caller.record, answer.usage, answer.durations
+    queued, first, total = record.queued_ms or 0.0, record.first_token_ms or 0.0, record.elapsed_ms()
+    return {
+        "done_reason": record.finish_reason,
+        "total_duration": nanoseconds(total),
+        "load_duration": told.get("load_duration", 0),
+        "prompt_eval_count": usage["prompt_tokens"],
+        "prompt_eval_duration": told.get("prompt_eval_duration", nanoseconds(first - queued)),
+        "eval_count": usage["completion_tokens"],
+        "eval_duration": told.get("eval_duration", nanoseconds(total - first)),
+    }
+
+
+def nanoseconds(milliseconds: float) -> int:
+    """Return a duration as Go writes it."""
+    return max(0, round(milliseconds * 1e6))

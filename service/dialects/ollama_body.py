@@ -1,0 +1,138 @@
+"""What the bodies of Ollama's API share: sampling options, the answer's form, and how long a model stays loaded."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+
+from service.dialects.openai_chat_body import Penalty, Share
+from service.errors import ModelNotServed
+from service.ollama import full_name
+from service.parsing import WHOLE, Body, Ignored, Items, Name, StopWord, Temperature, given, shown
+from service.question import Form, Question, Turn
+from service.settings import Settings
+
+# As Go's time.ParseDuration reads it.
+DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+MAX_DURATION = 64  # characters
+# Tokens; see CONTEXT_LENGTH. For a `repeat_last_n` of -1, which llama-server refuses and Ollama means the whole by.
+MAX_CONTEXT = 1_048_576
+
+
+def _keep_alive(value: Any) -> Any:
+    text = isinstance(value, str) and len(value) <= MAX_DURATION and DURATION.fullmatch(value)
+    if not text and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError('must be seconds, or a duration such as "5m"')
+    return value
+
+
+KeepAlive = Annotated[
+    Any, AfterValidator(_keep_alive), Field(json_schema_extra={"anyOf": [{"type": "number"}, {"type": "string"}]})
+]
+Format = Annotated[
+    Annotated[Literal["", "json"], Tag("word")] | Annotated[dict[str, Any], Tag("schema")],
+    Discriminator(lambda value: "schema" if isinstance(value, dict) else "word"),
+]
+Think = Annotated[
+    Annotated[bool, Tag("switch")] | Annotated[Literal["low", "medium", "high", "max"], Tag("level")],
+    Discriminator(lambda value: "level" if isinstance(value, str) else "switch"),
+]
+
+
+def without(reason: str) -> AfterValidator:
+    """Return the check of a field that may be sent empty, as clients do, and says nothing that can be kept."""
+
+    def check(value: Any) -> Any:
+        if value:
+            raise ValueError(f"is not supported: {reason}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Options(Body):
+    """How to sample. num_predict: what isn't positive is MAX_TOKENS.
+
+    Options that Ollama doesn't know are left out, as Ollama leaves them out; those that say how the model is loaded, or
+    what of the machine it takes, because the operator has chosen that.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    temperature: Temperature | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000), WHOLE] | None = None
+    top_p: Share | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_CONTEXT), WHOLE] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
+    stop: Annotated[Items[StopWord], Field(max_length=64)] | None = None
+    num_predict: Annotated[int, Field(ge=-2), WHOLE] | None = None
+    num_ctx: Ignored
+    num_batch: Ignored
+    num_thread: Ignored
+    num_gpu: Ignored
+    main_gpu: Ignored
+    num_keep: Ignored
+    use_mmap: Ignored
+    draft_num_predict: Ignored
+
+    def sampling(self) -> dict[str, Any]:
+        """Return those that Ollama gets, but for the length of the answer."""
+        return given(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repeat_penalty=self.repeat_penalty,
+            repeat_last_n=MAX_CONTEXT if self.repeat_last_n == -1 else self.repeat_last_n,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            seed=self.seed,
+            stop=self.stop,
+        )
+
+
+class Asked(Body):
+    """What /api/chat and /api/generate share. A prompt that doesn't fit is refused, whatever `truncate` says."""
+
+    model: Name
+    stream: bool = True
+    format: Format | None = None
+    think: Think = False
+    options: Options = Field(default_factory=lambda: Options.model_validate({}))
+    keep_alive: KeepAlive | None = None
+    logprobs: Annotated[bool, without("probabilities aren't passed on"), Field(description="false")] = False
+    top_logprobs: Ignored
+    truncate: Ignored
+    shift: Ignored
+
+    @property
+    def unloads(self) -> bool:
+        """Say whether the model shall be unloaded afterwards, which is the operator's to decide."""
+        return self.keep_alive is not None and not re.search("[1-9]", str(self.keep_alive))
+
+    def asked(self, turns: list[Turn], said: str) -> Question:
+        """Return what is asked of this conversation."""
+        limit, form = self.options.num_predict or 0, self.format or None
+        return Question(
+            turns,
+            said,
+            self.options.sampling(),
+            max_tokens=limit if limit > 0 else None,
+            form=None if form is None else Form("format", form if isinstance(form, dict) else None),
+            think=self.think,
+            think_field="think",
+            choice_field="",
+            stream=self.stream,
+        )
+
+
+def check_served(name: str, settings: Settings) -> None:
+    """Refuse a model that isn't served, in the words that Ollama's clients look for; raises ModelNotServed."""
+    if full_name(name) != full_name(settings.model):
+        raise ModelNotServed(f"model '{shown(name)}' not found: this server serves {settings.model} only")

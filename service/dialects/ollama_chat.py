@@ -1,0 +1,106 @@
+"""`POST /api/chat` and `POST /api/generate`, for Ollama's own clients, streamed unless they ask for a whole answer."""
+
+from typing import Annotated, Any
+
+from flask import Blueprint, Response
+from pydantic import Field
+
+from service.dialects.described import NDJSON_PIECES, TEXT, Route
+from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, respond_idle
+from service.dialects.ollama_body import Asked, check_served, without
+from service.dialects.ollama_messages import OllamaMessage, OllamaTool
+from service.dialects.openai_chat_body import MAX_MESSAGES
+from service.dialects.openai_tools import MAX_TOOLS
+from service.gateway import Gateway
+from service.keys import Keys
+from service.model_facts import Fields
+from service.parsing import Ignored, Image, Items, parse
+from service.question import Question, Turn
+from service.routing import caller, read_body
+
+
+class OllamaChatBody(Asked):
+    """The body of POST /api/chat; without messages it asks to load or unload the model."""
+
+    example = (
+        'send JSON, such as: curl "$URL/api/chat" '
+        """-d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}'"""
+    )
+
+    messages: Annotated[Items[OllamaMessage], Field(max_length=MAX_MESSAGES)] = Field(default_factory=list)
+    tools: Annotated[Items[OllamaTool], Field(max_length=MAX_TOOLS)] | None = None
+    # What Open WebUI adds, and Ollama too has no ear for here.
+    metadata: Ignored
+    num_predict: Ignored
+    system: Ignored
+    template: Ignored
+
+    def question(self) -> Question:
+        """Return what is asked."""
+        question = self.asked([message.asked(f"messages[{i}]") for i, message in enumerate(self.messages)], "messages")
+        question.tools = [tool.asked(f"tools[{i}]") for i, tool in enumerate(self.tools or ())]
+        return question
+
+
+class OllamaGenerateBody(Asked):
+    """The body of POST /api/generate; without a prompt it asks to load or unload the model."""
+
+    example = """send JSON, such as: curl "$URL/api/generate" -d '{"model": "MODEL", "prompt": "Hi"}'"""
+
+    prompt: str = ""
+    system: str = ""
+    images: Annotated[Items[Image], Field(max_length=64)] | None = None
+    raw: Annotated[bool, without("the model's template is always used"), Field(description="false")] = False
+    suffix: Annotated[str, without("no text can be filled in"), Field(description='""')] = ""
+    template: Annotated[str, without("the model has its own"), Field(description='""')] = ""
+    context: Annotated[
+        list[Any] | None, without("send the conversation to /api/chat instead"), Field(description="[]")
+    ] = None
+
+    def question(self) -> Question:
+        """Return what is asked."""
+        images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
+        system = [Turn("system", "system", self.system, text_field="system")] if self.system else []
+        return self.asked([*system, Turn("prompt", "user", self.prompt, images, text_field="prompt")], "prompt")
+
+
+ROUTES = (
+    Route(
+        "POST", "/api/chat", "Go on with a conversation", answer_schema(message=MESSAGE), OllamaChatBody, NDJSON_PIECES
+    ),
+    Route("POST", "/api/generate", "Answer a prompt", answer_schema(response=TEXT), OllamaGenerateBody, NDJSON_PIECES),
+)
+
+
+def ollama_chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("ollama_chat", __name__)
+
+    @blueprint.post("/api/chat")
+    def chat() -> Response:
+        who, body = caller(keys), parse(OllamaChatBody, read_body())
+        check_served(body.model, gateway.settings)
+        if body.messages:
+            return respond(who, body, body.question(), gateway, in_message)
+        return respond_idle(body, body.question(), gateway, in_message)
+
+    @blueprint.post("/api/generate")
+    def generate() -> Response:
+        who, body = caller(keys), parse(OllamaGenerateBody, read_body())
+        check_served(body.model, gateway.settings)
+        if body.prompt:
+            return respond(who, body, body.question(), gateway, in_response)
+        return respond_idle(body, body.question(), gateway, in_response)
+
+    return blueprint
+
+
+def in_message(message: Fields) -> Fields:
+    """Return a message as the objects of /api/chat have it."""
+    return {"message": message}
+
+
+def in_response(message: Fields) -> Fields:
+    """Return a message as the objects of /api/generate have it."""
+    thoughts = {"thinking": message["thinking"]} if "thinking" in message else {}
+    return {"response": message["content"], **thoughts}

@@ -1,0 +1,106 @@
+"""`POST /api/embed`, and the older `POST /api/embeddings`, for Ollama's own clients."""
+
+from typing import Annotated
+
+from flask import Blueprint, Response, g, jsonify
+from pydantic import Discriminator, Field, Tag
+
+from service.dialects.described import COUNT, NUMBER, TEXT, Route, list_of, object_of
+from service.dialects.ollama_answers import check_ready, nanoseconds
+from service.dialects.ollama_body import KeepAlive, Options, check_served
+from service.dialects.openai_embeddings import MAX_TEXTS
+from service.gateway import Caller, Gateway
+from service.keys import Keys
+from service.model_facts import Fields
+from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, given, parse
+from service.routing import caller, read_body
+
+Texts = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Items[str], Field(max_length=MAX_TEXTS), Tag("texts")],
+    Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
+]
+
+
+class Embedded(Body):
+    """What both bodies share. A text that doesn't fit the model's context is refused, whatever `truncate` says."""
+
+    model: Name
+    options: Options = Field(default_factory=lambda: Options.model_validate({}))
+    keep_alive: KeepAlive | None = None
+    truncate: Ignored
+
+
+class EmbedBody(Embedded):
+    """The body of POST /api/embed: a text or many; without one it asks to load the model."""
+
+    example = """send JSON, such as: curl "$URL/api/embed" -d '{"model": "MODEL", "input": "Hi"}'"""
+
+    input: Texts = ""
+    dimensions: Annotated[int, Field(ge=0, le=65536), WHOLE] | None = None
+
+    def texts(self) -> dict[str, str]:
+        """Return what is to be embedded, by field."""
+        if isinstance(self.input, list):
+            return {f"input[{i}]": text for i, text in enumerate(self.input)}
+        return {"input": self.input} if self.input else {}
+
+
+class OllamaEmbeddingsBody(Embedded):
+    """The body of POST /api/embeddings: one text; without it it asks to load the model."""
+
+    example = """send JSON, such as: curl "$URL/api/embeddings" -d '{"model": "MODEL", "prompt": "Hi"}'"""
+
+    prompt: str = ""
+    input: Ignored  # as Open WebUI adds it
+
+    def texts(self) -> dict[str, str]:
+        """Return what is to be embedded, by field."""
+        return {"prompt": self.prompt} if self.prompt else {}
+
+
+VECTOR = list_of(NUMBER)
+EMBEDDINGS = object_of(model=TEXT, embeddings=list_of(VECTOR))
+EMBEDDINGS["properties"] |= dict.fromkeys(("total_duration", "load_duration", "prompt_eval_count"), COUNT)
+ROUTES = (
+    Route("POST", "/api/embed", "Embed texts", EMBEDDINGS, EmbedBody),
+    Route("POST", "/api/embeddings", "Embed a text", object_of(embedding=VECTOR), OllamaEmbeddingsBody),
+)
+
+
+def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("ollama_embed", __name__)
+
+    def result(who: Caller, body: EmbedBody | OllamaEmbeddingsBody, **more: int | None) -> Fields | None:
+        """Return what Ollama says of the body's texts, None where there are none."""
+        texts = body.texts()
+        check_served(body.model, gateway.settings)
+        check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)
+        if texts:
+            return gateway.embed(who, {"input": list(texts.values()), **given(**more)})
+        gateway.need_embeddings()
+        check_ready(gateway)
+        return None
+
+    @blueprint.post("/api/embed")
+    def embed() -> Response:
+        who, body = caller(keys), parse(EmbedBody, read_body())
+        told = result(who, body, dimensions=body.dimensions or None)
+        if told is None:
+            return jsonify({"model": body.model, "embeddings": []})
+        return jsonify(
+            {
+                "model": body.model,
+                "embeddings": [list(vector) for vector in told["embeddings"]],
+                "total_duration": nanoseconds(g.record.elapsed_ms()),
+                "load_duration": told.get("load_duration", 0),
+                "prompt_eval_count": told.get("prompt_eval_count", 0),
+            }
+        )
+
+    @blueprint.post("/api/embeddings")
+    def embeddings() -> Response:
+        told = result(caller(keys), parse(OllamaEmbeddingsBody, read_body()))
+        return jsonify({"embedding": list(told["embeddings"][0]) if told else []})
+
+    return blueprint
