@@ -4,6 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service import embedding
+from service.reply import Reply
 from tests.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
@@ -37,11 +38,16 @@ def test_more_numbers_than_fit_are_refused_before_they_are_computed(
     assert len(stand_in.requests) == 1
 
 
+def test_blanks_are_a_text_as_for_openai(client: FlaskClient, stand_in: StandIn) -> None:
+    assert [post(client, given).status_code for given in (["a", " "], "\n")] == [200, 200]
+    assert [body["input"] for path, body in stand_in.requests if path == "/api/embed"] == [["a", " "], ["\n"]]
+
+
 @pytest.mark.parametrize("vectors", [None, [], [[0.6]], [["a"], ["b"]], [[], []], "ab", [5, 5]])
 def test_an_odd_answer_is_the_engines_fault(
     client: FlaskClient, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, vectors: Any
 ) -> None:
-    monkeypatch.setattr(embedding.Reply, "json", lambda reply: {"embeddings": vectors})
+    monkeypatch.setattr(Reply, "json", lambda reply: {"embeddings": vectors})
     reply = post(client, ["a", "b"])
     assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
 

@@ -49,10 +49,10 @@ def test_answer_is_shown_piece_by_piece_with_its_figures(open_page: Open) -> Non
     expect(turn.locator(".state")).to_have_text("")
     expect(turn.locator(".prompt-tokens")).to_have_text("7 tokens")
     expect(turn.locator(".tokens")).to_have_text("41 tokens")
-    first, total = (turn.locator(name).inner_text() for name in (".first", ".total"))
-    assert 0 < float(first.removesuffix(" s")) < float(total.removesuffix(" s"))
-    speed = 40 / (float(total.removesuffix(" s")) - float(first.removesuffix(" s")))  # 41 tokens are 40 intervals
-    assert float(turn.locator(".speed").inner_text().removesuffix(" tokens/s")) == pytest.approx(speed, rel=0.2)
+    first, total, speed = (float(turn.locator(name).inner_text().split()[0]) for name in (".first", ".total", ".speed"))
+    assert 0 < first < total
+    rounded = 0.1  # seconds, both together; 41 tokens are 40 intervals
+    assert 40 / (total - first + rounded) < speed < 40 / max(total - first - rounded, 0.1)
     expect(button(page, "Stop")).to_be_hidden()
     asked = {"model": "moondream", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
     assert gateway.received == [({**asked, **STREAMED}, None)]

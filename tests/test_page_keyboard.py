@@ -170,7 +170,7 @@ def test_the_end_stays_in_sight_unless_the_reader_scrolls_away(open_page: Open) 
     expect(last).not_to_be_in_viewport()
     stream.send("more\n\n" * 20)
     expect(turn.locator(".md p")).to_have_count(80)
-    expect(last).not_to_be_in_viewport()
+    expect(turn.locator(".md p").last).not_to_be_in_viewport()
     stream.end()
     expect_state(turn, "done")
 

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -258,7 +257,7 @@ HUGE = {
     "stars": "*a " * N,
     "stars and lines": "*a _b " * N + "c_ d* " * N,
     "a run of stars": "*" * N + "a" + "*" * N,
-    "backticks": " ".join("`" * (i % 300 + 1) for i in range(2000)),
+    "backticks": " ".join("`" * (i + 1) for i in range(600)),
     "backslashes": "\\" * N,
     "addresses": "https://a.b/" + "c." * N,
     "dots after an address": ("https://a.b/" + "." * 1900 + "x ") * 20,
@@ -294,23 +293,32 @@ def test_no_text_takes_more_than_its_length(renderer: Page, text: str) -> None:
     assert deepest < 100
 
 
-def test_an_answer_of_4000_tokens_never_freezes_the_page(open_page: Open) -> None:
-    """All of it is one list, which is made again whenever a piece comes: the most work that an answer can be."""
+def test_an_answer_of_4000_tokens_is_shown_whole(open_page: Open) -> None:
+    """All of it is one list, which is made again whenever it is painted: the most work that an answer can be."""
     gateway = Gateway(max_tokens=4096, context_length=8192)
     page = open_page(gateway)
-    page.evaluate(
-        """() => {
-          window.pauses = [];
-          let last = performance.now();
-          window.beat = setInterval(() => { const now = performance.now(); pauses.push(now - last); last = now; }, 10);
+    items = [
+        (f"{number}.", " **it", "em** ", "with ", "`code`", " and", " more", " text\n") for number in range(1, 501)
+    ]
+    gateway.answers.put(answered(*(token for item in items for token in item)))
+    turn = ask(page, "A long list")
+    expect_state(turn, "done")
+    expect(turn.locator(".md > ol > li")).to_have_text(["item with code and more text"] * 500)
+
+
+def test_painting_takes_a_fifth_of_the_time_at_most(renderer: Page) -> None:
+    share = renderer.evaluate(
+        """async () => {
+          let painting = 0;
+          const slow = painter(() => { // as a phone with a long answer
+            const began = performance.now();
+            while (performance.now() < began + 30);
+            painting += performance.now() - began;
+          });
+          const began = performance.now(), pieces = setInterval(slow.soon, 1);
+          await new Promise((done) => setTimeout(done, 1500));
+          clearInterval(pieces);
+          return painting / (performance.now() - began);
         }"""
     )
-    gateway.answers.put(stream := Stream())
-    turn = ask(page, "A long list")
-    for number in range(500):
-        stream.send(f"{number + 1}.", " **it", "em** ", "with ", "`code`", " and", " more", " text\n")
-    stream.end()
-    expect_state(turn, "done")
-    expect(turn.locator(".md > ol > li")).to_have_count(500)
-    pauses: list[Any] = page.evaluate("pauses")
-    assert max(pauses) < 1500, max(pauses)  # milliseconds, where others compute too
+    assert 0 < share < 0.3

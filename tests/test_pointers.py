@@ -62,7 +62,8 @@ def known() -> tuple[Pointer, ...]:
     ],
 )
 def test_what_is_meant_is_told(known: tuple[Pointer, ...], asked: str, route: str | None) -> None:
-    found = meant(*asked.split(), known)  # type: ignore[arg-type]
+    method, path = asked.split()
+    found = meant(method, path, known)
     assert (found and f"{found.method} {found.path}") == route
 
 

@@ -292,7 +292,8 @@ def test_the_official_client_goes_on_with_what_it_got(official: openai.OpenAI, s
     for answered in (first.output, first.model_dump()["output"]):
         stand_in.script = ["It is 2."]
         result = {"type": "function_call_output", "call_id": call.call_id, "output": "2"}
-        second = official.responses.create(model=MODEL, input=[*asked, *answered, result], tools=[ADD])
+        items: Any = [*asked, *answered, result]
+        second = official.responses.create(model=MODEL, input=items, tools=[ADD])
         assert second.output_text == "It is 2."
         turn = stand_in.chats()[-1]["messages"][1]
         called = {"id": call.call_id, "function": {"name": "add", "arguments": {"a": 1}}}

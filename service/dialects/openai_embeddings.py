@@ -7,12 +7,12 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.gateway import Gateway
 from service.keys import Keys
-from service.parsing import WHOLE, Body, Ignored, Items, Name, Text, check_model, check_size, given, parse
+from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, given, parse
 from service.routing import caller, listing, read_body
 
 MAX_TEXTS = 2048  # as OpenAI has it
@@ -29,8 +29,16 @@ def no_tokens(value: Any, advice: str = "") -> Any:
     return value
 
 
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+Embedded = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]  # blanks are a text
 Input = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Items[Text], Field(min_length=1, max_length=MAX_TEXTS), Tag("texts")],
+    Annotated[Embedded, Tag("text")]
+    | Annotated[Items[Embedded], Field(min_length=1, max_length=MAX_TEXTS), Tag("texts")],
     Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
     BeforeValidator(partial(no_tokens, advice=IN_LANGCHAIN)),
 ]
