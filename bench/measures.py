@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import openai
 import psutil
@@ -83,8 +84,9 @@ def throughput() -> Iterator[Row]:
 
 def dialects() -> Iterator[Row]:
     """Ask the same question by each dialect in turn: 32 clients for the rate, 20 requests/s each for the latency."""
-    asked, said = {"model": MODEL, "max_tokens": 64}, [{"role": "user", "content": "Say something."}]
-    bodies = {
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 64}
+    said = [{"role": "user", "content": "Say something."}]
+    bodies: dict[str, dict[str, Any]] = {
         "/generate": {"prompt": "Say something."},
         "/v1/chat/completions": {**asked, "messages": said},
         "/v1/completions": {**asked, "prompt": "Say something."},

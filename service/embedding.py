@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Texts that the engine gets at a time. Ollama takes up all of its slots with those of one request, and a request of
 # somebody else's waits for all of them; with fewer it computes less of them at once.
 BATCH = 64
+MAX_TEXTS = 2048  # as OpenAI has it
 MAX_NUMBERS = 1 << 21  # in one answer, of 8 bytes each: those of 2,048 texts with 1,024 each
 
 

@@ -160,6 +160,8 @@ class Question:
         check_size(self._sizes(), settings)
         limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
         options = {"num_predict": limit, **self.options}
+        if self.form or self.choice == "required":
+            options.setdefault("stop", [])  # the model's own stop words would cut JSON, which ends by its grammar
         chat: dict[str, Any] = {"think": self.thinks(gateway)}
         tools = self.tools if self.choice != "none" else []
         if self.choice == "required":

@@ -100,7 +100,7 @@ BAD_HEADERS: list[tuple[dict[str, str], int]] = [
     ({"Authorization": f"Bearer {KEY}{PROMPT}"}, 401),
     ({"Authorization": f"Basic {KEY}"}, 401),
     ({"Authorization": KEY}, 401),
-    ({"X-API-Key": KEY}, 401),
+    ({"X-API-Key": KEY}, 200),
     (AUTHORIZED | {"X-Priority": PROMPT}, 400),
     (AUTHORIZED | {"X-Request-Id": f"{PROMPT} {KEY}"}, 200),
     ({"Origin": f"https://{PROMPT}"}, 403),

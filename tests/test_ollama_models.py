@@ -117,4 +117,4 @@ def test_a_route_that_is_not_there_says_so_in_ollamas_form(client: FlaskClient) 
     assert reply.status_code == 404
     assert error_of(reply).startswith("there is nothing at /api/status")
     reply = client.get("/api/chat")
-    assert (reply.status_code, error_of(reply)) == (405, "/api/chat doesn't answer GET")
+    assert (reply.status_code, error_of(reply)) == (405, "/api/chat doesn't answer GET (did you mean POST /api/chat?)")

@@ -90,7 +90,7 @@ def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: Sta
         {"role": "tool", "content": "3", "tool_call_id": "c2", "tool_name": "add"},
         {"role": "user", "content": "And now?"},
     ]
-    assert chat["options"] == {"num_ctx": 2048, "num_thread": 2, "num_predict": 9, **sampling}
+    assert chat["options"] == {"num_ctx": 2048, "num_thread": 2, "num_predict": 9, **sampling, "stop": []}
     assert chat["format"] == {**PARAMETERS, "additionalProperties": False}
     function = {name: ADD[name] for name in ("name", "description", "parameters")}
     assert chat["tools"] == [{"type": "function", "function": function}]
@@ -291,9 +291,8 @@ def test_the_official_client_goes_on_with_what_it_got(official: openai.OpenAI, s
     asked: Any = [{"role": "user", "content": "1 + 1?"}]
     for answered in (first.output, first.model_dump()["output"]):
         stand_in.script = ["It is 2."]
-        result = {"type": "function_call_output", "call_id": call.call_id, "output": "2"}
-        items: Any = [*asked, *answered, result]
-        second = official.responses.create(model=MODEL, input=items, tools=[ADD])
+        result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "2"}
+        second = official.responses.create(model=MODEL, input=[*asked, *answered, result], tools=[ADD])
         assert second.output_text == "It is 2."
         turn = stand_in.chats()[-1]["messages"][1]
         called = {"id": call.call_id, "function": {"name": "add", "arguments": {"a": 1}}}

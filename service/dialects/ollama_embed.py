@@ -8,12 +8,12 @@ from pydantic import Discriminator, Field, Tag
 from service.dialects.described import COUNT, NUMBER, TEXT, Route, list_of, object_of
 from service.dialects.ollama_answers import check_ready, nanoseconds
 from service.dialects.ollama_body import KeepAlive, Options, check_served
-from service.dialects.openai_embeddings import MAX_TEXTS
+from service.embedding import MAX_TEXTS
 from service.gateway import Caller, Gateway
 from service.keys import Keys
 from service.model_facts import Fields
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, given, parse
-from service.routing import caller, read_body
+from service.routing import caller, listing, read_body
 
 Texts = Annotated[
     Annotated[str, Tag("text")] | Annotated[Items[str], Field(max_length=MAX_TEXTS), Tag("texts")],
@@ -31,7 +31,7 @@ class Embedded(Body):
 
 
 class EmbedBody(Embedded):
-    """The body of POST /api/embed: a text or many; without one it asks to load the model."""
+    """The body of POST /api/embed: a text or a list of them; without one it asks to load the model."""
 
     example = """send JSON, such as: curl "$URL/api/embed" -d '{"model": "MODEL", "input": "Hi"}'"""
 
@@ -88,15 +88,13 @@ def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         told = result(who, body, dimensions=body.dimensions or None)
         if told is None:
             return jsonify({"model": body.model, "embeddings": []})
-        return jsonify(
-            {
-                "model": body.model,
-                "embeddings": [list(vector) for vector in told["embeddings"]],
-                "total_duration": nanoseconds(g.record.elapsed_ms()),
-                "load_duration": told.get("load_duration", 0),
-                "prompt_eval_count": told.get("prompt_eval_count", 0),
-            }
-        )
+        figures = {
+            "model": body.model,
+            "total_duration": nanoseconds(g.record.elapsed_ms()),
+            "load_duration": told.get("load_duration", 0),
+            "prompt_eval_count": told["prompt_eval_count"],
+        }
+        return listing(figures, "embeddings", map(list, told["embeddings"]))
 
     @blueprint.post("/api/embeddings")
     def embeddings() -> Response:

@@ -10,12 +10,12 @@ from flask import Blueprint, Response
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
+from service.embedding import MAX_TEXTS
 from service.gateway import Gateway
 from service.keys import Keys
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, given, parse
 from service.routing import caller, listing, read_body
 
-MAX_TEXTS = 2048  # as OpenAI has it
 TOKENS = "token numbers stand for another text in each vocabulary, so send texts"
 IN_LANGCHAIN = " (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
 
