@@ -57,7 +57,9 @@ class StandIn:
     deaths: int = 0
     cut_kept: bool = False  # break off a chat that comes on a connection that had one before
     message: dict[str, Any] = field(default_factory=dict)
-    script: list[Any] = field(default_factory=list)  # the next answers: texts, or messages such as those with calls
+    # The next answers: texts, messages such as those with calls, refusals (status, error, headers), or what makes one
+    # of these of the request.
+    script: list[Any] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)  # pieces before the tokens, where they are asked for
     always_thinks: bool = False
     capabilities: list[str] = field(default_factory=lambda: ["completion", "vision", "tools", "embedding"])
@@ -210,6 +212,9 @@ class StandIn:
         await self._live_or_die(body)
         if self.error:
             return web.json_response({"error": self.error[1]}, status=self.error[0])
+        if self.script and isinstance(self.script[0], tuple):
+            status, error, headers = self.script.pop(0)
+            return web.json_response({"error": error}, status=status, headers=headers)
         self.running += 1
         try:
             await self._get_stuck(body)
@@ -259,6 +264,7 @@ class StandIn:
     async def _play(self, request: web.Request, said: Any, body: Any) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
+        said = said(body) if callable(said) else said
         message = {"role": "assistant", **({"content": said} if isinstance(said, str) else {"content": "", **said})}
         for line in ({"model": MODEL, "message": message, "done": False}, self._last(1, body)):
             await response.write(json.dumps(line).encode() + b"\n")
