@@ -9,6 +9,8 @@ from flask import Flask, Response, g, request
 from service.admission import Admission
 from service.back import back_blueprint
 from service.browsers import check_host, check_origin
+from service.dialects.anthropic_messages import messages_blueprint
+from service.dialects.errors import form_of
 from service.dialects.generate import generate_blueprint
 from service.dialects.ollama_chat import ollama_chat_blueprint
 from service.dialects.ollama_embed import ollama_embed_blueprint
@@ -82,6 +84,7 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(ollama_chat_blueprint(gateway, keys))
     app.register_blueprint(ollama_embed_blueprint(gateway, keys))
     app.register_blueprint(ollama_models_blueprint(gateway, keys))
+    app.register_blueprint(messages_blueprint(gateway, keys))
     app.register_blueprint(openapi_blueprint(settings))
 
 
@@ -98,7 +101,7 @@ def _keep_records(app: Flask, metrics: Metrics) -> None:
     def end(response: Response) -> Response:
         record: Record = g.record
         record.status = response.status_code
-        response.headers["X-Request-Id"] = record.request_id
+        response.headers.update(form_of(record.path).id_headers(record.request_id))
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.responses.labels(route, record.status).inc()
         response.call_on_close(record.write)

@@ -15,11 +15,11 @@ from service.settings import Settings
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # with these a page of another site learns nothing and changes nothing
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
-    # `*` is for the headers that OpenAI's client adds; it doesn't cover Authorization.
+    # `*` is for the headers that OpenAI's and Anthropic's clients add; it doesn't cover Authorization.
     "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Priority, X-Request-Id, *",
     "Access-Control-Max-Age": "7200",  # seconds; Chromium keeps it no longer
 }
-EXPOSED = "Retry-After, X-Request-Id"
+EXPOSED = "Retry-After, X-Request-Id, Request-Id"
 
 
 def check_host(app: Flask, listens_on: str, settings: Settings) -> None:

@@ -45,6 +45,7 @@ CALLERS_FAULT = {
     "think: the model does not support thinking": ("support thinking",),
     "messages: the model's template has no place for these roles in this order": (
         "roles must alternate",
+        "must be at the beginning",
         "role not su",
     ),
 }
@@ -125,8 +126,7 @@ def own_words(text: str) -> str:
 
 def _callers_fault(status: int, text: str) -> ServiceError | None:
     if found := TOO_LONG.search(text):
-        message = f"the prompt has {found[1]} tokens, more than the model's context of {found[2]}"
-        return PromptTooLong(message, hint="shorten it")
+        return PromptTooLong.counted(int(found[1]), int(found[2]))
     if any(words in text for words in ALSO_TOO_LONG):
         return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
     if status in (400, 500, 501):  # 500: of what Ollama finds itself; 501: of what llama-server doesn't do

@@ -1,9 +1,11 @@
 """What can go wrong, as the caller sees it. Text of an error of the server's own stays in the log."""
 
 import math
-from typing import Any
+import re
+from typing import Any, Self
 
 OWN_FAULT = "an error of the server's own"
+COUNTED = re.compile(r"the prompt has (\d+) tokens, more than the model's context of (\d+)")
 
 
 class ClientGone(Exception):
@@ -78,6 +80,17 @@ class PromptTooLong(ServiceError):
     """The text is over the limit in characters, or over the model's context in tokens."""
 
     status, code = 413, "prompt_too_long"
+
+    @classmethod
+    def counted(cls, tokens: int, context: int) -> Self:
+        """Return the error for a prompt of so many tokens in a context of so many."""
+        return cls(f"the prompt has {tokens} tokens, more than the model's context of {context}", hint="shorten it")
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """Return the prompt's tokens and the context's, where both are known: also from another gateway's sentence."""
+        found = COUNTED.fullmatch(self.message)
+        return (int(found[1]), int(found[2])) if found else None
 
 
 class ImageTooLarge(ServiceError):

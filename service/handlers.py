@@ -60,10 +60,10 @@ def point(error: ServiceError, known: tuple[Pointer, ...]) -> Form | None:
 
 def answer_error(error: ServiceError, form: Form | None = None) -> Response:
     """Return the response for an error in the form of the path's dialect; note its code for the request's log line."""
+    form, request_id = form or form_of(request.path), ""
     if "record" in g:
-        g.record.error = error.code
-    form = form or form_of(request.path)
-    response = jsonify(form.body(error))
+        g.record.error, request_id = error.code, g.record.request_id
+    response = jsonify(form.told(error, request_id))
     response.status_code = form.status(error)
     response.headers.update(error.headers)
     return response

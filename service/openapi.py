@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify
 from pydantic.json_schema import models_json_schema
 
 from service.dialects import (
+    anthropic_messages,
     generate,
     ollama_chat,
     ollama_embed,
@@ -31,10 +32,10 @@ ROUTES: tuple[Route, ...] = (
     *openai_responses.ROUTES,
     *openai_embeddings.ROUTES,
     *openai_models.ROUTES,
-    *openai_embeddings.ROUTES,
     *ollama_chat.ROUTES,
     *ollama_embed.ROUTES,
     *ollama_models.ROUTES,
+    *anthropic_messages.ROUTES,
 )
 RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
 GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
@@ -51,7 +52,7 @@ ERRORS: Document = {
     "ours": object_of(error=object_of(code=TEXT, message=TEXT, hint=MAYBE)),
     "openai": object_of(error=object_of(message=TEXT, type=TEXT, param=MAYBE, code=TEXT, hint=MAYBE)),
     "ollama": object_of(error=TEXT),
-    "anthropic": object_of(type={"const": "error"}, error=object_of(type=TEXT, message=TEXT)),
+    "anthropic": object_of(type={"const": "error"}, error=object_of(type=TEXT, message=TEXT), request_id=TEXT),
 }
 
 

@@ -1,7 +1,6 @@
 """From bytes to a checked request: every complaint names the field and what is allowed."""
 
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -106,19 +105,32 @@ def _complaint(body: type[Body], document: Any, error: ErrorDetails) -> str:
 
 
 def field_name(document: Any, loc: tuple[int | str, ...]) -> str:
-    """Return a path such as `messages[0].content` for pydantic's location, without the names of union branches."""
-    name = ""
-    for position, step in enumerate(loc):
-        last = position == len(loc) - 1
-        if isinstance(step, int):
-            name += f"[{step}]"
-        elif (last and isinstance(document, dict)) or (isinstance(document, dict) and step in document):
-            name += f".{shown(step)}" if name else shown(step)
-        else:
-            continue
-        with contextlib.suppress(KeyError, IndexError, TypeError):
-            document = document[step]
-    return name or "body"
+    """Return a path such as `messages[0].content` for pydantic's location, without the names of union branches.
+
+    A branch may be named as a field beside it is, as that of a text part is: then it is a field if all else fits.
+    """
+    names = list(_field_names(document, loc))
+    return next((name for sent, name in names if sent), names[0][1]).removeprefix(".") or "body"
+
+
+def _field_names(document: Any, loc: tuple[int | str, ...]) -> Iterator[tuple[bool, str]]:
+    """Yield what a location may mean, and whether such a field was sent."""
+    if not loc:
+        yield True, ""
+        return
+    step, rest = loc[0], loc[1:]
+    if isinstance(step, int):
+        item = document[step] if isinstance(document, list) and step < len(document) else None
+        yield from ((sent, f"[{step}]{name}") for sent, name in _field_names(item, rest))
+        return
+    if isinstance(document, dict) and step in document:
+        yield from ((sent, f".{shown(step)}{name}") for sent, name in _field_names(document[step], rest))
+    elif isinstance(document, dict) and not rest:
+        yield False, f".{shown(step)}"
+    if rest:
+        yield from _field_names(document, rest)
+    else:
+        yield False, ""
 
 
 def shown(name: str) -> str:

@@ -53,7 +53,7 @@ class Called:
 class Turn:
     """A message of the conversation. `images`: as they were sent, by field; forgotten once they are read.
 
-    text_field: the text's name in the request, unless it is the message's `content`.
+    text_field: the text's name in the request, unless it is the message's `content`; id_field: that of call_id in it.
     """
 
     field: str
@@ -64,11 +64,12 @@ class Turn:
     call_id: str | None = None  # of a tool's message: which call it answers, and
     tool: str | None = None  # the name of that tool
     text_field: str = ""
+    id_field: str = "tool_call_id"
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield the characters that are sent on, by field."""
         yield self.text_field or f"{self.field}.content", len(self.text)
-        yield f"{self.field}.tool_call_id", len(self.call_id or "")
+        yield f"{self.field}.{self.id_field}", len(self.call_id or "")
         yield f"{self.field}.name", len(self.tool or "")
         for call in self.calls:
             yield from call.sizes()
@@ -82,30 +83,34 @@ class Turn:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool that the model may call. `parameters`: a JSON schema, to which `strict` holds the arguments."""
+    """A tool that the model may call. `parameters`: a JSON schema, to which `strict` holds the arguments.
+
+    schema_field: that schema's name in the tool, as the request has it.
+    """
 
     field: str
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    schema_field: str = "parameters"
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield the characters that are sent on, by field."""
         yield f"{self.field}.name", len(self.name)
         yield f"{self.field}.description", len(self.description or "")
-        yield f"{self.field}.parameters", write_size(self.parameters or {})
+        yield f"{self.field}.{self.schema_field}", write_size(self.parameters or {})
 
     def for_ollama(self) -> dict[str, Any]:
         """Return the tool as Ollama wants it; raises InvalidRequest."""
         if self.parameters:
-            check_parameters(f"{self.field}.parameters", self.parameters)
+            check_parameters(f"{self.field}.{self.schema_field}", self.parameters)
         function = given(description=self.description, parameters=self.parameters)
         return {"type": "function", "function": {"name": self.name, **function}}
 
     def callable(self, prefix: str = "") -> CallableTool:
         """Return the tool as a grammar has it, with names of definitions that begin with `prefix`."""
-        schema = held(f"{self.field}.parameters", self.parameters or NO_PARAMETERS, prefix)
+        schema = held(f"{self.field}.{self.schema_field}", self.parameters or NO_PARAMETERS, prefix)
         return CallableTool(self.name, self.description, schema)
 
 
@@ -128,15 +133,17 @@ class Form:
 class Question:
     """A conversation, and how the model shall go on with it.
 
-    turns: `said` is the name of their list in the request. options: sampling, as Ollama names it. max_tokens: more than
-    MAX_TOKENS is that many. choice: whether a tool must be called; `named`: which one; choice_field: the name of both
-    in the request, if it can say it. think: as Ollama takes it; a model that can't is told so in `think_field`, or just
-    answers where that is empty. stream_usage: a stream ends with the tokens used.
+    turns: `said` is the name of their list in the request. options: sampling, as Ollama names it; stop_field: what the
+    request calls its stop words. max_tokens: more than MAX_TOKENS is that many. choice: whether a tool must be called;
+    `named`: which one; choice_field: the name of both in the request, if it can say it. think: as Ollama takes it; a
+    model that can't is told so in `think_field`, or just answers where that is empty. stream_usage: a stream ends with
+    the tokens used.
     """
 
     turns: list[Turn]
     said: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stop_field: str = "stop"
     model: str | None = None
     max_tokens: int | None = None
     tools: list[Tool] = dataclasses.field(default_factory=list)
@@ -195,7 +202,7 @@ class Question:
             yield from tool.sizes()
         if self.form:
             yield self.form.field, write_size(self.form.schema or {})
-        yield "stop", sum(map(len, self.options.get("stop", ())))
+        yield self.stop_field, sum(map(len, self.options.get("stop", ())))
 
     # "does not support thinking" and "… tools" are the words by which Ollama's clients know what is wrong.
     def thinks(self, gateway: Gateway) -> bool | str:
@@ -208,7 +215,7 @@ class Question:
 
     def _tools(self, gateway: Gateway) -> list[dict[str, Any]]:
         if gateway.watch.capabilities and TOOLS not in gateway.watch.capabilities:
-            forced = f'with `{self.choice_field}` of "required" or a tool, every model calls one'
+            forced = f"with a `{self.choice_field}` that forces a call, every model makes one"
             message = f"tools: {gateway.settings.model} does not support tools"
             raise InvalidRequest(message, hint=forced if self.choice_field else None)
         return [tool.for_ollama() for tool in self.tools]

@@ -165,8 +165,8 @@ class Worker(ThreadWorker):
         status = form.status(error)
         record = Record(uuid.uuid4().hex, method, path, status=status, error=error.code)
         self.gateway.metrics.responses.labels("none", status).inc()
-        body = json.dumps(form.body(error))
-        headers = {"Content-Type": "application/json", "X-Request-Id": record.request_id, **error.headers}
+        body = json.dumps(form.told(error, record.request_id))
+        headers = {"Content-Type": "application/json", **form.id_headers(record.request_id), **error.headers}
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:

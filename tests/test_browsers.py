@@ -185,7 +185,7 @@ def test_a_listed_origin_asks_and_reads_also_errors_and_streams(make_app: Make) 
             reply = ask(app, path=path, Origin=origin, Sec_Fetch_Site="cross-site")
             assert reply.status_code == status
             assert reply.headers["Access-Control-Allow-Origin"] == origin
-            assert reply.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-Id"
+            assert reply.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-Id, Request-Id"
             assert reply.headers["Vary"] == "Origin"
     body = {"prompt": "x", "stream": True}
     streamed = app.test_client().post("/generate", json=body, headers={"Origin": APP}, buffered=True)

@@ -243,6 +243,7 @@ def nested(message: str) -> str:
         (400, "registry.ollama.ai/library/x:latest does not support tools", "tools"),
         (400, '"x" does not support thinking', "think"),
         (500, nested("Conversation roles must alternate user/assistant/user/assistant/..."), "messages"),
+        (500, nested("System message must be at the beginning."), "messages"),
     ],
 )
 def test_what_the_engine_cannot_follow_is_the_callers_to_change(

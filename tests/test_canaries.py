@@ -23,7 +23,7 @@ from tests.test_keys import entry, write
 KEY, PROMPT, ANSWER, NAME = "sluice-canary-of-a-key", "canary-of-a-prompt", "canary-of-an-answer", "canary_of_a_name"
 CANARIES = (KEY, PROMPT, ANSWER, NAME)
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
-CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+CHAT, EMBEDDINGS, MESSAGES = "/v1/chat/completions", "/v1/embeddings", "/v1/messages"
 Make = Callable[..., Flask]
 
 
@@ -95,12 +95,22 @@ ASKED: list[tuple[str, Any, int]] = [
     (CHAT, call(f'["{PROMPT}"]'), 400),
     (EMBEDDINGS, {"model": MODEL, "input": [PROMPT, {NAME: PROMPT}]}, 400),
     (EMBEDDINGS, {"model": MODEL, "input": PROMPT, "encoding_format": PROMPT}, 400),
+    (MESSAGES, chat(max_tokens=9), 200),
+    (MESSAGES, chat(max_tokens=9, stream=True), 200),
+    (f"{MESSAGES}/count_tokens", chat(), 200),
+    (MESSAGES, chat(max_tokens=9, model=PROMPT), 404),
+    (MESSAGES, chat(PROMPT * 2000, max_tokens=9), 400),
+    (MESSAGES, chat([PART | {"type": PROMPT}], max_tokens=9), 400),
+    (MESSAGES, chat([PART | {NAME: PROMPT}], max_tokens=PROMPT), 400),
+    (MESSAGES, chat([{"type": "image", "source": {"type": PROMPT, "url": PROMPT}}], max_tokens=9), 400),
+    (MESSAGES, chat(max_tokens=9, tools=[{"type": PROMPT, "name": PROMPT}]), 400),
 ]
 BAD_HEADERS: list[tuple[dict[str, str], int]] = [
     ({"Authorization": f"Bearer {KEY}{PROMPT}"}, 401),
     ({"Authorization": f"Basic {KEY}"}, 401),
     ({"Authorization": KEY}, 401),
     ({"X-API-Key": KEY}, 200),
+    ({"X-API-Key": f"{KEY}{PROMPT}"}, 401),
     (AUTHORIZED | {"X-Priority": PROMPT}, 400),
     (AUTHORIZED | {"X-Request-Id": f"{PROMPT} {KEY}"}, 200),
     ({"Origin": f"https://{PROMPT}"}, 403),

@@ -135,6 +135,17 @@ def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:
     assert own.chats() == [through]
 
 
+def test_anthropics_clients_are_answered_through_a_cluster(way: Way) -> None:
+    reply = way.post("/v1/messages", {**CHAT, "max_tokens": 5}, X_Api_Key="sesame")
+    assert (reply.status, reply.json()["content"]) == (200, [{"type": "text", "text": "Hello, world"}])
+    reply = way.post("/v1/messages/count_tokens", CHAT, X_Api_Key="sesame")
+    assert (reply.status, reply.json()) == (200, {"input_tokens": 7})
+    assert [chat["options"]["num_predict"] for chat in way.stand_in.chats()] == [5, 1]
+    way.stand_in.error = (400, "request (3000 tokens) exceeds the available context size (2048 tokens)")
+    reply = way.post("/v1/messages/count_tokens", CHAT, X_Api_Key="sesame")
+    assert reply.json()["error"]["message"] == "prompt is too long: 3000 tokens > 2048 maximum"
+
+
 def test_a_stream_comes_piece_by_piece(way: Way) -> None:
     way.stand_in.token_delay = 0.1
     connection = HTTPConnection("127.0.0.1", way.front.port)

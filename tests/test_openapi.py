@@ -17,6 +17,14 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{
 OLLAMA_HI = {"role": "user", "content": "Hi", "images": []}
 OLLAMA_CALL = {"function": {"name": "f", "arguments": {"a": 1}, "index": 0}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}, "required": ["a"]}
+USE = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": "a"}}
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "b"}], "is_error": True}
+CONVERSATION: Any = {
+    **{"model": MODEL, "system": [{"type": "text", "text": "Be brief."}], "tool_choice": {"type": "auto"}},
+    "messages": [HI, {"role": "assistant", "content": [USE]}, {"role": "user", "content": [RESULT]}],
+    "tools": [{"name": "f", "input_schema": SCHEMA, "cache_control": {"type": "ephemeral"}}],
+    **{"thinking": {"type": "adaptive"}, "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+}
 # A body of each kind that is answered, with as many fields as go together.
 GOOD: dict[str, Any] = {
     "/generate": {
@@ -60,6 +68,8 @@ GOOD: dict[str, Any] = {
     "/api/embeddings": {"model": MODEL, "prompt": "a", "keep_alive": 5},
     "/api/show": {"model": MODEL, "verbose": False, "options": {}},
     "/v1/embeddings": {"model": MODEL, "input": ["a", "b"], "encoding_format": "float", "dimensions": 2},
+    "/v1/messages": {**CONVERSATION, "max_tokens": 5.0, "temperature": 1, "top_k": 3, "stop_sequences": ["x"]},
+    "/v1/messages/count_tokens": CONVERSATION,
 }
 NAMES = st.text(max_size=3) | st.just("type")
 ODD = st.recursive(

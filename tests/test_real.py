@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import psutil
 import pytest
@@ -118,6 +119,23 @@ def test_ollamas_own_clients_talk_to_the_real_model(served: Served, ollama: Real
             client.chat(ollama.model, messages, tools=[{"function": {"name": "now"}}])
     done = cli(served, "run", ollama.model, "What is the capital of France?")
     assert (done.returncode, "Paris" in done.stdout) == (0, True)
+
+
+def test_anthropics_client_talks_to_the_real_model_and_counts_as_it_does(served: Served, ollama: RealOllama) -> None:
+    tool: Any = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    asked: Any = {"model": ollama.model, "messages": [{"role": "user", "content": "What is the weather in Paris?"}]}
+    forced: Any = {"tools": [tool], "tool_choice": {"type": "any"}}
+    with anthropic.Anthropic(base_url=served.url, api_key="none", max_retries=0) as client:
+        for more in ({}, {"system": "Be brief."}, forced):
+            message = client.messages.create(**asked, **more, max_tokens=60)
+            counted = client.messages.count_tokens(**asked, **more).input_tokens
+            assert counted == message.usage.input_tokens > 5
+        assert (message.stop_reason, message.content[0].type) in (("tool_use", "tool_use"), ("max_tokens", "text"))
+        with client.messages.stream(**asked, max_tokens=8) as stream:
+            assert "".join(stream.text_stream) == stream.get_final_text()
+        long: Any = [{"role": "user", "content": "one two three " * 1000}]
+        with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 2048 maximum"):
+            client.messages.count_tokens(model=ollama.model, messages=long)
 
 
 @pytest.mark.parametrize("case", EVERYDAY.values(), ids=EVERYDAY)

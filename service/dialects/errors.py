@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import g, has_request_context, request
+from flask import has_request_context, request
 
 from service.errors import PromptTooLong, QuotaExceeded, ServiceError, Unauthorized
 
@@ -20,7 +20,12 @@ OPENAI_CODES = {
     Unauthorized.code: "invalid_api_key",
 }
 ANTHROPIC_HEADER = "anthropic-version"  # which Anthropic's clients always send
-ANTHROPIC_TYPES = OPENAI_TYPES | {413: "request_too_large", 503: "overloaded_error", 504: "timeout_error"}
+ANTHROPIC_TYPES = OPENAI_TYPES | {
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 def ours(error: ServiceError) -> Body:
@@ -43,10 +48,13 @@ def ollama(error: ServiceError) -> Body:
 
 
 def anthropic(error: ServiceError) -> Body:
-    """Return an error as Anthropic has it."""
+    """Return an error as Anthropic has it; agents know by its words that they must shorten the conversation."""
     kind = ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    told = {"type": "error", "error": {"type": kind, "message": _with_hint(error)}}
-    return {**told, "request_id": g.record.request_id} if "record" in g else told
+    message = _with_hint(error)
+    if isinstance(error, PromptTooLong):
+        kind, tokens = "invalid_request_error", error.tokens
+        message = f"prompt is too long: {'{} tokens > {} maximum'.format(*tokens) if tokens else message}"
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _with_hint(error: ServiceError) -> str:
@@ -55,19 +63,33 @@ def _with_hint(error: ServiceError) -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """How a dialect writes errors. statuses: by our code, where the dialect has another one than ours."""
+    """How a dialect writes errors. statuses: by our code, where the dialect has another one than ours.
+
+    id_field, id_header: where clients of the dialect look for the request's id, in an error and in every answer.
+    """
 
     body: Callable[[ServiceError], Body]
     statuses: Mapping[str, int] = field(default_factory=dict)
+    id_field: str = ""
+    id_header: str = "X-Request-Id"
 
     def status(self, error: ServiceError) -> int:
         """Return the HTTP status of an error."""
         return self.statuses.get(error.code, error.status)
 
+    def told(self, error: ServiceError, request_id: str) -> Body:
+        """Return an error's body as it is sent."""
+        return self.body(error) | ({self.id_field: request_id} if self.id_field else {})
+
+    def id_headers(self, request_id: str) -> dict[str, str]:
+        """Return the headers that tell a request's id."""
+        return {"X-Request-Id": request_id, self.id_header: request_id}
+
 
 TOO_LONG = {PromptTooLong.code: 400}
+ANTHROPIC = Form(anthropic, TOO_LONG, id_field="request_id", id_header="Request-Id")
 FORMS = {
-    "/v1/messages": Form(anthropic, TOO_LONG),
+    "/v1/messages": ANTHROPIC,
     "/v1": Form(openai, TOO_LONG),
     "/api": Form(ollama, TOO_LONG),
 }

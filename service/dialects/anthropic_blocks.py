@@ -1,0 +1,180 @@
+"""What the messages of `POST /v1/messages` are made of: texts, images, documents, calls of tools and their results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from service.parsing import Body, Ignored, Image, Items, Name
+from service.question import Called, Turn
+
+MAX_BLOCKS = 256
+
+
+def only(kind: str, sentence: str) -> BeforeValidator:
+    """Return a check that tells whoever sends another type than `kind` one sentence, and nothing of other fields."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") not in (None, kind):
+            raise ValueError(sentence)
+        return value
+
+    return BeforeValidator(check)
+
+
+class Block(Body):
+    """A piece of a message; where a prompt is to be cached changes no answer."""
+
+    cache_control: Ignored
+
+
+class TextBlock(Block):
+    """A text, also as an answer of ours has it."""
+
+    type: Literal["text"]
+    text: str
+    citations: Ignored
+    parsed_output: Ignored
+
+    def said(self) -> str:
+        """Return what the model reads."""
+        return self.text
+
+
+class Base64Source(Body):
+    """An image's bytes, which say themselves what they are."""
+
+    type: Literal["base64"]
+    media_type: Ignored
+    data: Image
+
+
+class ImageBlock(Block):
+    """An image."""
+
+    type: Literal["image"]
+    source: Annotated[Base64Source, only("base64", "must be of type base64; an address or a file is never fetched")]
+
+
+class PlainTextSource(Body):
+    """A document's text."""
+
+    type: Literal["text"]
+    media_type: Literal["text/plain"] = "text/plain"
+    data: str
+
+
+class NoCitations(Body):
+    """Whether the answer cites a document: it can't."""
+
+    enabled: Literal[False] = False
+
+
+class DocumentBlock(Block):
+    """A document of plain text, which stands apart from the texts around it."""
+
+    type: Literal["document"]
+    source: Annotated[PlainTextSource, only("text", "must be plain text, of type text")]
+    title: str | None = None
+    context: str | None = None
+    citations: NoCitations | None = None
+
+    def said(self) -> str:
+        """Return what the model reads."""
+        return "".join(f"{text}\n\n" for text in (self.title, self.context, self.source.data) if text)
+
+
+class ThinkingBlock(Block):
+    """What the model thought earlier: it isn't sent to it again."""
+
+    type: Literal["thinking"]
+    thinking: Ignored
+    signature: Ignored
+
+
+class RedactedThinkingBlock(Block):
+    """The same in a form that nobody here can read."""
+
+    type: Literal["redacted_thinking"]
+    data: Ignored
+
+
+class ToolUseBlock(Block):
+    """A call the model made earlier in the conversation."""
+
+    type: Literal["tool_use"]
+    id: Name
+    name: Name
+    input: dict[str, Any]
+    caller: Ignored
+
+    def asked(self, field: str) -> Called:
+        """Return call `field` as the question has it."""
+        return Called(field, self.name, self.input, self.id, name_field="name", arguments_field="input")
+
+
+# A content is a text or a list of blocks.
+TEXT_OR_BLOCKS = Discriminator(lambda value: "blocks" if isinstance(value, list) else "text")
+Plain = Annotated[str, Tag("text")]
+
+
+class ToolReferenceBlock(Block):
+    """The name of a tool that a search for tools has found: from here on the model may call it."""
+
+    type: Literal["tool_reference"]
+    tool_name: Name
+
+    def said(self) -> str:
+        """Return what the model reads."""
+        return f"The tool {self.tool_name} can be called now.\n"
+
+
+ResultBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolReferenceBlock, Field(discriminator="type")]
+ResultContent = Annotated[
+    Plain | Annotated[Items[ResultBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
+    TEXT_OR_BLOCKS,
+]
+
+
+class ToolResultBlock(Block):
+    """What a tool has answered."""
+
+    type: Literal["tool_result"]
+    tool_use_id: Name
+    content: ResultContent = ""
+    is_error: bool = False
+
+    def found(self) -> list[str]:
+        """Return the names of tools that the model may call from here on."""
+        blocks = () if isinstance(self.content, str) else self.content
+        return [block.tool_name for block in blocks if isinstance(block, ToolReferenceBlock)]
+
+    def asked(self, field: str, tools: Mapping[str, str]) -> Turn:
+        """Return result `field` as the question has it; tools: their names, by the calls' ids."""
+        where, text = f"{field}.content", said(self.content)
+        return Turn(
+            field,
+            "tool",
+            f"Error: {text}" if self.is_error else text,  # Ollama has no other place for that
+            images(where, self.content),
+            call_id=self.tool_use_id,
+            tool=tools.get(self.tool_use_id),
+            text_field=where,
+            id_field="tool_use_id",
+        )
+
+
+SAYING = (TextBlock, DocumentBlock, ToolReferenceBlock)
+
+
+def said(content: str | Sequence[Block]) -> str:
+    """Return the text of a content, its blocks joined as Ollama and OpenAI join them."""
+    if isinstance(content, str):
+        return content
+    return "".join(block.said() for block in content if isinstance(block, SAYING))
+
+
+def images(field: str, content: str | Sequence[Block]) -> dict[str, str]:
+    """Return the images of content `field`, by their own fields."""
+    blocks = () if isinstance(content, str) else enumerate(content)
+    return {f"{field}[{i}].source.data": block.source.data for i, block in blocks if isinstance(block, ImageBlock)}
