@@ -169,7 +169,8 @@ class FreeCalls:
 
     def _once_more(self, answer: "Answer", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
         forced = ForcedCall((tool,))
-        answer.again(corrected(json.dumps(call), missed), format=forced.form, tools=None)
+        options = {**answer.call.payload["options"], "stop": []}  # as in question.py, where a grammar forces the answer
+        answer.again(corrected(json.dumps(call), missed), format=forced.form, tools=None, options=options)
         yield from forced(answer, ())
 
 

@@ -123,6 +123,7 @@ def test_arguments_of_a_strict_tool_that_do_not_fit_are_made_again(client: Flask
     assert "tools" in first
     assert "tools" not in second
     assert second["format"]["properties"]["name"] == {"enum": ["add"]}
+    assert ("stop" in first["options"], second["options"]["stop"]) == (False, [])
     assert "doesn't fit `type` at /a" in second["messages"][-1]["content"]
     stand_in.script = [call("add", a="three")]
     assert called(ask(client, tools=tools(ADD))) == [("add", {"a": "three"})]  # one that isn't strict is left as it is

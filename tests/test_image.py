@@ -92,7 +92,7 @@ class Ports:
         return status(f"http://127.0.0.1:{self.private}/readyz") == 200
 
     def answer(self) -> Any:
-        reply = fetch(f"http://127.0.0.1:{self.port}/generate", {"prompt": "What is 2 + 2?", "seed": 1})
+        reply = fetch(f"http://127.0.0.1:{self.port}/generate", {"prompt": "What is 2 + 2?", "temperature": 0})
         assert reply.status == 200
         return reply.json()
 

@@ -1,6 +1,7 @@
 """The page for the keyboard alone, a phone, a screen reader, and whoever wants no motion."""
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -19,6 +20,7 @@ from tests.page import (
     message,
     png,
 )
+from tests.stand_in import eventually
 
 browser, open_page = pages.browser, pages.open_page
 
@@ -71,18 +73,23 @@ def test_enter_breaks_the_line_on_a_phone(open_page: Open) -> None:
 
 
 def focused(page: Page) -> str:
-    """Return the name of what has the focus, and check that it can be seen."""
-    name, seen = page.evaluate(
-        """() => {
-          const node = document.activeElement, style = getComputedStyle(node);
-          const label = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent ?? node.textContent;
-          const composer = getComputedStyle(document.querySelector(".composer")).boxShadow.includes("1px");
-          const outlined = style.outlineStyle !== "none" && style.outlineWidth !== "0px";
-          return [label.trim(), outlined || (node.id === "prompt" && composer)];
-        }"""
-    )
-    assert seen, f"{name}: the focus can't be seen"
-    return str(name)
+    """Return the name of what has the focus, once it can be seen: its ring comes gradually."""
+    seen: list[Any] = []
+
+    def visible() -> bool:
+        seen[:] = page.evaluate(
+            """() => {
+              const node = document.activeElement, style = getComputedStyle(node);
+              const label = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent ?? node.textContent;
+              const composer = getComputedStyle(document.querySelector(".composer")).boxShadow.includes("1px");
+              const outlined = style.outlineStyle !== "none" && style.outlineWidth !== "0px";
+              return [label.trim(), outlined || (node.id === "prompt" && composer)];
+            }"""
+        )
+        return bool(seen[1])
+
+    eventually(visible)
+    return str(seen[0])
 
 
 def backwards(page: Page, steps: int) -> list[str]:

@@ -260,7 +260,8 @@ def test_a_whole_answer_survives_the_death_of_the_engine(served: Served, ollama:
 
 
 def test_a_schema_that_the_engine_refuses_is_the_callers_to_change(served: Served, ollama: RealOllama) -> None:
-    gateway = Ollama(Settings(ollama_host=ollama.url, model=ollama.model))
+    # With the gateway's own settings, or the model would be loaded again.
+    gateway = Ollama(Settings(ollama_host=ollama.url, model=ollama.model, slots=SLOTS, threads=1))
     for schema in ({"type": "nonsense"}, "nonsense"):
         with pytest.raises(InvalidRequest, match="response_format"):
             gateway.request(
