@@ -41,13 +41,12 @@ def _place(path: list[str | int]) -> str:
 
 
 def main() -> None:
-    """Read `{"schema", "values"}` from stdin, and write the complaint as JSON."""
+    """Read a list of `[schema, values]` from stdin, and write the complaint about each as JSON."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
-    asked = json.load(sys.stdin.buffer)
-    json.dump(complaint(asked["schema"], asked["values"]), sys.stdout)
+    json.dump([complaint(schema, values) for schema, values in json.load(sys.stdin.buffer)], sys.stdout)
 
 
 if __name__ == "__main__":

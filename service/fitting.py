@@ -4,6 +4,7 @@ The engine's grammar holds an answer to as much of a schema as it can (see schem
 """
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 TRIES = 3
 ONE_CHECK = threading.Lock()  # at a time, each of which may take the memory that fit_checker.py allows
-TOO_HARD = "takes too long to check"
+TOO_HARD = "takes too long, or too much memory, to check"
+NO_JSON = "is no JSON"
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
 
 
@@ -33,41 +35,65 @@ class Schema:
     whole: Any
     grammar: Grammar
 
-    def check(self) -> None:
-        """Refuse what is no JSON schema; raises InvalidRequest."""
-        if not self.grammar.exact and (found := _complaint(self.whole, [])):
-            raise InvalidRequest(f"{self.field}: {found}")
-
     def misses(self, value: Any) -> str:
-        """Return what of the schema a value doesn't fit, "" if it does."""
-        return "" if self.grammar.exact else _complaint(self.whole, [value])
+        """Return what of the schema a value doesn't fit, "" if it does; raises InvalidRequest."""
+        return "" if self.grammar.exact else self.misses_all(value)
+
+    def misses_all(self, value: Any) -> str:
+        """Return the same where no grammar has held the value to anything."""
+        return _complaints([(self, [value])])[0]
 
 
-def _complaint(schema: Any, values: list[Any]) -> str:
+def check_schemas(schemas: Iterable[Schema]) -> None:
+    """Refuse what is no JSON schema; raises InvalidRequest."""
+    inexact = [schema for schema in schemas if not schema.grammar.exact]
+    for schema, found in zip(inexact, _complaints([(schema, []) for schema in inexact]), strict=True):
+        if found:
+            raise InvalidRequest(f"{schema.field}: {found}")
+
+
+def _complaints(checks: list[tuple[Schema, list[Any]]]) -> list[str]:
+    """Return what is wrong with each schema or its values, all found by one process; raises InvalidRequest."""
+    if not checks:
+        return []
     command = [sys.executable, "-I", fit_checker.__file__]
-    asked = json.dumps({"schema": schema, "values": values}).encode()
+    asked = json.dumps([[schema.whole, values] for schema, values in checks]).encode()
     with ONE_CHECK:
         done = subprocess.run(command, input=asked, capture_output=True, check=False)
-    return str(json.loads(done.stdout)) if done.returncode == 0 else TOO_HARD
+    if done.returncode:
+        raise InvalidRequest(f"{checks[0][0].field}: {TOO_HARD}")
+    found: list[str] = json.loads(done.stdout)
+    return found
 
 
 @dataclass(frozen=True)
 class FittingText:
-    """Holds the text of an answer to a schema."""
+    """Holds the text of an answer to a schema; an answer that calls tools instead passes through `calls`."""
 
     schema: Schema
+    calls: "FreeCalls | None" = None
 
     def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield the messages of an answer that fits, the first, second or third that the model gives."""
         for left in reversed(range(TRIES)):
-            messages = answer.read()
+            messages = list(self.calls(answer, answer.read())) if self.calls else answer.read()
             text = joined(messages)
-            if answer.cut or not (missed := self.schema.misses(_parsed(text))):
+            if (
+                answer.cut
+                or any(message.get("tool_calls") for message in messages)
+                or not (missed := self._misses(text))
+            ):
                 yield from messages
                 return
             if not left:
                 raise Unfit(f"{self.schema.field}: the model gave no answer that fits in {TRIES} tries: it {missed}")
             answer.again(corrected(text, missed))
+
+    def _misses(self, text: str) -> str:
+        try:
+            return self.schema.misses(_parsed(text))
+        except ValueError:
+            return NO_JSON
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,7 @@ class ForcedCall:
     def told(self, messages: list[Message]) -> list[Message]:
         """Return the conversation with what the model must know of the tools, in a system message."""
         told = [{"name": t.name, "description": t.description, "parameters": t.arguments.whole} for t in self.tools]
-        text = "\n".join([CALL, *(json.dumps(tool) for tool in told)])
+        text = "\n".join([CALL, *(json.dumps(tool, ensure_ascii=False) for tool in told)])
         if messages and messages[0]["role"] == "system":
             first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
             return [first, *messages[1:]]
@@ -113,25 +139,38 @@ class ForcedCall:
 
     def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield one message with the call; a call that is cut off by `max_tokens` is text."""
-        named = {tool.name: tool for tool in self.tools}
         for left in reversed(range(TRIES)):
             messages = answer.read()
             text = joined(messages)
             if answer.cut:
                 yield from messages
                 return
-            call = _parsed(text)
-            tool = named.get(call.get("name", "")) if isinstance(call, dict) else None
-            missed = tool.arguments.misses(call["arguments"]) if tool else "is no call of a tool"
+            call, missed = self._called(text)
             if not missed:
                 thoughts = "".join(message.get("thinking", "") for message in messages)
                 said = {"role": "assistant", "content": "", **({"thinking": thoughts} if thoughts else {})}
                 yield {**said, "tool_calls": [{"function": call}]}
                 return
             if not left:
-                field = tool.arguments.field if tool else "tools"
-                raise Unfit(f"{field}: the model gave no call that fits in {TRIES} tries: it {missed}")
+                raise Unfit(f"{self.field}: the model gave no call that fits in {TRIES} tries: it {missed}")
             answer.again(corrected(text, missed))
+
+    @property
+    def field(self) -> str:
+        """Return what an error names: the only tool's schema, or all tools."""
+        return self.tools[0].arguments.field if len(self.tools) == 1 else "tools"
+
+    def _called(self, text: str) -> tuple[Any, str]:
+        """Return the call in a text, and what is wrong with it."""
+        try:
+            call = _parsed(text)
+        except ValueError:
+            return None, NO_JSON
+        name, arguments = (call.get("name"), call.get("arguments")) if isinstance(call, dict) else (None, None)
+        tool = next((tool for tool in self.tools if tool.name == name), None)
+        if tool is None or not isinstance(arguments, dict):
+            return None, "is no call of a tool"
+        return call, tool.arguments.misses(arguments)
 
 
 @dataclass(frozen=True)
@@ -157,7 +196,7 @@ class FreeCalls:
             for call in calls if self.several else calls[: not called]:
                 name, arguments = call["function"]["name"], call["function"]["arguments"]
                 tool = strict.get(name)
-                if tool and (missed := _complaint(tool.arguments.whole, [arguments])):
+                if tool and (missed := tool.arguments.misses_all(arguments)):
                     if kept:
                         yield {**message, "tool_calls": kept}
                     yield from self._once_more(answer, tool, call["function"], missed)
@@ -170,7 +209,8 @@ class FreeCalls:
     def _once_more(self, answer: "Answer", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
         forced = ForcedCall((tool,))
         options = {**answer.call.payload["options"], "stop": []}  # as in question.py, where a grammar forces the answer
-        answer.again(corrected(json.dumps(call), missed), format=forced.form, tools=None, options=options)
+        said = json.dumps(call, ensure_ascii=False)
+        answer.again(corrected(said, missed), format=forced.form, tools=None, options=options)
         yield from forced(answer, ())
 
 
@@ -186,8 +226,16 @@ def corrected(text: str, missed: str) -> list[Message]:
 
 
 def _parsed(text: str) -> Any:
-    """Return the JSON in an answer; text that is none is itself, which fits hardly any schema."""
+    """Return the JSON in an answer; raises ValueError where it is none, or none that every client reads."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(NO_JSON) from None
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refuse(text)

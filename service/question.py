@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.errors import InvalidRequest
-from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema
+from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
 from service.gateway import Fit, Gateway
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
@@ -74,6 +74,11 @@ class Turn:
         for call in self.calls:
             yield from call.sizes()
 
+    @property
+    def says_something(self) -> bool:
+        """Say whether it isn't empty; a tool may well have nothing to say."""
+        return bool(self.images or self.calls or self.role == "tool" or self.text.strip())
+
     def for_ollama(self) -> dict[str, Any]:
         """Return the message as Ollama wants it, but for its images; raises InvalidRequest."""
         calls = [call.for_ollama() for call in self.calls]
@@ -115,10 +120,8 @@ class Tool:
 
 
 def held(field: str, schema: Any, prefix: str = "") -> Schema:
-    """Return a schema with what the engine's grammar holds of it; raises InvalidRequest where it is none."""
-    found = Schema(field, schema, safe_schema(field, schema, prefix))
-    found.check()
-    return found
+    """Return a schema with what the engine's grammar holds of it; raises InvalidRequest."""
+    return Schema(field, schema, safe_schema(field, schema, prefix))
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,9 @@ class Question:
         settings = gateway.settings
         check_model(self.model, settings)
         check_size(self._sizes(), settings)
+        self._check_names()
         limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
-        options = {"num_predict": limit, **self.options}
+        options = {"num_predict": limit, **{name: value for name, value in self.options.items() if value != []}}
         if self.form or self.choice == "required":
             options.setdefault("stop", [])  # the model's own stop words would cut JSON, which ends by its grammar
         chat: dict[str, Any] = {"think": self.thinks(gateway)}
@@ -174,17 +178,21 @@ class Question:
         if self.choice == "required":
             forced = self._forced()
             return {"messages": forced.told(self._messages(gateway)), **chat, "format": forced.form}, options, forced
-        fit: Fit | None = None
+        calls: FreeCalls | None = None
         if tools:
             chat["tools"] = self._tools(gateway)
             strict = tuple(tool.callable() for tool in tools if tool.strict)
-            fit = FreeCalls(strict, self.several) if strict or not self.several else None
+            calls = FreeCalls(strict, self.several) if strict or not self.several else None
+        fit: Fit | None = calls
+        schemas = [tool.arguments for tool in calls.strict] if calls else []
         if self.form and self.form.schema is None:
             chat["format"] = "json"
         elif self.form:
             schema = held(self.form.field, self.form.schema)
             chat["format"] = schema.grammar.schema
-            fit = fit or (None if schema.grammar.exact else FittingText(schema))
+            schemas.append(schema)
+            fit = calls if schema.grammar.exact else FittingText(schema, calls)
+        check_schemas(schemas)
         return {"messages": self._messages(gateway), **chat}, options, fit
 
     def _forced(self) -> ForcedCall:
@@ -193,7 +201,16 @@ class Question:
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
             raise InvalidRequest(f"{self.choice_field}: {missing}")
-        return ForcedCall(tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools)))
+        callables = tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools))
+        check_schemas(tool.arguments for tool in callables)
+        return ForcedCall(callables)
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for tool in self.tools:
+            if tool.name in seen:
+                raise InvalidRequest(f"{tool.field}.name: another tool has the same; each must have its own")
+            seen.add(tool.name)
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for turn in self.turns:
@@ -221,7 +238,7 @@ class Question:
         return [tool.for_ollama() for tool in self.tools]
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
-        if not any(turn.images or turn.text.strip() for turn in self.turns):
+        if not any(turn.says_something for turn in self.turns):
             raise InvalidRequest(f"{self.said}: must not all be empty")
         messages = [turn.for_ollama() for turn in self.turns]
         owners = [index for index, turn in enumerate(self.turns) for _ in turn.images]

@@ -23,7 +23,7 @@ TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 ANY: Schema = {"anyOf": [{"type": name} for name in TYPES if name != "integer"]}
 MAX_COST = 4000  # see _spend
 ENUM_COST = 8  # so 500 values: with 1,500, llama-server takes 1.5 s of CPU more for each token
-MAX_COUNT = 2000  # of items or characters: llama.cpp's grammars repeat nothing more often
+MAX_COUNT = 1999  # of items or characters: llama.cpp's grammars repeat nothing more often
 MAX_LEVELS = 16
 MAX_OPTIONAL = 64  # properties of an object that may be left out: the grammar grows with their square
 MAX_NAME = 128

@@ -9,9 +9,13 @@ HINT = "it must be a JSON schema, as OpenAI's clients write it"
 
 
 def check_parameters(field: str, schema: Any) -> None:
-    """Refuse a JSON schema whose keywords have values that the engine can't read; raises InvalidRequest."""
+    """Refuse a JSON schema whose keywords have values that the engine can't read; raises InvalidRequest.
+
+    It reads a keyword that is null as one that isn't there.
+    """
     if not isinstance(schema, dict):
         raise InvalidRequest(f"{field}: must be an object", hint=HINT)
+    schema = {word: value for word, value in schema.items() if value is not None}
     kinds = schema.get("type", [])
     if not all(kind in TYPES for kind in (kinds if isinstance(kinds, list) else [kinds])):
         raise InvalidRequest(f"{field}.type: must be one of {', '.join(TYPES)}", hint=HINT)

@@ -1,9 +1,11 @@
 import json
+import subprocess
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from service.errors import InvalidRequest
 from service.fitting import TOO_HARD, Schema
 from service.schemas import safe_schema
 from tests.stand_in import MODEL, StandIn
@@ -52,7 +54,7 @@ def test_an_answer_that_does_not_fit_is_made_again_with_what_was_wrong(client: F
     complaint = "That answer doesn't fit `pattern` at /e. Answer again, with JSON that fits."
     said = {"role": "assistant", "content": '{"e": "y"}'}
     assert second["messages"] == [*HI, said, {"role": "user", "content": complaint}]
-    assert "doesn't fit `type`" in third["messages"][-1]["content"]
+    assert "That answer is no JSON." in third["messages"][-1]["content"]
 
 
 def test_a_model_that_never_fits_is_an_honest_error(client: FlaskClient, stand_in: StandIn) -> None:
@@ -155,6 +157,96 @@ def schema(whole: Any) -> Schema:
     return Schema("schema", whole, safe_schema("schema", whole))
 
 
+MORE_THAN_TWO = {"type": "object", "minProperties": 3}
+
+
+def test_an_answer_beside_tools_fits_its_schema_too(client: FlaskClient, stand_in: StandIn) -> None:
+    for more in ({"tools": tools(ADD, strict=True)}, {"tools": tools(ADD), "parallel_tool_calls": False}):
+        stand_in.script = ["Hello", '{"a": 1, "b": 2, "c": 3}']
+        reply = ask(client, response_format=form(MORE_THAN_TWO), **more)
+        assert json.loads(reply.json["choices"][0]["message"]["content"]) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_call_beside_a_schema_is_an_answer(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.script = [call("add", a=1)]
+    assert called(ask(client, response_format=form(MORE_THAN_TWO), tools=tools(ADD))) == [("add", {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"name": "add"}',
+        '{"name": ["add"], "arguments": {"a": 1}}',
+        '{"name": "add", "arguments": "a"}',
+        '{"name": "add", "arguments": {"a": 1e999}}',
+        '{"name": "add", "arguments": {"a": NaN}}',
+        "[" * 100_000,
+        "add",
+    ],
+)
+def test_what_is_no_call_is_asked_for_again(client: FlaskClient, stand_in: StandIn, said: str) -> None:
+    stand_in.script = [said, '{"name": "add", "arguments": {"a": 1}}']
+    assert called(ask(client, tools=tools(ADD), tool_choice="required")) == [("add", {"a": 1})]
+
+
+@pytest.mark.parametrize("said", ["no", "[" * 100_000, "7" * 5000, '{"a": 1, "b": 2, "c": Infinity}'])
+def test_what_is_no_json_fits_no_schema(client: FlaskClient, stand_in: StandIn, said: str) -> None:
+    stand_in.script = [said] * 3
+    reply = ask(client, response_format=form({"minProperties": 3}))
+    assert (reply.status_code, error_of(reply)["code"]) == (422, "unfit_answer")
+    assert "is no JSON" in error_of(reply)["message"]
+
+
+def test_a_schema_that_is_too_hard_to_check_is_refused_after_one_answer(client: FlaskClient, stand_in: StandIn) -> None:
+    doubled = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
+    stand_in.script = ['"a"'] * 3
+    hard = {"$defs": {**doubled, "d40": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    reply = ask(client, response_format=form(hard))
+    assert (reply.status_code, TOO_HARD in error_of(reply)["message"]) == (400, True)
+    assert len(stand_in.chats()) == 1
+
+
+def test_all_schemas_of_a_request_are_checked_by_one_process(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, run = list[Any](), subprocess.run
+
+    def count(*command: Any, **options: Any) -> Any:
+        started.append(command)
+        return run(*command, **options)
+
+    monkeypatch.setattr("service.fitting.subprocess.run", count)
+    many = [{"name": f"t{i}", "parameters": {"properties": {"a": {"not": {}}}}} for i in range(128)]
+    assert ask(client, tools=tools(*many, strict=True)).status_code == 200
+    assert len(started) == 1
+    bad = [*many[:5], {"name": "bad", "parameters": {"properties": {"a": {"multipleOf": "2"}}}}]
+    reply = ask(client, tools=tools(*bad, strict=True))
+    assert error_of(reply)["message"].startswith(
+        "tools[5].function.parameters: is no valid JSON schema at /properties/a/multipleOf"
+    )
+
+
+def test_a_tool_is_told_in_its_own_letters(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.script = ['{"name": "add", "arguments": {"a": 3}}']
+    ask(client, tools=tools({**ADD, "description": "天气"}), tool_choice="required")
+    assert "天气" in stand_in.chats()[0]["messages"][0]["content"]
+
+
+def test_two_tools_of_one_name_are_refused(client: FlaskClient) -> None:
+    reply = ask(client, tools=tools(ADD, ADD))
+    assert (reply.status_code, error_of(reply)["param"]) == (400, "tools[1].function.name")
+
+
+def test_an_empty_list_of_stop_words_is_none(client: FlaskClient, stand_in: StandIn) -> None:
+    ask(client, stop=[])
+    assert "stop" not in stand_in.chats()[0]["options"]
+
+
+def test_a_tool_may_have_nothing_to_say(client: FlaskClient) -> None:
+    said = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "add", "arguments": "{}"}}]}
+    assert ask(client, messages=[said, {"role": "tool", "tool_call_id": "c", "content": ""}]).status_code == 200
+
+
 def test_what_takes_forever_to_check_is_stopped() -> None:
     branching: Any = {"type": "object", "properties": {"n": {"anyOf": [{"$ref": "#"}] * 6}}, "minProperties": 1}
     value: Any = 5
@@ -162,4 +254,5 @@ def test_what_takes_forever_to_check_is_stopped() -> None:
         value = {"n": value}
     schema = Schema("schema", branching, safe_schema("schema", branching))
     assert schema.misses({"n": {"n": 5}}) == "doesn't fit `anyOf` at /n"
-    assert schema.misses(value) == TOO_HARD
+    with pytest.raises(InvalidRequest, match=f"schema: {TOO_HARD}"):
+        schema.misses(value)

@@ -100,7 +100,7 @@ def test_what_a_grammar_holds_is_sent_on_and_needs_no_check(schema: Any, rewritt
         ({**STRING, "pattern": "^a+$", "maxLength": 5}, {**STRING, "maxLength": 5}),
         ({**STRING, "pattern": "^a$", "format": "date"}, {**STRING, "pattern": "^[a]$"}),
         ({**STRING, "format": "uri"}, STRING),
-        ({**STRING, "maxLength": 100_000}, STRING),
+        ({**STRING, "maxLength": 2000}, STRING),
         ({"type": "number", "minimum": 0, "multipleOf": 2}, {"type": "number"}),
         ({**INTEGER, "minimum": 1e30}, INTEGER),
         ({**INTEGER, "minimum": -(2**53)}, INTEGER),

@@ -64,7 +64,7 @@ class Options(Body):
     top_p: Share | None = None
     min_p: Share | None = None
     typical_p: Share | None = None
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_CONTEXT), WHOLE] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None

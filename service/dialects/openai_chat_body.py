@@ -59,7 +59,7 @@ class ChatBody(Body):
     min_p: Share | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    repeat_penalty: Annotated[float, Field(ge=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     stop: StopWord | Stop | None = None
     seed: Seed | None = None
     response_format: ResponseFormat | None = None
