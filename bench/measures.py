@@ -151,7 +151,7 @@ def real_model() -> Iterator[Row]:
     """Generate with the real model directly and through the gateway in turn."""
     with real_ollama(Settings(slots=1)) as ollama, gateway(ollama.url, ollama.model, slots=1) as served:
         options = {"num_predict": 96, "temperature": 0, "num_ctx": 2048, "num_thread": Settings().threads}
-        direct = load.chat(ollama.url, ollama.model, stream=True, keep_alive=-1, options=options)
+        direct = load.chat(ollama.url, ollama.model, stream=True, keep_alive=-1, shift=False, options=options)
         ours = load.generate(served.url, stream=True, max_tokens=96, temperature=0)
         rates: dict[int, list[float]] = {0: [], 1: []}
         for _, (which, target) in itertools.product(range(12), enumerate((direct, ours))):
