@@ -104,15 +104,15 @@ def _apply(settings: Settings, properties: Document) -> None:
 
 def _operation(route: Route, settings: Settings) -> Document:
     named = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in IN_PATH.findall(route.path)]
+    told = {"parameters": named} if named else {}
+    unread = (400,) if named else ()  # a parameter that is written with a wrong % escape
     if route.answer is None:
-        refused = {"summary": route.summary, "responses": _errors(route.path, (403,), settings)}
-        return {**refused, "parameters": named} if named else refused
+        return {"summary": route.summary, **told, "responses": _errors(route.path, (*unread, 403), settings)}
     content = {"application/json": {"schema": route.answer}, **(route.pieces or {})}
     whole = "The whole answer; its pieces, for a stream" if route.pieces else "The whole answer"
     answers = {"200": {"description": whole, "content": content}}
     if route.body is None:
-        told = {"parameters": parameters} if (parameters := _in_path(route.path)) else {}
-        statuses = (404,) if parameters else ()
+        statuses = (*unread, 404) if named else ()
         return {"summary": route.summary, **told, "responses": {**answers, **_errors(route.path, statuses, settings)}}
     schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
     return {
@@ -121,11 +121,6 @@ def _operation(route: Route, settings: Settings) -> Document:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {**answers, **_errors(route.path, GENERATING, settings)},
     }
-
-
-def _in_path(path: str) -> list[Document]:
-    """Return the parameters that stand in a path as `{name}`."""
-    return [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", path)]
 
 
 def _errors(path: str, statuses: Iterable[int], settings: Settings) -> Document:

@@ -1,9 +1,12 @@
 """Anthropic's messages as they reach Ollama."""
 
+import sys
+import tracemalloc
 from typing import Any
 
 from flask.testing import FlaskClient
 
+from service.dialects.anthropic_turns import UserMessage, turns_of
 from tests.anthropic_requests import CACHED, CALL, HI, IMAGE, TOOL, assistant, post, result, text, use, user
 from tests.pictures import taken_image
 from tests.stand_in import StandIn
@@ -70,6 +73,17 @@ def test_what_the_system_says_until_the_user_speaks_is_left_out_after_that(
     first, second = (chat["messages"] for chat in stand_in.chats())
     assert first == [HI, {"role": "system", "content": "Brief."}]
     assert second == [HI, said, HI]
+
+
+def test_many_long_neighbours_are_joined_at_once() -> None:
+    text = "😀" + "x" * 8000
+    messages = [UserMessage.model_validate({"role": "user", "content": text}) for _ in range(100)]
+    tracemalloc.start()
+    [turn] = turns_of(messages)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * sys.getsizeof(turn.text)  # one after the other, each has the text before it beside it
+    assert turn.text == "\n\n".join([text] * 100)
 
 
 def test_a_document_of_plain_text_stands_before_the_question(client: FlaskClient, stand_in: StandIn) -> None:

@@ -269,3 +269,5 @@ def test_the_command_makes_a_key_and_its_entry() -> None:
     made_entry = tomllib.loads(made.stdout)["carol"]
     assert (made_entry["sha256"], made_entry["priorities"]) == (digest(token), ["interactive", "batch"])
     assert token not in made.stdout
+    told = f"The key of carol, shown only now: {token}\nFor the file in API_KEYS_FILE:\n"
+    assert made.stderr == told  # and no warning that the module was there before

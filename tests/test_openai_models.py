@@ -34,7 +34,8 @@ def test_another_model_is_not_found(client: FlaskClient, asked: str) -> None:
 
 def test_anthropics_clients_get_their_form(client: FlaskClient) -> None:
     model = client.get(f"/v1/models/{NAME}", headers=ANTHROPIC).json
-    assert model == {"type": "model", "id": NAME, "display_name": NAME, "created_at": "1970-01-01T00:00:00Z"}
+    date = "1970-01-01T00:00:00Z"
+    assert model == {"type": "model", "id": NAME, "display_name": NAME, "created_at": date, "lifecycle": "active"}
     listed = client.get("/v1/models", headers=ANTHROPIC).json
     assert listed == {"data": [model], "has_more": False, "first_id": NAME, "last_id": NAME}
     refused: Any = client.get("/v1/models/gpt-5", headers=ANTHROPIC).json

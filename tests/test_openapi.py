@@ -112,6 +112,13 @@ def test_what_the_settings_allow_is_in_the_document() -> None:
     assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
 
 
+def test_a_parameter_that_cannot_be_read_is_in_the_document() -> None:
+    paths = openapi(Settings())["paths"]
+    assert paths["/v1/models/{model}"]["get"]["responses"].keys() == {"200", "400", "404"}
+    assert paths["/api/blobs/{digest}"]["head"]["responses"].keys() == {"400", "403"}
+    assert paths["/v1/models"]["get"]["responses"].keys() == {"200"}
+
+
 def message_of(reply: Any) -> Any:
     error = reply.json["error"]
     return error if isinstance(error, str) else error["message"]

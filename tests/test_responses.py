@@ -1,4 +1,6 @@
 import json
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.dialects.openai_responses_body import ResponsesBody
+from service.dialects.openai_responses_items import CallItem, MessageItem, conversation
 from tests.pictures import png, taken_image
 from tests.servers import Served
 from tests.stand_in import MODEL, StandIn
@@ -141,6 +144,9 @@ def test_what_changes_no_answer_is_accepted(client: FlaskClient, stand_in: Stand
         ({"text": {"format": {"type": "json_schema", "schema": {"type": "x"}}}}, "text.format.schema.type: "),
         ({"include": ["message.output_text.logprobs"]}, "include[0]: "),
         ({"top_logprobs": 5}, "top_logprobs: "),
+        ({"metadata": {"k" * 65: "v"}}, "should have at most 64 characters"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k: "),
+        ({"metadata": {f"k{i}": "v" for i in range(17)}}, "metadata: "),
         ({"moderation": {}}, "moderation: is not supported"),
         ({"model": "gpt-5"}, "model: this server serves stand-in only"),
     ],
@@ -270,6 +276,18 @@ def test_nothing_is_stored(client: FlaskClient, path: str, method: str) -> None:
     reply = client.open(f"/v1/responses/{path}", method=method)
     assert (reply.status_code, error_of(reply)["code"]) == (404, "not_found")
     assert "nothing is stored here" in error_of(reply)["hint"]
+
+
+def test_many_long_texts_of_one_turn_are_joined_at_once() -> None:
+    text = "😀" + "x" * 8000
+    call = CallItem.model_validate(CALL)
+    said = [MessageItem.model_validate({"role": "assistant", "content": text}) for _ in range(100)]
+    tracemalloc.start()
+    [turn] = conversation([call, *said])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * sys.getsizeof(turn.text)  # one after the other, each has the text before it beside it
+    assert turn.text == "\n".join([text] * 100)
 
 
 class Sum(pydantic.BaseModel):

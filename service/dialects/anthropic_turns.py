@@ -1,6 +1,7 @@
 """The messages of `POST /v1/messages`, and how they become turns of a conversation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag
@@ -151,12 +152,18 @@ def changed_tools(messages: Sequence[AnyMessage]) -> dict[str, bool]:
 def joined(turns: Iterable[Turn]) -> list[Turn]:
     """Return the turns with neighbours of the user's, or of the model's, made one, as Anthropic does."""
     result: list[Turn] = []
-    for turn in turns:
-        last = result[-1] if result else None
-        if last and last.role == turn.role and last.role in JOINED:
-            last.text = "\n\n".join(text for text in (last.text, turn.text) if text)
-            last.images |= turn.images
-            last.calls += turn.calls
+    for role, neighbours in groupby(turns, key=lambda turn: turn.role):
+        if role in JOINED:
+            result.append(_one(*neighbours))
         else:
-            result.append(turn)
+            result += neighbours
     return result
+
+
+def _one(first: Turn, *others: Turn) -> Turn:
+    """Return turns as one; all texts are joined at once, since text after text would copy the first ever again."""
+    for turn in others:
+        first.images |= turn.images
+        first.calls += turn.calls
+    first.text = "\n\n".join(turn.text for turn in (first, *others) if turn.text)
+    return first

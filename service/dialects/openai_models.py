@@ -26,7 +26,13 @@ def models_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     blueprint = Blueprint("models", __name__)
     served = gateway.settings.model
     ours = {"id": served, "object": "model", "created": 0, "owned_by": "sluice"}
-    theirs = {"type": "model", "id": served, "display_name": served, "created_at": UNKNOWN_DATE}
+    theirs = {
+        "type": "model",
+        "id": served,
+        "display_name": served,
+        "created_at": UNKNOWN_DATE,
+        "lifecycle": "active",
+    }
 
     def told() -> dict[str, Any]:
         return theirs if ANTHROPIC_HEADER in request.headers else ours

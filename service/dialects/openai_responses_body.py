@@ -127,6 +127,13 @@ Included = Literal[
 ]
 
 
+# The answer repeats it, so it is bounded as OpenAI bounds it.
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=MAX_METADATA),
+]
+
+
 class ResponsesBody(Body):
     """The body of POST /v1/responses."""
 
@@ -146,7 +153,7 @@ class ResponsesBody(Body):
     tools: Annotated[Items[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=MAX_METADATA)] | None = None
+    metadata: Metadata | None = None
     # Only the values that change nothing.
     background: Literal[False] = False
     include: Annotated[list[Included], Field(max_length=16)] | None = None

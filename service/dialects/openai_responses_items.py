@@ -147,23 +147,30 @@ Item = Annotated[
 def conversation(items: Iterable[Item]) -> list[Turn]:
     """Return the turns that `input` tells in items: the calls of an answer belong to one turn, as does its text."""
     turns: list[Turn] = []
+    texts: list[list[str]] = []  # of each turn, joined at the end: text after text would copy the first ever again
     tools: dict[str, str] = {}
+
+    def add(turn: Turn) -> Turn:
+        turns.append(turn)
+        texts.append([turn.text])
+        return turn
+
     for i, item in enumerate(items):
         field = f"input[{i}]"
         last = turns[-1] if turns and turns[-1].role == "assistant" else None
         if isinstance(item, CallItem):
-            if last is None:
-                last = Turn(field, "assistant")
-                turns.append(last)
+            last = last or add(Turn(field, "assistant"))
             last.calls.append(item.asked(field))
             tools[item.call_id] = item.name
         elif isinstance(item, ResultItem):
-            turns.append(item.asked(field, tools.get(item.call_id)))
+            add(item.asked(field, tools.get(item.call_id)))
         elif isinstance(item, MessageItem):
             turn = item.asked(field)
             if last and last.calls and turn.role == "assistant":
-                last.text = "\n".join(filter(None, (last.text, turn.text)))
+                texts[-1].append(turn.text)
                 last.images |= turn.images
             else:
-                turns.append(turn)
+                add(turn)
+    for turn, said in zip(turns, texts, strict=True):
+        turn.text = "\n".join(filter(None, said))
     return turns
