@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,25 +75,19 @@ class FittingText:
 
     def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield the messages of an answer that fits, the first, second or third that the model gives."""
-        for left in reversed(range(TRIES)):
-            messages = list(self.calls(answer, answer.read())) if self.calls else answer.read()
-            text = joined(messages)
-            if (
-                answer.cut
-                or any(message.get("tool_calls") for message in messages)
-                or not (missed := self._misses(text))
-            ):
-                yield from messages
-                return
-            if not left:
-                raise Unfit(f"{self.schema.field}: the model gave no answer that fits in {TRIES} tries: it {missed}")
-            answer.again(corrected(text, missed))
 
-    def _misses(self, text: str) -> str:
+        def read() -> list[Message]:
+            return list(self.calls(answer, answer.read())) if self.calls else answer.read()
+
+        yield from _fitting(answer, read, self._judged, self.schema.field, "answer")
+
+    def _judged(self, messages: list[Message]) -> tuple[list[Message], str]:
+        if any(message.get("tool_calls") for message in messages):
+            return messages, ""
         try:
-            return self.schema.misses(_parsed(text))
+            return messages, self.schema.misses(_parsed(joined(messages)))
         except ValueError:
-            return NO_JSON
+            return messages, NO_JSON
 
 
 @dataclass(frozen=True)
@@ -139,38 +133,26 @@ class ForcedCall:
 
     def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield one message with the call; a call that is cut off by `max_tokens` is text."""
-        for left in reversed(range(TRIES)):
-            messages = answer.read()
-            text = joined(messages)
-            if answer.cut:
-                yield from messages
-                return
-            call, missed = self._called(text)
-            if not missed:
-                thoughts = "".join(message.get("thinking", "") for message in messages)
-                said = {"role": "assistant", "content": "", **({"thinking": thoughts} if thoughts else {})}
-                yield {**said, "tool_calls": [{"function": call}]}
-                return
-            if not left:
-                raise Unfit(f"{self.field}: the model gave no call that fits in {TRIES} tries: it {missed}")
-            answer.again(corrected(text, missed))
+        yield from _fitting(answer, answer.read, self._judged, self.field, "call")
 
     @property
     def field(self) -> str:
         """Return what an error names: the only tool's schema, or all tools."""
         return self.tools[0].arguments.field if len(self.tools) == 1 else "tools"
 
-    def _called(self, text: str) -> tuple[Any, str]:
-        """Return the call in a text, and what is wrong with it."""
+    def _judged(self, messages: list[Message]) -> tuple[list[Message], str]:
+        """Return the message with the call in an answer, and what is wrong with the call."""
         try:
-            call = _parsed(text)
+            call = _parsed(joined(messages))
         except ValueError:
-            return None, NO_JSON
+            return [], NO_JSON
         name, arguments = (call.get("name"), call.get("arguments")) if isinstance(call, dict) else (None, None)
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None or not isinstance(arguments, dict):
-            return None, "is no call of a tool"
-        return call, tool.arguments.misses(arguments)
+            return [], "is no call of a tool"
+        thoughts = joined(messages, "thinking")
+        said = {"role": "assistant", "content": "", **({"thinking": thoughts} if thoughts else {})}
+        return [{**said, "tool_calls": [{"function": call}]}], tool.arguments.misses(arguments)
 
 
 @dataclass(frozen=True)
@@ -214,9 +196,34 @@ class FreeCalls:
         yield from forced(answer, ())
 
 
-def joined(messages: Iterable[Message]) -> str:
-    """Return the text of an answer."""
-    return "".join(message["content"] for message in messages)
+def _fitting(
+    answer: "Answer",
+    read: Callable[[], list[Message]],
+    judged: Callable[[list[Message]], tuple[list[Message], str]],
+    field: str,
+    what: str,
+) -> list[Message]:
+    """Return what the model gives once it fits; an answer that is cut off at its limit is left as it is.
+
+    read: all messages of an answer. judged: what callers get of them, and what is wrong with them. Raises Unfit, which
+    names `field` and `what` was wanted.
+    """
+    missed = ""
+    for left in reversed(range(TRIES)):
+        messages = read()
+        if answer.cut:
+            return messages
+        fitting, missed = judged(messages)
+        if not missed:
+            return fitting
+        if left:
+            answer.again(corrected(joined(messages), missed))
+    raise Unfit(f"{field}: the model gave no {what} that fits in {TRIES} tries: it {missed}")
+
+
+def joined(messages: Iterable[Message], part: str = "content") -> str:
+    """Return the text of an answer, or its thoughts, where `part` is `thinking`."""
+    return "".join(message.get(part, "") for message in messages)
 
 
 def corrected(text: str, missed: str) -> list[Message]:

@@ -56,6 +56,8 @@ Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]
 WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
 MaxTokens = Annotated[int, Field(ge=1), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 StopWord = Annotated[str, Field(min_length=1, max_length=1000)]
 Stop = Annotated[Items[StopWord], Field(max_length=4)]
@@ -156,9 +158,14 @@ def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
         raise PromptTooLong(f"{name}: {size} characters{rest}; {limit}", hint="shorten it")
 
 
+def is_served(name: str, settings: Settings) -> bool:
+    """Say whether a name is that of the served model, as Ollama compares names."""
+    return full_name(name) == full_name(settings.model)
+
+
 def check_model(name: str | None, settings: Settings) -> None:
     """Refuse a model other than the one that is served; raises ModelNotServed."""
-    if name is not None and full_name(name) != full_name(settings.model):
+    if name is not None and not is_served(name, settings):
         raise ModelNotServed(f"model: this server serves {settings.model} only")
 
 

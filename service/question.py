@@ -14,6 +14,7 @@ from service.parsing import check_images, check_model, check_size, given, shown
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
+MAX_MESSAGES, MAX_TOOLS, MAX_TOOL_CALLS = 1024, 128, 128  # of a conversation, of its tools, of calls in one message
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -84,6 +85,11 @@ class Turn:
         calls = [call.for_ollama() for call in self.calls]
         optional = given(tool_calls=calls or None, tool_call_id=self.call_id, tool_name=self.tool)
         return {"role": self.role, "content": self.text, **optional}
+
+
+def system_turns(text: str | None, field: str = "system") -> list[Turn]:
+    """Return what a conversation begins with where the system's text is a field of its own."""
+    return [Turn(field, "system", text, text_field=field)] if text else []
 
 
 @dataclass(frozen=True)

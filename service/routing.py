@@ -2,6 +2,7 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -62,6 +63,11 @@ def read_body() -> bytes:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise too_large(current_app.config["MAX_CONTENT_LENGTH"]) from None
+
+
+def new_id(kind: str) -> str:
+    """Return an id that nothing else has, in this answer or another one; Ollama's own are unique in one at most."""
+    return f"{kind}_{uuid.uuid4().hex}"
 
 
 def ndjson(item: dict[str, Any]) -> str:

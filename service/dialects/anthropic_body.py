@@ -6,13 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.dialects.anthropic_blocks import only, said
-from service.dialects.anthropic_turns import MAX_MESSAGES, Message, SystemContent, changed_tools, turns_of
-from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Stop, given
-from service.question import Form, Question, Turn
+from service.dialects.anthropic_turns import Message, SystemContent, changed_tools, turns_of
+from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, given
+from service.question import MAX_MESSAGES, MAX_TOOLS, Form, Question, Turn
 from service.question import Tool as AskedTool
 
-MAX_TOOLS = 128
-Share = Annotated[float, Field(ge=0, le=1)]
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}  # in Ollama's words
 CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",

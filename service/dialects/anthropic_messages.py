@@ -1,7 +1,6 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`, for Anthropic's own clients and agents made for them."""
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +16,7 @@ from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import parse
 from service.question import Question
-from service.routing import SSE, caller, read_body, sse, stream
+from service.routing import SSE, caller, new_id, read_body, sse, stream
 
 Block = dict[str, Any]
 EMPTY: dict[str, Block] = {
@@ -146,8 +145,7 @@ def texts(kind: str, parts: Iterable[str]) -> Iterator[Block]:
 
 def tool_use(function: dict[str, Any]) -> Block:
     """Return Ollama's call of a tool as a block."""
-    call_id = f"toolu_{uuid.uuid4().hex}"  # Ollama's own are unique in one answer at most
-    return {"type": "tool_use", "id": call_id, "name": function["name"], "input": function["arguments"]}
+    return {"type": "tool_use", "id": new_id("toolu"), "name": function["name"], "input": function["arguments"]}
 
 
 def envelope(answer: Answer) -> dict[str, Any]:

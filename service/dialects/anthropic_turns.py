@@ -24,7 +24,6 @@ from service.dialects.anthropic_blocks import (
 from service.parsing import Body, Ignored, Items, Name
 from service.question import Turn
 
-MAX_MESSAGES = 1024
 JOINED = ("user", "assistant")
 UserBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolResultBlock, Field(discriminator="type")]
 UserContent = Annotated[

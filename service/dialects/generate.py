@@ -7,10 +7,11 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
 from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
+from service.fitting import joined
 from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import Body, Image, Items, MaxTokens, Seed, Stop, Temperature, Text, given, parse
-from service.question import Question, Turn
+from service.question import Question, Turn, system_turns
 from service.routing import NDJSON, SSE, caller, ndjson, read_body, sse, stream
 
 
@@ -33,9 +34,8 @@ class GenerateBody(Body):
     def question(self) -> Question:
         """Return what is asked."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
-        system = [Turn("system", "system", self.system, text_field="system")] if self.system else []
         return Question(
-            [*system, Turn("prompt", "user", self.prompt, images, text_field="prompt")],
+            [*system_turns(self.system), Turn("prompt", "user", self.prompt, images, text_field="prompt")],
             "prompt",
             given(temperature=self.temperature, stop=self.stop, seed=self.seed),
             model=self.model,
@@ -77,8 +77,7 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 def whole(answer: Answer, think: bool) -> dict[str, str]:
     """Return the text of an answer, and the model's thoughts where they were asked for."""
     messages = answer.whole()
-    text, thoughts = ("".join(message.get(name, "") for message in messages) for name in ("content", "thinking"))
-    return {"response": text, **({"thinking": thoughts} if think else {})}
+    return {"response": joined(messages), **({"thinking": joined(messages, "thinking")} if think else {})}
 
 
 def pieces(answer: Answer, think: bool) -> Iterator[dict[str, Any]]:

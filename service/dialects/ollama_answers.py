@@ -1,6 +1,5 @@
 """Answers as Ollama writes them: objects that say when, by which model and, at the end, in how many nanoseconds."""
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +11,11 @@ from service.dialects.errors import ollama
 from service.dialects.ollama_body import Asked
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
+from service.fitting import joined
 from service.gateway import Answer, Caller, Gateway
 from service.model_facts import Fields
 from service.question import Question
-from service.routing import NDJSON, ndjson, stream
+from service.routing import NDJSON, ndjson, new_id, stream
 
 Shape = Callable[[Fields], Fields]  # a message as the route's objects have it
 NOTHING: Fields = {"role": "assistant", "content": ""}
@@ -72,8 +72,8 @@ def pieces(answer: Answer, model: str, shape: Shape) -> Iterator[Fields]:
 def whole(answer: Answer, model: str, shape: Shape) -> Fields:
     """Return the whole answer as one object."""
     said = list(messages(answer.whole()))
-    text, thoughts = ("".join(message.get(name, "") for message in said) for name in ("content", "thinking"))
-    message = _message(text, thoughts, [call for message in said for call in message.get("tool_calls", ())])
+    calls = [call for message in said for call in message.get("tool_calls", ())]
+    message = _message(joined(said), joined(said, "thinking"), calls)
     return {**head(model), **shape(message), "done": True, **figures(answer)}
 
 
@@ -94,7 +94,7 @@ def _message(text: str, thoughts: str, calls: list[Fields]) -> Fields:
 def _call(call: Fields, number: int) -> Fields:
     function = call["function"]
     return {
-        "id": f"call_{uuid.uuid4().hex}",  # Ollama's own are unique in one answer at most
+        "id": new_id("call"),
         "function": {"index": number, "name": function["name"], "arguments": function["arguments"]},
     }
 

@@ -5,10 +5,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
-from service.dialects.openai_chat_body import Penalty, Share
 from service.errors import ModelNotServed
-from service.ollama import full_name
-from service.parsing import WHOLE, Body, Ignored, Items, Name, StopWord, Temperature, given, shown
+from service.parsing import (
+    WHOLE,
+    Body,
+    Ignored,
+    Items,
+    Name,
+    Penalty,
+    Share,
+    StopWord,
+    Temperature,
+    given,
+    is_served,
+    shown,
+)
 from service.question import Form, Question, Turn
 from service.settings import Settings
 
@@ -134,5 +145,5 @@ class Asked(Body):
 
 def check_served(name: str, settings: Settings) -> None:
     """Refuse a model that isn't served, in the words that Ollama's clients look for; raises ModelNotServed."""
-    if full_name(name) != full_name(settings.model):
+    if not is_served(name, settings):
         raise ModelNotServed(f"model '{shown(name)}' not found: this server serves {settings.model} only")

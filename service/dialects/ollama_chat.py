@@ -9,13 +9,11 @@ from service.dialects.described import NDJSON_PIECES, TEXT, Route
 from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, respond_idle
 from service.dialects.ollama_body import Asked, check_served, without
 from service.dialects.ollama_messages import OllamaMessage, OllamaTool
-from service.dialects.openai_chat_body import MAX_MESSAGES
-from service.dialects.openai_tools import MAX_TOOLS
 from service.gateway import Gateway
 from service.keys import Keys
 from service.model_facts import Fields
 from service.parsing import Ignored, Image, Items, parse
-from service.question import Question, Turn
+from service.question import MAX_MESSAGES, MAX_TOOLS, Question, Turn, system_turns
 from service.routing import caller, read_body
 
 
@@ -60,8 +58,8 @@ class OllamaGenerateBody(Asked):
     def question(self) -> Question:
         """Return what is asked."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
-        system = [Turn("system", "system", self.system, text_field="system")] if self.system else []
-        return self.asked([*system, Turn("prompt", "user", self.prompt, images, text_field="prompt")], "prompt")
+        prompt = Turn("prompt", "user", self.prompt, images, text_field="prompt")
+        return self.asked([*system_turns(self.system), prompt], "prompt")
 
 
 ROUTES = (

@@ -6,9 +6,8 @@ from pydantic import BeforeValidator, Field
 
 from service.dialects.openai_tools import Function
 from service.parsing import Body, Ignored, Image, Items, Name
-from service.question import Called, Tool, Turn
+from service.question import MAX_TOOL_CALLS, Called, Tool, Turn
 
-MAX_TOOL_CALLS = 128
 Role = Annotated[
     Literal["system", "user", "assistant", "tool"],
     BeforeValidator(lambda role: role.lower() if isinstance(role, str) else role),

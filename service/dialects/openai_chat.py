@@ -2,7 +2,6 @@
 
 import json
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,10 +11,11 @@ from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, obje
 from service.dialects.errors import openai
 from service.dialects.openai_chat_body import ChatBody
 from service.errors import ServiceError
+from service.fitting import joined
 from service.gateway import Answer, Gateway
 from service.keys import Keys
 from service.parsing import parse
-from service.routing import SSE, caller, read_body, sse, stream
+from service.routing import SSE, caller, new_id, read_body, sse, stream
 
 USAGE = object_of(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
 MESSAGE = object_of(role={"const": "assistant"}, content={"type": ["string", "null"]})
@@ -67,7 +67,7 @@ def tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
     return [
         {
             "index": index,
-            "id": f"call_{uuid.uuid4().hex}",  # Ollama's own are unique in one answer at most
+            "id": new_id("call"),
             "type": "function",
             "function": {"name": call["function"]["name"], "arguments": json.dumps(call["function"]["arguments"])},
         }
@@ -77,11 +77,9 @@ def tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
 
 def completion(answer: Answer) -> dict[str, Any]:
     """Return the whole answer as one object."""
-    text, thoughts, calls = "", "", list[dict[str, Any]]()
-    for message in answer.whole():
-        text += message["content"]
-        thoughts += message.get("thinking", "")
-        calls += tool_calls(message.get("tool_calls", []), len(calls))
+    messages = answer.whole()
+    text, thoughts = joined(messages), joined(messages, "thinking")
+    calls = tool_calls([call for message in messages for call in message.get("tool_calls", ())], 0)
     for call in calls:
         del call["index"]
     message = {

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from service.dialects.openai_messages import Message
-from service.dialects.openai_tools import MAX_TOOLS, NamedTool, ResponseFormat, Tool
+from service.dialects.openai_tools import NamedTool, ResponseFormat, Tool
 from service.parsing import (
     WHOLE,
     Body,
@@ -13,17 +13,16 @@ from service.parsing import (
     Items,
     MaxTokens,
     Name,
+    Penalty,
     Seed,
+    Share,
     Stop,
     StopWord,
     Temperature,
     given,
 )
-from service.question import Question
+from service.question import MAX_MESSAGES, MAX_TOOLS, Question
 
-MAX_MESSAGES = 1024
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's word is another
 ToolChoice = Annotated[

@@ -12,11 +12,26 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.openai_chat import USAGE, broken, events, openai_usage
-from service.dialects.openai_chat_body import Penalty, Share, StreamOptions
+from service.dialects.openai_chat_body import StreamOptions
 from service.dialects.openai_embeddings import no_tokens
+from service.fitting import joined
 from service.gateway import Answer, Gateway
 from service.keys import Keys
-from service.parsing import Body, Ignored, MaxTokens, Name, Seed, Stop, StopWord, Temperature, Text, given, parse
+from service.parsing import (
+    Body,
+    Ignored,
+    MaxTokens,
+    Name,
+    Penalty,
+    Seed,
+    Share,
+    Stop,
+    StopWord,
+    Temperature,
+    Text,
+    given,
+    parse,
+)
 from service.question import Question, Turn
 from service.routing import SSE, caller, read_body, stream
 
@@ -92,8 +107,7 @@ def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         if question.stream:
             return stream(answer, events(pieces(answer, question.stream_usage)), SSE, broken)
         with answer:
-            text = "".join(message["content"] for message in answer.whole())
-            choice = chosen(text, answer.caller.record.finish_reason)
+            choice = chosen(joined(answer.whole()), answer.caller.record.finish_reason)
             return jsonify({**envelope(answer), "choices": [choice], "usage": openai_usage(answer)})
 
     return blueprint

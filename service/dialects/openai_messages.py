@@ -5,9 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from service.parsing import Body, Ignored, Items, Name
-from service.question import Called, Turn
-
-MAX_TOOL_CALLS = 128
+from service.question import MAX_TOOL_CALLS, Called, Turn
 
 
 class TextPart(Body):

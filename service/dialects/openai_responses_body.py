@@ -4,12 +4,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from service.dialects.openai_chat_body import EFFORTS, MAX_MESSAGES, Effort, Share
+from service.dialects.openai_chat_body import EFFORTS, Effort
 from service.dialects.openai_responses_items import Item, conversation
-from service.dialects.openai_tools import MAX_TOOLS
 from service.errors import InvalidRequest
-from service.parsing import Body, Ignored, Items, MaxTokens, Name, Temperature, given
-from service.question import Form, Question, Turn
+from service.parsing import Body, Ignored, Items, MaxTokens, Name, Share, Temperature, given
+from service.question import MAX_MESSAGES, MAX_TOOLS, Form, Question, Turn, system_turns
 from service.question import Tool as AskedTool
 
 NOT_KEPT = "is not supported: nothing is stored here, so send the earlier items in input"
@@ -179,9 +178,7 @@ class ResponsesBody(Body):
 
     def question(self) -> Question:
         """Return what is asked; raises InvalidRequest."""
-        turns: list[Turn] = []
-        if self.instructions:
-            turns.append(Turn("instructions", "system", self.instructions, text_field="instructions"))
+        turns = system_turns(self.instructions, "instructions")
         if isinstance(self.input, str):
             turns.append(Turn("input", "user", self.input, text_field="input"))
         else:

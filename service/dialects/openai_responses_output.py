@@ -1,9 +1,10 @@
 """The output items of `POST /v1/responses`, and the events that tell of them as they come."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from typing import Any
+
+from service.routing import new_id
 
 Item = dict[str, Any]
 Event = tuple[str, dict[str, Any]]  # its type, after `response.`, and its fields
@@ -89,11 +90,6 @@ class Output:
     def _done(self, **fields: Any) -> Event:
         item = self.items[-1] = {**self.items[-1], **fields}
         return "output_item.done", {"output_index": len(self.items) - 1, "item": item}
-
-
-def new_id(kind: str) -> str:
-    """Return an id that no other item has, in this answer or another one."""
-    return f"{kind}_{uuid.uuid4().hex}"
 
 
 def output_text(text: str) -> Item:

@@ -10,8 +10,6 @@ from service.parsing import Body, Name
 from service.question import Form
 from service.question import Tool as AskedTool
 
-MAX_TOOLS = 128
-
 
 class Function(Body):
     """A function the model may call; parameters is a JSON schema, to which `strict` holds the arguments."""
