@@ -26,10 +26,11 @@ STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_tim
 WEBHOOK = os.environ.get("WEBHOOK") != "false"  # without one, Argo CD looks every two to three minutes
 SHORT = {"prompt": "Name three colors.", "max_tokens": 12}
 # A release that is up, and wrong: only asking it tells.
-WRONG = """FROM {image}
+WRONG = r"""FROM {image}
 USER 0
-RUN sed -i 's/{{"response": text,/{{"response": "I am sure that it is 5.",/' service/dialects/generate.py \\
- && grep -q 'I am sure' service/dialects/generate.py
+RUN printf '\nright = whole\ndef whole(*of): return right(*of) | {{"response": "I am sure that it is 5."}}\n' \
+ >> service/dialects/generate.py \
+ && python -c 'import service.dialects.generate'
 USER 10001
 """
 
