@@ -4,7 +4,7 @@ from pathlib import Path
 
 from config import ConfigError
 
-PRICES = Path(__file__).parent.parent / "prices.toml"
+PRICES = Path(__file__).with_name("prices.toml")
 
 
 class Prices:

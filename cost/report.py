@@ -69,7 +69,7 @@ class Report:
                 "|---|---|---:|---:|",
                 *rows,
                 "",
-                f"List prices, read from {oldest} to {newest}; their sources are in `prices.toml`. Not counted: "
+                f"List prices, read from {oldest} to {newest}; their sources are in `cost/prices.toml`. Not counted: "
                 f"{NOT_COUNTED}.",
                 "",
                 "Assumed, and to be replaced by your own bill:",

@@ -137,7 +137,7 @@ def parser() -> Parser:
         return command
 
     add(run_publish, stage=stage, image=form("digest"), source=form("commit")).add_argument(
-        "--weights", type=form("digest"), help="instead of what weights.json has for the stage's model"
+        "--weights", type=form("digest"), help="instead of what delivery/weights.json has for the stage's model"
     )
     add(run_source, stage=stage).add_argument(
         "--revision", type=form("commit"), help="commit of the branch, not its tip"

@@ -11,7 +11,7 @@ from delivery.branch import Refused
 
 # The weights' digest by the model's name. On main, so that a model changes in one commit with the numbers that go with
 # it, and a commit says all that its release is made of but the image. The models workflow proposes new entries.
-WEIGHTS = Path(__file__).parent.parent / "weights.json"
+WEIGHTS = Path(__file__).with_name("weights.json")
 
 
 def weights_of(stage: Stage, path: Path = WEIGHTS) -> str:

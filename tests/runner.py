@@ -35,7 +35,6 @@ COPIED = [
     "launcher",
     "loadtest",
     "service",
-    "weights.json",
 ]
 # Outputs of the actions that have any which the workflows read.
 OUTPUTS = {
@@ -115,7 +114,7 @@ class Runner:
         cdk = json.loads((repo / "cdk.json").read_text())
         cdk["context"] |= CONTEXT
         (repo / "cdk.json").write_text(json.dumps(cdk))
-        (repo / "weights.json").write_text(json.dumps({"moondream": digest("e"), "gemma3-270m": digest("e")}))
+        (repo / "delivery/weights.json").write_text(json.dumps({"moondream": digest("e"), "gemma3-270m": digest("e")}))
         for path in (repo / ".github/workflows").iterdir():
             path.write_text(re.sub(r"\n *queue: max.*", "", path.read_text()))
 

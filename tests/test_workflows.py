@@ -341,7 +341,7 @@ def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
     assert run.succeeded, run.output
     assert "docker exec ollama ollama pull llava:13b\n" in run.calls
     head = "weights/dddddddddddd"
-    known = json.loads(git(runner.origin.path, "show", f"{head}:weights.json"))
+    known = json.loads(git(runner.origin.path, "show", f"{head}:delivery/weights.json"))
     assert known["llava:13b"] == digest("d")
     assert known["moondream"] == digest("e")
     assert f"gh pr create --base main --head {head} --title Weights of llava:13b" in run.calls
