@@ -51,7 +51,7 @@ render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) 
 	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) --out $(OUT)
 
 demo: sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
-	@BUILD_OPTIONS="$(BUILD_OPTIONS)" $(RUN) python -m demo
+	@BUILD_OPTIONS="$(BUILD_OPTIONS)" $(RUN) python -m local_cluster.demo
 
 load: sync ## Measure TARGET with SCENARIO (docs/load.md), and write loadtest/reports/SCENARIO
 	$(RUN) python -m loadtest run --scenario $(SCENARIO) --target $(TARGET) $(if $(MODEL),--model $(MODEL)) \

@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
+class GitRemote:
     """Where the manifests branch is read, and whom notices go to: GitHub, or what stands in for it.
 
     repository: OWNER/NAME. repo_url: as `git clone` takes it. api_url: without a slash at its end.
@@ -32,30 +32,30 @@ class Hub:
         return cls(repository=repository, repo_url=f"https://github.com/{repository}")
 
 
-def sluice(stage: Stage, hub: Hub) -> list[Object]:
+def sluice(stage: Stage, remote: GitRemote) -> list[Object]:
     """Return the stage's Namespace, the AppProject `sluice` and the stage's Application, in the order to apply them."""
-    return [each for name in ("namespace", "project", "application") for each in _load(f"{name}.yaml", stage, hub)]
+    return [each for name in ("namespace", "project", "application") for each in _load(f"{name}.yaml", stage, remote)]
 
 
-def settings(stage: Stage, hub: Hub) -> list[Object]:
+def settings(stage: Stage, remote: GitRemote) -> list[Object]:
     """Return the ConfigMaps that give an Argo CD our roles and notifications: argocd-cm, -rbac-cm, -notifications-cm.
 
     argocd-cm holds only what is ours, so these are for `kubectl apply --server-side`, which leaves the rest alone.
     """
-    return [*_load("settings.yaml", stage, hub), *_load("notifications.yaml", stage, hub)]
+    return [*_load("settings.yaml", stage, remote), *_load("notifications.yaml", stage, remote)]
 
 
-def platform(stage: Stage, hub: Hub) -> list[Object]:
+def platform(stage: Stage, remote: GitRemote) -> list[Object]:
     """Return the AppProjects `platform` and `default`, and the Applications `argocd` and `keda`."""
-    projects, [argo_cd], keda = (_load(f"{name}.yaml", stage, hub) for name in ("platform", "argo_cd", "keda"))
-    argo_cd["spec"]["source"]["helm"]["valuesObject"] = chart_values(stage, hub)
+    projects, [argo_cd], keda = (_load(f"{name}.yaml", stage, remote) for name in ("platform", "argo_cd", "keda"))
+    argo_cd["spec"]["source"]["helm"]["valuesObject"] = chart_values(stage, remote)
     return [*projects, argo_cd, *keda]
 
 
-def chart_values(stage: Stage, hub: Hub) -> Object:
+def chart_values(stage: Stage, remote: GitRemote) -> Object:
     """Return the values of Argo CD's chart: values.yaml with what settings() gives, where the chart wants it."""
-    [values] = _load("values.yaml", stage, hub)
-    ours, roles, notices = (config["data"] for config in settings(stage, hub))
+    [values] = _load("values.yaml", stage, remote)
+    ours, roles, notices = (config["data"] for config in settings(stage, remote))
     values["configs"]["cm"] |= ours
     values["configs"]["rbac"] = roles
     for part, prefix in {"notifiers": "service.", "templates": "template.", "triggers": "trigger."}.items():
@@ -63,8 +63,8 @@ def chart_values(stage: Stage, hub: Hub) -> Object:
     return values
 
 
-def _load(name: str, stage: Stage, hub: Hub) -> list[Object]:
-    names = {"stage": stage.name, "namespace": stage.namespace, "branch": MANIFESTS_BRANCH, **vars(hub)}
+def _load(name: str, stage: Stage, remote: GitRemote) -> list[Object]:
+    names = {"stage": stage.name, "namespace": stage.namespace, "branch": MANIFESTS_BRANCH, **vars(remote)}
     # safe: notifications have a $github-token of their own, which Argo CD takes from its Secret
     text = Template((HERE / name).read_text()).safe_substitute(names)
     return list(yaml.safe_load_all(text))

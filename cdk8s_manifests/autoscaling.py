@@ -5,7 +5,7 @@ from typing import Any
 from constructs import Construct
 
 from cdk8s_manifests.custom_object import custom_object
-from cdk8s_manifests.names import NAME, PROXIES, STATUS_PORT, host
+from cdk8s_manifests.names import GATEWAY, PROXIES, STATUS_PORT, host
 from config import Autoscaling, Stage
 
 # What waits and what is served, of every proxy: one holds the queue at a time, and the sum is right while it moves.
@@ -36,10 +36,10 @@ def autoscaler(scope: Construct, id_: str, *, stage: Stage) -> None:
     """Make what Stage.autoscaling names, for the gateway's Deployment."""
     if stage.autoscaling is Autoscaling.REQUESTS:
         spec = scaled_object(stage)
-        custom_object(scope, id_, api_version="keda.sh/v1alpha1", kind="ScaledObject", name=NAME, spec=spec)
+        custom_object(scope, id_, api_version="keda.sh/v1alpha1", kind="ScaledObject", name=GATEWAY, spec=spec)
     else:
         custom_object(
-            scope, id_, api_version="autoscaling/v2", kind="HorizontalPodAutoscaler", name=NAME, spec=by_cpu(stage)
+            scope, id_, api_version="autoscaling/v2", kind="HorizontalPodAutoscaler", name=GATEWAY, spec=by_cpu(stage)
         )
 
 
@@ -57,7 +57,7 @@ def scaled_object(stage: Stage) -> dict[str, Any]:
         "targetValue": str(stage.requests_per_replica),
     }
     return {
-        "scaleTargetRef": {"name": NAME},
+        "scaleTargetRef": {"name": GATEWAY},
         "minReplicaCount": stage.min_replicas,
         "maxReplicaCount": stage.max_replicas,
         "pollingInterval": POLLING,
@@ -67,7 +67,7 @@ def scaled_object(stage: Stage) -> dict[str, Any]:
             "replicas": max(1, stage.min_replicas),
             "behavior": "currentReplicasIfHigher",
         },
-        "advanced": {"horizontalPodAutoscalerConfig": {"name": NAME, "behavior": BEHAVIOR}},
+        "advanced": {"horizontalPodAutoscalerConfig": {"name": GATEWAY, "behavior": BEHAVIOR}},
         "triggers": [{"type": "metrics-api", "name": "work", "metricType": "AverageValue", "metadata": work}],
     }
 
@@ -76,7 +76,7 @@ def by_cpu(stage: Stage) -> dict[str, Any]:
     """Return the spec of a HorizontalPodAutoscaler on CPU: the comparison, for one generation takes all the CPU."""
     target = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": CPU}}
     return {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": GATEWAY},
         "minReplicas": stage.min_replicas,
         "maxReplicas": stage.max_replicas,
         "metrics": [{"type": "Resource", "resource": target}],

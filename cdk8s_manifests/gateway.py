@@ -7,7 +7,7 @@ from constructs import Construct
 
 from cdk8s_manifests import pods
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
-from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS
+from cdk8s_manifests.names import GATEWAY, GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PODS
 from config import GATEWAY_CPUS, Stage
 
 USER = 10001  # service/Dockerfile
@@ -28,17 +28,17 @@ class Gateway(Construct):
         super().__init__(scope, id_)
         self._stage, self._image, self._weights = stage, image, weights
         settings = back_settings(stage)
-        named = k8s.ObjectMeta(name=NAME)
+        named = k8s.ObjectMeta(name=GATEWAY)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
         k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(json.dumps(settings)))
         k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=PODS), spec=self._addresses())
-        k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(NAME))
+        k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(GATEWAY))
 
     def _deployment(self, settings: str) -> k8s.DeploymentSpec:
-        metadata = pods.metadata(NAME, rolled_by=settings)
+        metadata = pods.metadata(GATEWAY, rolled_by=settings)
         return k8s.DeploymentSpec(
-            selector=pods.selector(NAME),
+            selector=pods.selector(GATEWAY),
             strategy=pods.rolling(),
             progress_deadline_seconds=self._stage.start_timeout,
             revision_history_limit=3,
@@ -53,19 +53,19 @@ class Gateway(Construct):
         ports = {"http": GATEWAY_PORT, "private": GATEWAY_PRIVATE_PORT}
         return k8s.ServiceSpec(
             cluster_ip="None",
-            selector=pods.labels(NAME),
+            selector=pods.labels(GATEWAY),
             publish_not_ready_addresses=True,
             ports=[k8s.ServicePort(name=name, port=port) for name, port in ports.items()],
         )
 
     def _pod(self) -> k8s.PodSpec:
         return k8s.PodSpec(
-            service_account_name=NAME,
+            service_account_name=GATEWAY,
             automount_service_account_token=False,
             enable_service_links=False,
             security_context=pods.pod_security(USER),
             affinity=self._nodes(),
-            topology_spread_constraints=pods.spread(NAME),
+            topology_spread_constraints=pods.spread(GATEWAY),
             termination_grace_period_seconds=self._stage.grace_period,
             init_containers=[self._ollama()],
             containers=[self._gateway()],
@@ -142,4 +142,4 @@ class Gateway(Construct):
 
 
 def _settings() -> k8s.EnvFromSource:
-    return k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=NAME))
+    return k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=GATEWAY))

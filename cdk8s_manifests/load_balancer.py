@@ -15,7 +15,7 @@ AWS = "service.beta.kubernetes.io/aws-load-balancer"
 ALB = "alb.ingress.kubernetes.io"
 
 
-def entry(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None:
+def ingress(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None:
     """Make the Service, and with an ALB its Ingress. certificate: an ARN, or "" for plain HTTP."""
     if stage.load_balancer is LoadBalancer.NLB:
         service = _balanced_service(certificate)
@@ -26,7 +26,7 @@ def entry(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None
     if stage.load_balancer is LoadBalancer.ALB:
         annotations = alb_annotations(stage, certificate)
         metadata = k8s.ObjectMeta(name=NAME, annotations=annotations)
-        k8s.KubeIngress(scope, f"{id_}-ingress", metadata=metadata, spec=_ingress())
+        k8s.KubeIngress(scope, id_, metadata=metadata, spec=_ingress())
 
 
 def _port(port: int) -> k8s.ServicePort:

@@ -8,7 +8,7 @@ from cdk8s_manifests.api_keys import api_keys
 from cdk8s_manifests.autoscaling import autoscaler
 from cdk8s_manifests.gateway import Gateway
 from cdk8s_manifests.ingress_class import ingress_class
-from cdk8s_manifests.load_balancer import entry
+from cdk8s_manifests.load_balancer import ingress
 from cdk8s_manifests.monitoring import monitoring
 from cdk8s_manifests.names import NAME
 from cdk8s_manifests.network_policies import NetworkPolicies
@@ -32,7 +32,7 @@ def render(stage: Stage, *, image: str, weights: str, context: Context | None) -
     Proxy(chart, "proxy", stage=stage, image=gateway_image)
     NetworkPolicies(chart, "network", stage=stage)
     autoscaler(chart, "autoscaler", stage=stage)
-    entry(chart, "entry", stage=stage, certificate=certificate)
+    ingress(chart, "ingress", stage=stage, certificate=certificate)
     api_keys(chart, "keys", stage=stage)
     monitoring(chart, "monitoring", stage=stage)
     cluster = Chart(app, "cluster", labels={"app.kubernetes.io/part-of": NAME})

@@ -1,6 +1,7 @@
 """Names and ports that several objects agree on."""
 
-NAME = "sluice"  # the Deployment of the pods that generate, and the Service that clients use
+NAME = "sluice"  # of the Service that clients use, and the label of all objects
+GATEWAY = "sluice"  # the component of the pods that generate: their Deployment, and what belongs to it
 PROXY = "proxy"
 FRONT = "front"  # the container that clients reach, beside HAProxy in a proxy's pod
 PODS, PROXIES = "pods", "proxies"  # headless Services: the addresses of the pods that generate, and of HAProxy's

@@ -5,9 +5,9 @@ from constructs import Construct
 
 from cdk8s_manifests import pods
 from cdk8s_manifests.names import (
+    GATEWAY,
     GATEWAY_PORT,
     GATEWAY_PRIVATE_PORT,
-    NAME,
     PROXY,
     QUEUE_PORT,
     STATUS_PORT,
@@ -26,7 +26,7 @@ class NetworkPolicies(Construct):
         self._stage = stage
         everything = k8s.NetworkPolicySpec(pod_selector=k8s.LabelSelector(), policy_types=["Ingress", "Egress"])
         k8s.KubeNetworkPolicy(self, "all", metadata=k8s.ObjectMeta(name="default-deny"), spec=everything)
-        k8s.KubeNetworkPolicy(self, "gateway", metadata=k8s.ObjectMeta(name=NAME), spec=self._gateway())
+        k8s.KubeNetworkPolicy(self, "gateway", metadata=k8s.ObjectMeta(name=GATEWAY), spec=self._gateway())
         k8s.KubeNetworkPolicy(self, "proxy", metadata=k8s.ObjectMeta(name=PROXY), spec=self._proxy())
 
     def _gateway(self) -> k8s.NetworkPolicySpec:
@@ -35,7 +35,7 @@ class NetworkPolicies(Construct):
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
         return k8s.NetworkPolicySpec(
-            pod_selector=pods.selector(NAME), policy_types=["Ingress", "Egress"], ingress=ingress
+            pod_selector=pods.selector(GATEWAY), policy_types=["Ingress", "Egress"], ingress=ingress
         )
 
     def _proxy(self) -> k8s.NetworkPolicySpec:
@@ -48,7 +48,7 @@ class NetworkPolicies(Construct):
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
         egress = [
-            k8s.NetworkPolicyEgressRule(to=[_pods(NAME)], ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
+            k8s.NetworkPolicyEgressRule(to=[_pods(GATEWAY)], ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
             k8s.NetworkPolicyEgressRule(to=[_pods(PROXY)], ports=_ports(QUEUE_PORT, STATUS_PORT)),
             k8s.NetworkPolicyEgressRule(to=self._dns(), ports=[*_ports(DNS), *_ports(DNS, protocol="UDP")]),
         ]

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cdk8s_manifests.names import NAME, PROXY
+from cdk8s_manifests.names import GATEWAY, PROXY
 from chaos import nodes
 from chaos.breaks import FOR, during
 from chaos.observe import HEAD, NEVER, observe
 from chaos.on_cluster import chaos_stage, cluster_image
 from chaos.page import PAGE, publish
-from demo.cluster import kubectl
 from experiments import deploy, images
 from experiments.disturbances import find_proxy
+from local_cluster.kubectl import kubectl
 
 NAMESPACE, PODS = "sluice-x-chaos", 3
 NOTE = (
@@ -73,17 +73,17 @@ def killing_beside(container: str) -> Callable[[], None]:
 
 def killing(container: str) -> Callable[[], None]:
     """Return a break that kills a container of the oldest pod."""
-    return lambda: nodes.kill_container(nodes.pod_of(NAMESPACE, NAME), container)
+    return lambda: nodes.kill_container(nodes.pod_of(NAMESPACE, GATEWAY), container)
 
 
 def kill_sandbox() -> None:
     """Kill what holds the oldest pod together."""
-    nodes.kill_sandbox(nodes.pod_of(NAMESPACE, NAME))
+    nodes.kill_sandbox(nodes.pod_of(NAMESPACE, GATEWAY))
 
 
 def delete_pod() -> None:
     """Delete the newest pod at once."""
-    name = nodes.pod_of(NAMESPACE, NAME, PODS - 1)["metadata"]["name"]
+    name = nodes.pod_of(NAMESPACE, GATEWAY, PODS - 1)["metadata"]["name"]
     options = ("--namespace", NAMESPACE, "--force", "--grace-period=0", "--wait=false")
     kubectl("delete", "pod", name, *options)
 
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> int:
             if options.only not in name:
                 continue
             found.append(observe(name, url, action).row())
-            deploy.await_pods(NAMESPACE, NAME, PODS)
+            deploy.await_pods(NAMESPACE, GATEWAY, PODS)
             deploy.await_pods(NAMESPACE, PROXY, stage.proxy_replicas)
             time.sleep(2)
     page = PAGE if options.publish else None

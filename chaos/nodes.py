@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from demo.cluster import environ, kubectl, pods
 from launcher.console import Problem
+from local_cluster.kubectl import environ, kubectl, pods
 
 
 def container_processes(pod: Any, container: str) -> list[psutil.Process]:

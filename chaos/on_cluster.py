@@ -4,14 +4,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cdk8s_manifests.names import NAME, PROXY
+from cdk8s_manifests.names import GATEWAY, PROXY
 from chaos import systems
 from chaos.targets import PRIVATE_PORT, Target, engine_image
 from config import IMAGE_REPOSITORY, LOCAL, Stage
-from demo.cluster import pods
-from demo.images import build_gateway, push, push_proxy
 from experiments import deploy, images
 from experiments.stages import STAND_IN, StandInStage
+from local_cluster.images import build_gateway, push, push_proxy
+from local_cluster.kubectl import pods
 
 OWN = [f"198.18.0.{last}" for last in range(1, 11)]  # RFC 2544's, which no network has
 PODS = 2
@@ -23,7 +23,7 @@ def target() -> Iterator[Target]:
     stage = chaos_stage("sluice-x-hold")
     with addresses(OWN), deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
         # The fronts and the pods behind them: both have the private port.
-        ips = [pod["status"]["podIP"] for name in (PROXY, NAME) for pod in pods(stage.namespace, name)]
+        ips = [pod["status"]["podIP"] for name in (PROXY, GATEWAY) for pod in pods(stage.namespace, name)]
         private = [f"http://{ip}:{PRIVATE_PORT}" for ip in ips]
         yield Target("cluster", url, stage.slots * PODS / systems.SECONDS, private, OWN, stage.queue_timeout)
 

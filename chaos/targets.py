@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos import systems
-from demo.cluster import ROOT
 from experiments import images
 from launcher.console import Problem, say
+from local_cluster.kubectl import ROOT
 
 LOOPBACK = [f"127.0.0.{last}" for last in range(2, 12)]
 TAG = "sluice:chaos"

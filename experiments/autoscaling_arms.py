@@ -12,9 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cdk8s_manifests.names import NAME
+from cdk8s_manifests.names import GATEWAY
 from config import Autoscaling, Stage
-from demo.cluster import ClusterError, eventually, get, kubectl
 from experiments.autoscaling_observer import Observer, observing
 from experiments.deploy import sluice
 from experiments.images import engine_image, no_weights
@@ -24,6 +23,7 @@ from loadtest.k6 import CannotRun
 from loadtest.plan import Plan
 from loadtest.report import Report
 from loadtest.run import measure
+from local_cluster.kubectl import ClusterError, eventually, get, kubectl
 
 LEAST, MOST = 4, 10
 SCALE = 1 / 3  # of the step's times: 4 s of service instead of 12
@@ -133,11 +133,11 @@ def _shorten(arm: Arm, namespace: str) -> None:
 
 
 def _patch(kind: str, namespace: str, spec: dict[str, Any]) -> None:
-    kubectl("patch", kind, NAME, "--namespace", namespace, "--type", "merge", "--patch", json.dumps({"spec": spec}))
+    kubectl("patch", kind, GATEWAY, "--namespace", namespace, "--type", "merge", "--patch", json.dumps({"spec": spec}))
 
 
 def _window(namespace: str) -> int | None:
-    found = get("hpa", NAME, namespace)
+    found = get("hpa", GATEWAY, namespace)
     return found["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] if found else None
 
 

@@ -15,9 +15,9 @@ from http.client import HTTPException
 from typing import Any
 from urllib.request import urlopen
 
-from cdk8s_manifests.names import NAME, PROXY, STATUS_PORT
-from demo.cluster import ClusterError, environ, is_ready
+from cdk8s_manifests.names import GATEWAY, PROXY, STATUS_PORT
 from loadtest.cluster import total
+from local_cluster.kubectl import ClusterError, environ, is_ready
 
 EVERY = 1.0  # seconds
 TIMEOUT = 5.0
@@ -70,8 +70,8 @@ class Observer:
     def look(self) -> None:
         """Add a sample, and what is new of the pods."""
         at = time.time()
-        deployment = self._get(f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{NAME}")
-        found = {pod["metadata"]["name"]: pod for pod in self._pods(NAME)}
+        deployment = self._get(f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{GATEWAY}")
+        found = {pod["metadata"]["name"]: pod for pod in self._pods(GATEWAY)}
         for name, pod in found.items():
             self._take(name, pod, at)
         for name, seen in self.pods.items():

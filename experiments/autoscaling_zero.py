@@ -9,14 +9,14 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from cdk8s_manifests.names import NAME
+from cdk8s_manifests.names import GATEWAY
 from config import Autoscaling
-from demo.cluster import eventually, get
 from experiments.autoscaling_arms import autoscaled, engine
 from experiments.autoscaling_observer import Observer, observing
 from experiments.deploy import sluice
 from experiments.images import no_weights
 from launcher.console import say
+from local_cluster.kubectl import eventually, get
 
 SCALE = 0.55  # a queue of 31 s, as dev's
 NAMESPACE = "sluice-x-zero"
@@ -34,7 +34,7 @@ def run_zero() -> dict[str, Any]:
         image = engine(seconds=4, load_seconds=seconds)
         with sluice(stage, image=image, weights=no_weights()) as url, observing(NAMESPACE) as seen:
             say("waiting until there is no pod")
-            eventually(lambda: get("deployment", NAME, NAMESPACE)["spec"]["replicas"] == 0, 120)
+            eventually(lambda: get("deployment", GATEWAY, NAMESPACE)["spec"]["replicas"] == 0, 120)
             eventually(lambda: seen.samples[-1].pods == 0, 120)  # none that drains either
             say(f"{CALLERS} callers")
             began = time.time()

@@ -9,10 +9,10 @@ import yaml
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
-from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS, PROXY_PORT, host
+from cdk8s_manifests.names import GATEWAY, GATEWAY_PORT, GATEWAY_PRIVATE_PORT, NAME, PODS, PROXY_PORT, host
 from config import Stage
-from demo.cluster import Object, apply, run
 from experiments.deploy import CONTAINER, MANAGER, POD, await_pods, namespace, service_url
+from local_cluster.kubectl import Object, apply, run
 from service.settings import Role
 
 ENTRY = "entry"
@@ -56,7 +56,7 @@ backend pods
 @contextmanager
 def connection_random(stage: Stage, *, image: str, weights: str) -> Iterator[str]:
     """Run the stage's gateway pods behind a plain Service, for which kube-proxy picks a pod for each connection."""
-    selector = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": NAME}
+    selector = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": GATEWAY}
     with _gateways(stage, image, weights, [_service(selector, GATEWAY_PORT)]) as url:
         yield url
 
@@ -83,14 +83,14 @@ def least_outstanding(stage: Stage, *, image: str, weights: str) -> Iterator[str
 @contextmanager
 def _gateways(stage: Stage, image: str, weights: str, entry: Sequence[Object]) -> Iterator[str]:
     files = render(stage, image=image, weights=weights, context=None)
-    chosen = {f"{part}-{NAME}.yaml" for part in PARTS} | {f"service-{PODS}.yaml"}
-    settings = f"configmap-{NAME}.yaml"
+    chosen = {f"{part}-{GATEWAY}.yaml" for part in PARTS} | {f"service-{PODS}.yaml"}
+    settings = f"configmap-{GATEWAY}.yaml"
     with namespace(stage.namespace), tempfile.TemporaryDirectory() as folder:
         parts = {name: text for name, text in files.items() if name in chosen}
         write({**parts, settings: alone(files[settings])}, Path(folder))
         run("kubectl", "apply", "--server-side", "--namespace", stage.namespace, "--filename", folder)
         apply([_placed(each, stage.namespace) for each in entry], MANAGER)
-        await_pods(stage.namespace, NAME, stage.min_replicas)
+        await_pods(stage.namespace, GATEWAY, stage.min_replicas)
         yield service_url(stage.namespace, ENTRY)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from config import ConfigError
-from demo.cluster import ClusterError
 from experiments.loads import LoadFailed
 from launcher.console import Problem
+from local_cluster.kubectl import ClusterError
 
 
 def run(package: str, commands: Sequence[str], arguments: list[str], *, a_command: str, result: str) -> int:

@@ -10,11 +10,11 @@ from urllib.request import urlopen
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
-from cdk8s_manifests.names import NAME, PROXY
+from cdk8s_manifests.names import GATEWAY, NAME, PROXY
 from config import Stage
-from demo.cluster import Object, apply, eventually, is_ready, kubectl, pods, run
 from experiments.images import reference
 from launcher.console import say
+from local_cluster.kubectl import Object, apply, eventually, is_ready, kubectl, pods, run
 
 MANAGER = "sluice-experiments"
 READY_SECONDS = 300
@@ -35,7 +35,7 @@ def sluice(stage: Stage, *, image: str, weights: str, replicas: int | None = Non
         write(files, Path(folder))
         run("kubectl", "apply", "--server-side", "--namespace", stage.namespace, "--filename", folder)
         wanted = stage.min_replicas if replicas is None else replicas
-        await_pods(stage.namespace, NAME, wanted)
+        await_pods(stage.namespace, GATEWAY, wanted)
         await_pods(stage.namespace, PROXY, stage.proxy_replicas)
         yield service_url(stage.namespace, NAME)
 

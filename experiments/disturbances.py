@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cdk8s_manifests.names import NAME, PROXY, STATUS_PORT
-from demo.cluster import environ, kubectl, pods
+from cdk8s_manifests.names import GATEWAY, PROXY, STATUS_PORT
 from experiments.deploy import ready
 from experiments.idle import Span
 from launcher.console import say
 from loadtest.cluster import total
+from local_cluster.kubectl import environ, kubectl, pods
 
 Event = tuple[float, str]  # seconds since 1970, and what was done
 
@@ -56,7 +56,7 @@ class Churn:
 
     async def run(self, *, replicas: int, seconds: float) -> None:
         """Delete a pod, add two, delete one, take two away, and once more, at even distances; each ends gently."""
-        kubectl("delete", "horizontalpodautoscaler", NAME, "--namespace", self.namespace)
+        kubectl("delete", "horizontalpodautoscaler", GATEWAY, "--namespace", self.namespace)
         steps = 2 * (None, replicas + 2, None, replicas)
         for wanted in steps:
             await asyncio.sleep(seconds / (len(steps) + 1))
@@ -65,21 +65,21 @@ class Churn:
     def _step(self, wanted: int | None) -> None:
         self.look()
         if wanted is None:
-            name = ready(self.namespace, NAME)[0]["metadata"]["name"]
+            name = ready(self.namespace, GATEWAY)[0]["metadata"]["name"]
             _note(self.events, self.namespace, "deleted the oldest pod")
             kubectl("delete", "pod", name, "--namespace", self.namespace, "--wait=false")
         else:
             _note(self.events, self.namespace, f"scaled to {wanted} pods")
-            kubectl("scale", f"deployment/{NAME}", f"--replicas={wanted}", "--namespace", self.namespace)
+            kubectl("scale", f"deployment/{GATEWAY}", f"--replicas={wanted}", "--namespace", self.namespace)
         time.sleep(1)
         self.look()
 
     def look(self) -> None:
         """Note which pods are ready, and which have been told to end, whose logs are then followed."""
-        for pod in ready(self.namespace, NAME):
+        for pod in ready(self.namespace, GATEWAY):
             condition = next(each for each in pod["status"]["conditions"] if each["type"] == "Ready")
             self.since.setdefault(pod["metadata"]["name"], _seconds(condition["lastTransitionTime"]))
-        there = {pod["metadata"]["name"] for pod in pods(self.namespace, NAME)}
+        there = {pod["metadata"]["name"] for pod in pods(self.namespace, GATEWAY)}
         for name in self.since.keys() - there - self.until.keys():
             self.until[name] = time.time()
             command = ["kubectl", "logs", "--follow", "--namespace", self.namespace, name, "--container", "ollama"]

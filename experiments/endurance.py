@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import LOCAL
-from demo.cluster import ROOT
 from experiments import deploy, images
 from experiments.stages import STAND_IN, StandInStage
 from launcher.console import say
+from local_cluster.kubectl import ROOT
 
 REPLICAS, SLOTS, SECONDS, VARIATION = 2, 2, 4.0, 0.5
 CAPACITY = REPLICAS * SLOTS / SECONDS  # answers/s

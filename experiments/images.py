@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
-from demo.cluster import ROOT, run
-from demo.images import build_gateway, push, push_proxy
+from local_cluster.images import build_gateway, push, push_proxy
+from local_cluster.kubectl import ROOT, run
 
 TAG = "experiments"
 # The gateway's image with another program under the name `ollama`, and the figures of that program.

@@ -14,7 +14,6 @@ from typing import Any
 
 from bench.systems import NAIVE as NAIVE_PACKAGES
 from bench.systems import uv
-from demo.cluster import ROOT
 from experiments.loads import Target
 from launcher.cache import cache_dir
 from launcher.console import Problem
@@ -23,6 +22,7 @@ from launcher.find_ollama import find_ollama
 from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
 from launcher.small_model import SMALL_MODEL
+from local_cluster.kubectl import ROOT
 from tests.servers import free_port, free_ports
 
 START_TIMEOUT, STOP_TIMEOUT = 180.0, 20.0  # seconds

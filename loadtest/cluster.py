@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cdk8s_manifests.names import NAME, PROXY, STATUS_PORT
+from cdk8s_manifests.names import GATEWAY, PROXY, STATUS_PORT
 from loadtest.k6 import CannotRun
 
 EVERY = 5.0  # seconds
@@ -33,7 +33,7 @@ class Sample:
 async def look(namespace: str) -> Sample:
     """Return how many pods there are and what they and the queue hold. Raises CannotRun."""
     at = time.time()
-    deployment = await _get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}")
+    deployment = await _get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{GATEWAY}")
     selector = f"labelSelector=app.kubernetes.io%2Fcomponent%3D{PROXY}"
     proxies = await _get(f"/api/v1/namespaces/{namespace}/pods?{selector}")
     status = json.loads(deployment)["status"]

@@ -5,7 +5,7 @@ from aws_cdk import Duration, Stack
 from aws_cdk import aws_eks_v2 as eks
 from constructs import Construct
 
-from argocd.objects import Hub, Object, platform, sluice
+from argocd.objects import GitRemote, Object, platform, sluice
 from config import Stage
 from context import Context
 
@@ -28,12 +28,12 @@ class GitOps(Stack):
             scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: Argo CD of {stage.name}"
         )
         target = cast(eks.ICluster, cluster)  # jsii's Cluster lacks a member of that protocol
-        hub = Hub.of(context)
+        remote = GitRemote.of(context)
         steps = [
             self._argo_cd(target),
-            *(self._object(target, each) for each in platform(stage, hub)),
+            *(self._object(target, each) for each in platform(stage, remote)),
             self._keda_kinds(target),
-            *(self._object(target, each) for each in sluice(stage, hub)),
+            *(self._object(target, each) for each in sluice(stage, remote)),
         ]
         for earlier, later in pairwise(steps):
             later.node.add_dependency(earlier)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from argocd.objects import Hub, Object, chart_values, platform, settings, sluice
+from argocd.objects import GitRemote, Object, chart_values, platform, settings, sluice
 from config import DEV, LOCAL, PROD, STAGES, Autoscaling, LoadBalancer, Stage
 from tests import rendered
 from tests.rendered import CONTEXT
 
-HUB = Hub.of(CONTEXT)
+REMOTE = GitRemote.of(CONTEXT)
 EACH = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 # Every kind that a stage can have.
 FULL = replace(PROD, api_keys="keys", api_keys_source="sluice/keys", monitoring=True)
@@ -20,7 +20,7 @@ CLUSTER_SCOPED = {("networking.k8s.io", "IngressClass"), ("eks.amazonaws.com", "
 
 
 def everything(stage: Stage) -> list[Object]:
-    return [*sluice(stage, HUB), *platform(stage, HUB), *settings(stage, HUB)]
+    return [*sluice(stage, REMOTE), *platform(stage, REMOTE), *settings(stage, REMOTE)]
 
 
 def one(kind: str, name: str, stage: Stage = DEV) -> Any:
@@ -147,8 +147,8 @@ def test_notices_are_dispatches_to_the_owners_repository() -> None:
 
 
 def test_a_stand_in_can_take_the_place_of_github() -> None:
-    hub = Hub(repository="o/r", repo_url="http://127.0.0.1:3000/r.git", api_url="http://127.0.0.1:9000")
-    text = json.dumps([*sluice(LOCAL, hub), *settings(LOCAL, hub)])
+    remote = GitRemote(repository="o/r", repo_url="http://127.0.0.1:3000/r.git", api_url="http://127.0.0.1:9000")
+    text = json.dumps([*sluice(LOCAL, remote), *settings(LOCAL, remote)])
     assert "url: http://127.0.0.1:9000" in text
     assert "http://127.0.0.1:3000/r.git" in text
     assert "github.com/" not in text
@@ -168,8 +168,8 @@ def test_ci_may_look_and_sync_and_nobody_else_has_a_role() -> None:
 
 
 def test_argo_cds_chart_gets_all_settings() -> None:
-    values = chart_values(DEV, HUB)
-    ours, roles, notices = (each["data"] for each in settings(DEV, HUB))
+    values = chart_values(DEV, REMOTE)
+    ours, roles, notices = (each["data"] for each in settings(DEV, REMOTE))
     assert ours.items() <= values["configs"]["cm"].items()
     assert values["configs"]["rbac"] == roles
     parts = [values["notifications"][part] for part in ("notifiers", "templates", "triggers")]
@@ -178,7 +178,7 @@ def test_argo_cds_chart_gets_all_settings() -> None:
 
 
 def test_argo_cd_is_not_exposed_and_every_part_of_it_has_limits() -> None:
-    values = chart_values(DEV, HUB)
+    values = chart_values(DEV, REMOTE)
     assert "ingress" not in values["server"]
     assert "service" not in values["server"]
     assert values["global"]["networkPolicy"] == {"create": True, "defaultDenyIngress": True}
@@ -187,7 +187,7 @@ def test_argo_cd_is_not_exposed_and_every_part_of_it_has_limits() -> None:
 
 
 def test_the_github_token_is_in_no_file() -> None:
-    assert chart_values(DEV, HUB)["notifications"]["secret"] == {"create": False}
+    assert chart_values(DEV, REMOTE)["notifications"]["secret"] == {"create": False}
     assert "Secret" not in {each["kind"] for each in everything(DEV)}
 
 

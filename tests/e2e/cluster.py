@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from config import MANIFESTS_BRANCH
-from demo.cluster import SCRIPTS, ClusterError, Object, apply, environ, eventually, get, kubectl, run, script
+from local_cluster.kubectl import SCRIPTS, ClusterError, Object, apply, environ, eventually, get, kubectl, run, script
 from tests.real import missing
 
 __all__ = ["Object", "apply", "environ", "eventually", "get", "kubectl", "run", "script"]

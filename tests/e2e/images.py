@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from demo.images import build_gateway, build_weights, fill_store, push_proxy
+from local_cluster.images import build_gateway, build_weights, fill_store, push_proxy
 from tests.real import models_dir
 from tests.test_image import BASE, OLLAMA
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from argocd.objects import Hub, Object, settings, sluice
+from argocd.objects import GitRemote, Object, settings, sluice
 from config import LOCAL
 from tests.e2e.cluster import Receiver, Repository, apply, argo_cd, environ, eventually, get, kubectl, run
 
@@ -108,15 +108,15 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
         receiver = Receiver()
         stack.callback(receiver.stop)
         repository = Repository("sluice-argocd-test", tmp_path_factory.mktemp("clone"))
-        hub = Hub(repository="owner/name", repo_url=repository.url, api_url=receiver.url)
+        remote = GitRemote(repository="owner/name", repo_url=repository.url, api_url=receiver.url)
         token: Object = {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "argocd-notifications-secret", "namespace": "argocd"},
             "stringData": {"github-token": "not-a-real-one"},
         }
-        namespace, project, application = sluice(STAGE, hub)
-        stack.enter_context(put_back([*settings(STAGE, hub), token, project]))
+        namespace, project, application = sluice(STAGE, remote)
+        stack.enter_context(put_back([*settings(STAGE, remote), token, project]))
         stack.callback(kubectl, "delete", "namespace", STAGE.namespace, "--ignore-not-found")
         stack.callback(kubectl, "-n", "argocd", "delete", "application", APPLICATION, "--ignore-not-found")
         # It may still be trying to tell the receiver of a run that was cut off.

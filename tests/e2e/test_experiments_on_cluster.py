@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from demo.cluster import ROOT
 from loadtest.report import read
+from local_cluster.kubectl import ROOT
 from tests.e2e import images
 from tests.e2e.cluster import environ, need_cluster
 

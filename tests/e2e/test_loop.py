@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from argocd.objects import Hub
+from argocd.objects import GitRemote
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
 from config import LOCAL, MOONDREAM
-from demo.cluster import pods
-from demo.images import push
-from demo.loop import Loop
+from local_cluster.images import push
+from local_cluster.kubectl import pods
+from local_cluster.release import DeliveryLoop
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, argo_cd, eventually, kubectl, run, script
 from tests.e2e.streams import Streams
@@ -43,8 +43,8 @@ class Delivered:
         self.receiver, self._reports = Receiver(), reports
         stack.callback(self.receiver.stop)
         name = f"sluice-loop-test-{time.time_ns()}"  # a branch of its own, without an earlier run's releases
-        hub = Hub(repository="owner/name", repo_url=script("git-server", name), api_url=self.receiver.url)
-        self.loop = Loop(STAGE, hub, webhook=WEBHOOK)
+        remote = GitRemote(repository="owner/name", repo_url=script("git-server", name), api_url=self.receiver.url)
+        self.loop = DeliveryLoop(STAGE, remote, webhook=WEBHOOK)
         stack.callback(self.loop.remove)
         images.proxy()
         self.loop.install()
@@ -73,7 +73,7 @@ class Delivered:
         if self.notice(revision) == "sluice-synced" and self.loop.smoke(f"http://{self.host}", self._reports):
             self.loop.passed(revision)
             return None
-        return self.loop.take_back(revision)
+        return self.loop.roll_back(revision)
 
     def runs(self, image: str) -> bool:
         """Say whether every pod and every front is ready, and of this image."""

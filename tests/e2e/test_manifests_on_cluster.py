@@ -14,7 +14,7 @@ from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT, STATUS_PORT
 from config import LOCAL
-from demo.cluster import ClusterError, is_ready, kubectl, pods
+from local_cluster.kubectl import ClusterError, is_ready, kubectl, pods
 from tests.e2e import images
 from tests.e2e.cluster import eventually, need_cluster
 from tests.e2e.streams import Streams

@@ -1,7 +1,9 @@
-"""The local cluster: the scripts that start it and its parts, and commands on it.
+"""Commands on the local cluster, and the scripts that start it and its parts.
 
-The scripts lie beside the `up` that CLUSTER_UP names, else in demo/kind: up; argocd, which prints the admin password;
-git-server NAME, which prints a repository's URL; lib.sh, which puts the cluster's tools on PATH and sets KUBECONFIG.
+The scripts are in the folder of the `up` that CLUSTER_UP names, by default in local_cluster/kind. `up` starts the
+cluster; `argocd` installs Argo CD and prints the admin password; `git-server NAME` prints the URL of a repository that
+this machine and pods can read and push to; `lib.sh` is sourced: it puts the cluster's tools on PATH, and sets
+KUBECONFIG, node_ip (this machine as pods see it), registry and state (a folder for files).
 """
 
 import json
@@ -14,13 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = Path(os.environ.get("CLUSTER_UP") or ROOT / "demo/kind/up").absolute().parent
+SCRIPTS = Path(os.environ.get("CLUSTER_UP") or ROOT / "local_cluster/kind/up").absolute().parent
 Object = dict[str, Any]
 Seen = TypeVar("Seen")
 
 
 class ClusterError(Exception):
-    """A command failed; the message has the command, and what it said."""
+    """A command failed; the message has the command and its output."""
 
 
 @cache
@@ -53,13 +55,13 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 def get(kind: str, name: str, namespace: str) -> Any:
-    """Return an object, None if there is no such."""
+    """Return an object, or None if it doesn't exist."""
     text = kubectl("get", kind, name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
     return json.loads(text) if text else None
 
 
 def pods(namespace: str, component: str) -> list[Any]:
-    """Return a component's pods that aren't about to end, the oldest first."""
+    """Return a component's pods that aren't terminating, the oldest first."""
     label = f"app.kubernetes.io/component={component}"
     options = ["--selector", label, "--sort-by", ".metadata.creationTimestamp", "--output", "json"]
     found = json.loads(kubectl("get", "pods", "--namespace", namespace, *options))["items"]
@@ -67,23 +69,23 @@ def pods(namespace: str, component: str) -> list[Any]:
 
 
 def is_ready(pod: Object) -> bool:
-    """Say whether a pod is ready and not about to end."""
+    """Return whether a pod is ready and not terminating."""
     conditions = pod["status"].get("conditions", [])
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def apply(objects: Sequence[Object], manager: str) -> None:
-    """Make the objects so, with `manager` as the owner of their fields."""
+    """Apply the objects, with `manager` as the owner of their fields."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
     kubectl("apply", "--server-side", "--force-conflicts", "--field-manager", manager, "--filename", "-", stdin=text)
 
 
 def eventually(condition: Callable[[], Seen], seconds: float) -> Seen:
-    """Return the condition's value as soon as it is true, asked twice a second. Raises ClusterError."""
+    """Return the condition's value as soon as it is true; it is polled twice a second. Raises ClusterError."""
     until = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > until:
-            raise ClusterError(f"what was awaited hasn't come in {seconds:.0f} s")
+            raise ClusterError(f"timed out after {seconds:.0f} s")
         time.sleep(0.5)
     return value

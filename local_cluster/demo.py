@@ -1,4 +1,7 @@
-"""`python -m demo`: see demo/__init__.py. CLUSTER_UP=…/up takes another cluster than kind's; Ctrl-C ends it."""
+"""`python -m local_cluster.demo`: the whole delivery loop, from an image to a release that is rolled back.
+
+CLUSTER_UP=…/up uses another cluster than kind's; Ctrl-C ends the demo.
+"""
 
 import json
 import os
@@ -12,15 +15,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from argocd.objects import Hub
+from argocd.objects import GitRemote
 from config import LOCAL
 from delivery.branch import Refused
 from delivery.git import GitError
-from demo import images
-from demo.cluster import SCRIPTS, ClusterError, environ, eventually, script
-from demo.loop import Loop
 from launcher.cache import cache_dir
 from launcher.console import Problem, Progress, say
+from local_cluster import images
+from local_cluster.kubectl import SCRIPTS, ClusterError, environ, eventually, script
+from local_cluster.release import DeliveryLoop
 
 URL, ARGO_CD = "http://localhost:8000", "https://localhost:8080"
 QUESTION = "What is the capital of France?"
@@ -28,7 +31,7 @@ MISSING_IMAGE = "sha256:" + "0" * 64
 
 
 def main() -> int:
-    """Show the loop, then keep the ports open until Ctrl-C; return the exit code."""
+    """Run the demo, then keep the ports open until Ctrl-C; return the exit code."""
     with ExitStack() as stack:
         try:
             return show(stack, stay="--once" not in sys.argv[1:])
@@ -36,26 +39,26 @@ def main() -> int:
             print(f"sluice: {problem}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            say("\nThe cluster goes on. `make demo` finds it as it is.")
+            say("\nThe cluster is still running, and `make demo` continues with it.")
             return 0
 
 
 def show(stack: ExitStack, *, stay: bool) -> int:
     """Run every step."""
-    say("Sluice on a Kubernetes of your own: from an image to a release that is taken back.\n")
+    say("Sluice on a Kubernetes cluster of your own: from an image to a release that is rolled back.\n")
     with Progress("1. The cluster, its registry and a Git server"):
         script("up")
-        hub = Hub(repository="sluice/demo", repo_url=script("git-server", "sluice-demo"))
+        remote = GitRemote(repository="sluice/demo", repo_url=script("git-server", "sluice-demo"))
     image, weights = build()
-    with Progress("3. Argo CD, which makes the cluster what the manifests branch says"):
+    with Progress("3. Argo CD, which syncs the cluster to the manifests branch"):
         password = script("argocd")
-    loop = Loop(LOCAL, hub)
+    loop = DeliveryLoop(LOCAL, remote)
     first = release(loop, image, weights)
     stack.enter_context(Forward("service/sluice", LOCAL.namespace, "8000:80"))
     stack.enter_context(Forward("service/argocd-server", "argocd", "8080:443"))
     check(loop, first)
-    take_back(loop, weights)
-    say(ENDING.format(password=password, kubeconfig=environ()["KUBECONFIG"], branch=hub.repo_url))
+    roll_back(loop, weights)
+    say(ENDING.format(password=password, kubeconfig=environ()["KUBECONFIG"], branch=remote.repo_url))
     if stay:
         say("Ctrl-C closes these two ports.")
         threading.Event().wait()
@@ -64,7 +67,7 @@ def show(stack: ExitStack, *, stay: bool) -> int:
 
 def build() -> tuple[str, str]:
     """Build and push both images, and return their digests."""
-    say("2. Two images: the service, and a model's weights. They change independently, each by its digest.")
+    say("2. Two images, each pinned by its digest: the service, and a model's weights. They change independently.")
     with Progress("   the service"):
         image = images.build_gateway(shlex.split(os.environ.get("BUILD_OPTIONS", "")))
         images.push_proxy()
@@ -73,9 +76,9 @@ def build() -> tuple[str, str]:
     return image, weights
 
 
-def release(loop: Loop, image: str, weights: str) -> str:
-    """Publish, and wait until it runs."""
-    say("4. A release: config.py's LOCAL and two digests are rendered to YAML, a commit of the manifests branch.")
+def release(loop: DeliveryLoop, image: str, weights: str) -> str:
+    """Publish a release, and return its commit once it runs."""
+    say("4. A release: config.py's LOCAL and the two digests, rendered to YAML and committed to the manifests branch.")
     loop.install()
     revision = published(loop, lambda: loop.release(image=image, weights=weights))
     with Progress(f"   Argo CD syncs {revision[:12]}, and the pods load the model") as progress:
@@ -85,8 +88,8 @@ def release(loop: Loop, image: str, weights: str) -> str:
     return revision
 
 
-def published(loop: Loop, publish: Callable[[], str]) -> str:
-    """Return the commit of a release; the branch's tip where it has this release since an earlier run."""
+def published(loop: DeliveryLoop, publish: Callable[[], str]) -> str:
+    """Return the commit of a release, which is the branch's tip where an earlier run has published the same."""
     try:
         return publish()
     except ClusterError as error:
@@ -95,42 +98,42 @@ def published(loop: Loop, publish: Callable[[], str]) -> str:
         return loop.refresh(loop.branch.fetch())
 
 
-def settled(loop: Loop, revision: str, progress: Progress) -> str:
-    """Return how a release has ended, or nothing while it is under way."""
+def settled(loop: DeliveryLoop, revision: str, progress: Progress) -> str:
+    """Return how a release has ended, or "" while it is in progress."""
     state = loop.state(revision)
     progress.show(state)
     return state if state in ("synced", "failed") else ""
 
 
-def check(loop: Loop, revision: str) -> None:
-    """Ask the release once, then have the smoke decide whether it is good."""
+def check(loop: DeliveryLoop, revision: str) -> None:
+    """Ask the release once, then run its smoke test."""
     eventually(lambda: answer() is not None, 60)
-    say(f"5. It answers. {QUESTION}\n   {answer()}")
+    say(f"5. An answer. {QUESTION}\n   {answer()}")
     with (
-        Progress("6. The smoke that runs after every sync: k6 asks a few questions"),
+        Progress("6. The smoke test that follows every sync: k6 asks a few questions"),
         tempfile.TemporaryDirectory() as report,
     ):
         if not loop.smoke(URL, Path(report)):
-            raise ClusterError(f"the smoke failed: {(Path(report) / 'summary.md').read_text()}")
+            raise ClusterError(f"the smoke test failed: {(Path(report) / 'summary.md').read_text()}")
         loop.passed(revision)
-    say("   Passed: this is the release to go back to.")
+    say("   Passed: a later release that fails is rolled back to this one.")
 
 
-def take_back(loop: Loop, weights: str) -> None:
-    """Publish a release that can't start, and have it reverted while the one before goes on answering."""
-    say("7. A bad release: an image that nobody has pushed.")
+def roll_back(loop: DeliveryLoop, weights: str) -> None:
+    """Publish a release that can't start, and revert it while the previous one goes on answering."""
+    say("7. A bad release: its image was never pushed.")
     bad = loop.release(image=MISSING_IMAGE, weights=weights)
-    with Progress(f"   Argo CD syncs {bad[:12]}; its pods never start, the old ones stay") as progress:
+    with Progress(f"   Argo CD syncs {bad[:12]}; its pods can't start, the previous ones stay") as progress:
         eventually(lambda: settled(loop, bad, progress), 600)
     say(f"   Meanwhile: {answer()}")
-    good = loop.take_back(bad)
+    good = loop.roll_back(bad)
     with Progress(f"8. Rollback: {good[:12]} reverts it on the branch") as progress:
         eventually(lambda: settled(loop, good, progress), 600)
     say(f"   {answer()}")
 
 
 def answer() -> str | None:
-    """Ask the question and return the answer; None while nobody answers."""
+    """Ask the question and return the answer, or None if there is none."""
     body = json.dumps({"prompt": QUESTION, "temperature": 0}).encode()
     request = Request(f"{URL}/generate", body)  # noqa: S310
     try:
@@ -141,7 +144,7 @@ def answer() -> str | None:
 
 
 class Forward:
-    """A port of this machine that leads to a Service, started again whenever its pod goes."""
+    """A local port that is forwarded to a Service, again whenever the pod behind it ends."""
 
     def __init__(self, service: str, namespace: str, ports: str) -> None:
         self._command = ["kubectl", "--namespace", namespace, "port-forward", service, ports]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
-from demo.cluster import run
 from launcher.cache import cache_dir
 from launcher.find_model import find_model
 from launcher.ollama_process import ollama_of_our_own
+from local_cluster.kubectl import run
 from service.settings import Settings
 
 # As in .github/workflows/models.yml: the files of Ollama's store, and nothing else.
@@ -17,7 +17,7 @@ WEIGHTS_DOCKERFILE = "FROM scratch\nCOPY . /\n"
 
 
 def build_gateway(options: Sequence[str] = (), *, tag: str = "local") -> str:
-    """Build the service's image and return its digest; options: more arguments of `docker build`."""
+    """Build the service's image and return its digest; options: further arguments of `docker build`."""
     name = f"{LOCAL.registry}/{IMAGE_REPOSITORY}:{tag}"
     run("docker", "build", *options, "--file", "service/Dockerfile", "--tag", name, ".")
     return push(name)
@@ -42,7 +42,7 @@ def fill_store(store: Path) -> Path:
 
 
 def push_proxy() -> None:
-    """Put HAProxy's image where the local stage takes it from."""
+    """Push HAProxy's image to where the local stage pulls it from."""
     run("docker", "tag", LOCAL.proxy_image.removeprefix(f"{LOCAL.registry}/"), LOCAL.proxy_image)
     push(LOCAL.proxy_image)
 
