@@ -23,6 +23,7 @@ from loadtest.k6 import CannotRun
 from loadtest.plan import Plan
 from loadtest.report import Report
 from loadtest.run import measure
+from loadtest.scenarios import SCENARIOS
 from local_cluster.kubectl import ClusterError, eventually, get, kubectl
 
 LEAST, MOST = 4, 10
@@ -33,7 +34,8 @@ BUSY_POD = 130  # millicores of a pod that generates, by `kubectl top`; what the
 SETTLE = 30  # seconds without load before a run, for metrics-server to have seen the pods idle
 # Scaling down takes 300 s and then one pod a minute; in the step, as long as here.
 SHORT = {"stabilizationWindowSeconds": 30, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}]}
-PERIODS = {"up": 1 / 4, "down": 3 / 4}  # of the step, by its whole time: see loadtest/step.js
+STEP_RATE, STEP_MINUTES = 0.55, 18  # questions a second at 1 ×, and how long it would take at a scale of 1
+PERIODS = dict(zip(("up", "down"), SCENARIOS["step"].peak_shares, strict=True))  # of the step, by its whole time
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def run_step(arm: Arm, image: str) -> Outcome:
             model=stage.model.name,
             name="step",
             out=Path(),
-            rate=0.55,  # a second at 1 ×: 55 % of what four pods hold, so three times as much needs 6.6 of ten
-            minutes=18,
+            rate=STEP_RATE,  # 55 % of what four pods sustain, so three times as much needs 6.6 of ten
+            minutes=STEP_MINUTES,
             time_scale=SCALE,
             slo=36,  # three times the mean service time
             users=120,

@@ -7,6 +7,7 @@ from experiments.autoscaling_arms import LEAST, MOST, Outcome
 from experiments.autoscaling_figures import busy_seconds, integral, new_pods
 from experiments.autoscaling_plots import over_time
 from experiments.autoscaling_report import Report, add_traces, targets_table
+from loadtest.scenarios import SCENARIOS
 
 KEPT = (
     "scenario",
@@ -20,8 +21,8 @@ KEPT = (
     "latency_s",
 )
 ABOUT = (
-    "The predecessor’s ramp in its own time (5 to 10 users in 1 min, 2 min, to 15 in 1 min, 2 min, to 0 in 1 min; up "
-    f"to 3 retries, 90 s an attempt), 12 s of service, with KEDA between {LEAST} and {MOST} pods."
+    f"The predecessor’s ramp in its own time ({SCENARIOS['ramp'].describe()}; up to 3 retries, 90 s an attempt), 12 s "
+    f"of service, with KEDA between {LEAST} and {MOST} pods."
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import pages
-from experiments.autoscaling_arms import ARMS, BUSY_POD, PERIODS, SHORT, Outcome
+from experiments.autoscaling_arms import ARMS, BUSY_POD, PERIODS, SCALE, SHORT, STEP_MINUTES, STEP_RATE, Outcome
 from experiments.autoscaling_figures import (
     Step,
     busy_seconds,
@@ -18,6 +18,7 @@ from experiments.autoscaling_figures import (
 )
 from experiments.autoscaling_plots import over_time
 from experiments.autoscaling_report import Report, add_traces, targets_table, text
+from loadtest.scenarios import SCENARIOS
 
 FASTER = 2  # times, of `requests` beside `cpu`: until the SLO holds again
 Figures = dict[str, Any]
@@ -50,10 +51,10 @@ COUNT_ROWS = {
     "error": "failed",
 }
 ABOUT = (
-    "0.55 questions/s for 90 s, three times as many for 180 s, and 0.55 again for 90 s, whatever becomes of those "
-    f"before; 4 s of service, so 4 pods hold 1/s and 10 hold 2.5/s. An answer is good within {{slo_s:g}} s. The SLO "
-    "holds in a window of 15 s when 95 % of the questions asked in it had a good answer; 0 s until it holds again says "
-    "that it always did. Wasted is what was paid for and gave no good answer. cpu has 100m of the "
+    f"{STEP_RATE:g} questions/s: {SCENARIOS['step'].describe(STEP_MINUTES * 60 * SCALE)}, whether or not earlier ones "
+    "are answered; 4 s of service, so 4 pods sustain 1/s and 10 sustain 2.5/s. An answer is good within {slo_s:g} s. "
+    "The SLO holds in a window of 15 s when 95 % of the questions asked in it had a good answer; 0 s until it holds "
+    "again says that it always did. Wasted is what was paid for and gave no good answer. cpu has 100m of the "
     f"{BUSY_POD}m that a busy pod uses here, the most favourable reading of the predecessor’s `averageValue: 100m`; "
     "cpu-low keeps the ratio that 100m has to a pod of one whole CPU. In all of them scaling down was sped up to "
     f"{SHORT['stabilizationWindowSeconds']} s and then one pod in 10 s (300 s and one in 60 s as rendered), so that it "

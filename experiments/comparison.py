@@ -12,6 +12,7 @@ from experiments.loads import Target, ramps
 from experiments.stages import SECONDS, VARIATION, experiment_stage
 from launcher.console import say
 from loadtest.report import Report
+from loadtest.scenarios import SCENARIOS
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +55,8 @@ def measure(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Re
             }
             for name, (api, system) in systems.items():
                 targets[f"{name}-{copy}"] = Target(stack.enter_context(system), api)
-        say(f"the ramp against all of them at once: {7 * scale:g} minutes and what is then still asked")
+        minutes = SCENARIOS["ramp"].minutes * scale
+        say(f"the ramp against all of them at once: {minutes:g} minutes and what is then still asked")
         with machine_busy(report):
             return ramps(targets, scale=scale)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments import pages
 from loadtest.intervals import INSIDE, draws, summarise
 from loadtest.report import Report
+from loadtest.scenarios import SCENARIOS
 
 NAIVE, HELM, SLUICE = "naive", "ollama-helm", "sluice"
 TITLES = {NAIVE: "Flask’s server calling `ollama.chat`", HELM: "Ollama behind a Service", SLUICE: "Sluice"}
@@ -97,10 +98,9 @@ def about(report: Report) -> str:
     """Return what was measured, in a paragraph."""
     copies = f"{report['copies']} copies of each, counted together, " if report["copies"] > 1 else ""
     return (
-        "The predecessor’s ramp (5 to 10 users in 1 min, 2 min, to 15 in 1 min, 2 min, to 0 in 1 min; up to 3 retries, "
-        f"90 s an attempt; times × {report['time_scale']:g}) against three systems of {report['replicas']} pods each, "
-        f"{copies}all at the same time: their engines sleep, so none takes another’s CPU, and what disturbs one "
-        "disturbs all."
+        f"The predecessor’s ramp ({SCENARIOS['ramp'].describe()}; up to 3 retries, 90 s an attempt; times × "
+        f"{report['time_scale']:g}) against three systems of {report['replicas']} pods each, {copies}all at the same "
+        "time: their engines sleep, so none takes another’s CPU, and what disturbs one disturbs all."
     )
 
 

@@ -20,8 +20,9 @@ from experiments.real_calibration import Calibration, ask, calibrate, prompt
 from experiments.real_systems import ANSWER_TOKENS, MODEL, SYSTEMS, TUNING, prepare_model
 from experiments.real_watch import Sample, generated, watched
 from launcher.console import say
-from loadtest.plan import SCENARIOS, TIMEOUT
+from loadtest.plan import TIMEOUT
 from loadtest.report import Report
+from loadtest.scenarios import SCENARIOS
 from service.settings import Settings
 from tests.real import models_dir
 

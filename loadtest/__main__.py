@@ -18,8 +18,9 @@ from loadtest import report
 from loadtest.compare import TOLERANCE, table
 from loadtest.compare import compare as compare_reports
 from loadtest.k6 import CannotRun
-from loadtest.plan import APIS, SCENARIOS, SLO, TIMEOUT, InputError, Plan
+from loadtest.plan import APIS, SLO, TIMEOUT, InputError, Plan
 from loadtest.run import measure
+from loadtest.scenarios import SCENARIOS
 from loadtest.served import served_model
 from loadtest.write import write
 

@@ -113,7 +113,7 @@ async def run_k6(plan: Plan, folder: Path) -> AsyncIterator[Run]:
     (folder / "points.json").touch()
     environ = os.environ | plan.environ() | {"SUMMARY": str(folder / "summary.json")}
     command = [find_k6(), "run", "--quiet", "--no-usage-report", "--no-color", "--address=", "--log-format=json"]
-    command += [f"--out=json={folder / 'points.json'}", str(SCRIPTS / f"{plan.scenario}.js")]
+    command += [f"--out=json={folder / 'points.json'}", str(SCRIPTS / "run.js")]
     # A session of its own: Ctrl-C is for us, and we end k6.
     process = await asyncio.create_subprocess_exec(
         *command, env=environ, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True

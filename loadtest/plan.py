@@ -1,4 +1,4 @@
-"""What is to be run: the scenarios there are, and one run of one of them with all its numbers."""
+"""What is to be run: one run of a scenario with all its numbers."""
 
 import math
 import re
@@ -7,34 +7,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.scenarios import SCENARIOS, Scenario
+
 APIS = ("sluice", "naive", "ollama")
 # A client gives up on one attempt after this many seconds, and an answer should have come after as many.
 TIMEOUT, SLO = 90.0, 60.0
+RETRIES = 3  # how often it asks again
 PAUSE = 1.0  # seconds from an answer to the same user's next question
 MOST_USERS = 2000
 
 
 class InputError(ValueError):
     """An option has a value that it can't have; the message names it and says what is allowed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """A scenario as its .js file shapes it: so many users who wait for answers, or a rate that waits for nobody."""
-
-    minutes: float
-    users: int = 0  # at its highest; 0: it has a rate
-    peak: int = 1  # how many times the rate at its highest
-
-
-SCENARIOS = {
-    "ramp": Scenario(minutes=7, users=15),
-    "steady": Scenario(minutes=10),
-    "step": Scenario(minutes=12, peak=3),
-    "spike": Scenario(minutes=6, peak=5),
-    "soak": Scenario(minutes=30),
-    "stress": Scenario(minutes=6, peak=10),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +37,7 @@ class Plan:
     time_scale: float = 1
     timeout: float = TIMEOUT
     slo: float = SLO
-    retries: int = 3
+    retries: int = RETRIES
     warm_up: int = 4
     max_tokens: int = 0  # 0: the target's own limit
     probe: bool = True
@@ -120,8 +104,10 @@ class Plan:
     @property
     def most_users(self) -> int:
         """Return how many may ask at once: with a rate, twice what waits when every attempt times out."""
+        if not self.shape.has_rate:
+            return self.users or round(self.shape.peak)
         enough = math.ceil(2 * self.rate * self.shape.peak * self.patience)
-        return self.users or self.shape.users or min(MOST_USERS, max(10, enough))
+        return self.users or min(MOST_USERS, max(10, enough))
 
     @property
     def command(self) -> str:
@@ -143,8 +129,9 @@ class Plan:
         return self.probe and self.api != "naive"
 
     def environ(self) -> dict[str, str]:
-        """Return what lib.js and options.js read."""
+        """Return what lib.js and run.js read."""
         values = {
+            "SCENARIO": self.scenario,
             "TARGET": self.target,
             "MODEL": self.model,
             "API": self.api,
@@ -152,7 +139,7 @@ class Plan:
             "RETRIES": self.retries,
             "WARM_UP": self.warm_up,
             "MAX_TOKENS": self.max_tokens,
-            "PAUSE": PAUSE * self.time_scale if self.shape.users else 0,
+            "PAUSE": 0 if self.shape.has_rate else PAUSE * self.time_scale,
             "SECONDS": self.seconds,
             "USERS": self.most_users,
             "RATE": self.rate,

@@ -81,7 +81,7 @@ def build(plan: Plan, k6: Run, *, metrics: dict[str, Any], streams: list[Stream]
 
 def settings(plan: Plan) -> dict[str, Any]:
     """Return what two runs must have in common to be compared."""
-    load = {"users": plan.most_users} if plan.shape.users else {"rate": plan.rate}
+    load = {"rate": plan.rate} if plan.shape.has_rate else {"users": plan.most_users}
     names = ("api", "time_scale", "retries", "max_tokens")
     return {**load, **{name: getattr(plan, name) for name in names}, "timeout_s": plan.patience, "probe": plan.streams}
 

@@ -12,11 +12,11 @@ import pytest
 from loadtest import drift
 from loadtest.cluster import Sample
 from loadtest.k6 import Run
-from loadtest.plan import SCENARIOS
 from loadtest.plots import plots
 from loadtest.probe import Stream
 from loadtest.report import read, revision
 from loadtest.run import progress
+from loadtest.scenarios import SCENARIOS
 from loadtest.summary import summary
 from loadtest.write import write
 from tests.reports import BEGAN, plan, report, steady
@@ -159,14 +159,27 @@ def test_a_report_says_where_and_when_it_was_made() -> None:
     assert plan(time_scale=0.5).seconds == 300
 
 
-def test_scenarios_are_as_long_and_as_high_as_their_stages_and_documented() -> None:
-    scripts = {path.stem: path.read_text() for path in (ROOT / "loadtest").glob("*.js") if "STAGES" in path.read_text()}
-    assert scripts.keys() == SCENARIOS.keys()
-    for name, scenario in SCENARIOS.items():
-        stages = [(int(each), int(of)) for each, of in re.findall(r"\[(\d+), (\d+)\]", scripts[name])]
-        assert sum(minutes for minutes, _ in stages) == scenario.minutes
-        assert max(of for _, of in stages) == (scenario.users or scenario.peak)
-        assert f"| `{name}` |" in (ROOT / "docs/load.md").read_text()
+def test_the_shape_of_a_scenario_is_told_by_its_stages() -> None:
+    ramp, step = SCENARIOS["ramp"], SCENARIOS["step"]
+    assert (ramp.minutes, ramp.peak, ramp.has_rate) == (7, 15, False)
+    assert ramp.describe() == (
+        "5 to 10 users in 1 min, 10 for 2 min, 10 to 15 in 1 min, 15 for 2 min, 15 to 0 in 1 min"
+    )
+    assert (step.minutes, step.peak, step.has_rate, step.peak_shares) == (12, 3, True, (1 / 4, 3 / 4))
+    assert step.describe() == "1 × the rate for 3 min, 3 × for 6 min, 1 × for 3 min"
+    assert step.describe(seconds=360) == "1 × the rate for 90 s, 3 × for 180 s, 1 × for 90 s"
+    assert SCENARIOS["steady"].peak_shares == (0, 1)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_can_be_run_and_is_documented(name: str) -> None:
+    scenario = SCENARIOS[name]
+    assert scenario.loop in ("closed_loop", "open_loop")
+    assert scenario.thresholds.keys() <= {"failed", "broken"}
+    assert scenario.about.endswith((".", "?"))
+    assert scenario.minutes > 0 < scenario.peak
+    assert all(minutes >= 0 <= load for minutes, load in scenario.stages)
+    assert f"| `{name}` | {scenario.describe()} |" in (ROOT / "docs/load.md").read_text()
 
 
 def test_prompts_are_enough_that_a_run_meets_each_question_once_before_it_is_varied() -> None:
