@@ -1,9 +1,10 @@
 # `make` lints, checks types and runs the tests; `make serve` serves. `make help` lists the rest.
 # Settings are variables: make serve MODEL=llama3.2 PORT=8080
+# Paths and addresses reach the shell as its own variables ("$$OUT"), so that they may contain any character.
 
 .DEFAULT_GOAL := all
-.PHONY: all serve test e2e lint types bench image render demo load compare comparison real-ramp balancing autoscale \
-	endurance plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
+.PHONY: all serve test e2e lint types bench image render demo load compare-reports ramp-comparison real-ramp balancing \
+	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -48,19 +49,19 @@ image: ## Build the container image as $(TAG)
 	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
 
 render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
-	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) --out $(OUT)
+	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) $(if $(OUT),--out "$$OUT")
 
 demo: sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
 	@BUILD_OPTIONS="$(BUILD_OPTIONS)" $(RUN) python -m local_cluster.demo
 
 load: sync ## Measure TARGET with SCENARIO (docs/load.md), and write loadtest/reports/SCENARIO
-	$(RUN) python -m loadtest run --scenario $(SCENARIO) --target $(TARGET) $(if $(MODEL),--model $(MODEL)) \
-		$(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
+	@$(RUN) python -m loadtest run $(if $(SCENARIO),--scenario "$$SCENARIO") $(if $(TARGET),--target "$$TARGET") \
+		$(if $(MODEL),--model "$$MODEL") $(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
 
-compare: sync ## Say whether report B is worse than report A by more than noise
-	$(RUN) python -m loadtest compare $(A) $(B) $(OPTIONS)
+compare-reports: sync ## Say whether report B is worse than report A by more than noise
+	$(RUN) python -m loadtest compare $(if $(A),"$$A") $(if $(B),"$$B") $(OPTIONS)
 
-comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
+ramp-comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
 	$(RUN) python -m experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
 
 real-ramp: sync ## Run the ramp against the naive app, Ollama and Sluice with a real model, on this machine
@@ -110,7 +111,7 @@ cost: stage sync ## Say what STAGE costs a month, and a thousand answers
 	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 stage:
 	@$(if $(STAGE),,$(error STAGE is missing: make $(MAKECMDGOALS) STAGE=dev))

@@ -1,0 +1,60 @@
+"""What `make` hands to the programs, and what it prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtest.write import as_json
+from tests.reports import steady
+from tests.servers import ROOT
+
+BIN = Path(sys.executable).parent
+PAGES = ("README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make with this Python and its packages, and nothing installed."""
+    installed = ["PATH_UV=true", "RUN="]  # `true sync` installs nothing
+    environ = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(["make", *installed, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True)
+
+
+def test_a_path_may_have_spaces_and_quotes(tmp_path: Path) -> None:
+    folders = [tmp_path / "last night's", tmp_path / 'the "new" one']
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "report.json").write_text(as_json(steady(seed)))
+    done = make("compare-reports", f"A={folders[0]}", f"B={folders[1]}")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing got worse by more than noise." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["compare-reports"], "A, B"),
+        (["load", "SCENARIO=steady"], "--target"),
+        (["render", "STAGE=dev", "IMAGE=x", "WEIGHTS=x"], "--out"),
+    ],
+)
+def test_a_missing_variable_is_a_missing_argument(arguments: list[str], missing: str) -> None:
+    done = make(*arguments)
+    assert done.returncode == 2
+    assert f"the following arguments are required: {missing}\n" in done.stderr
+
+
+def test_a_password_in_an_address_is_not_printed() -> None:
+    done = make("load", "SCENARIO=steady", "TARGET=http://ada:secret@127.0.0.1:9", "OPTIONS=--rate 0")
+    assert done.returncode == 2
+    assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_target_that_a_page_names_exists(page: str) -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = re.findall(r"(?:^|`)make ([a-z0-9-]+)", (ROOT / page).read_text(), re.M)
+    assert set(named) <= targets
