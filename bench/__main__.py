@@ -16,7 +16,7 @@ HEAD = """# Benchmarks
 make bench
 ```
 
-One run on {cpus} CPUs ({machine}), {date}. The stand-in is `tests/stand_in.py`, an Ollama without a model; the real
+One run on {cpus} CPUs ({machine}), {date}. The stand-in is `testbed/stand_in/`, an Ollama without a model; the real
 model is the 270M Gemma from PyPI. Load generator, gateway and model shared the CPUs, so compare within a row, not
 with other machines. Requests to both sides of a row were sent in turn or one after the other in the same run.
 

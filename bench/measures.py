@@ -22,9 +22,13 @@ from launcher.find_ollama import find_ollama, program_version
 from launcher.ollama_process import ollama_environ
 from launcher.small_model import SMALL_MODEL
 from service.settings import Settings
-from tests.real import models_dir, real_ollama
-from tests.servers import Served, fetch, free_port, serve
-from tests.stand_in import MODEL, StandIn, eventually
+from testbed import programs
+from testbed.fetching import fetch
+from testbed.gateway import Served, serve
+from testbed.ports import free_port
+from testbed.real_ollama import models_dir, real_ollama
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 
 Engine = tuple[str, dict[str, int]]  # an Ollama's URL, and the options of each request to it
 TOPICS = ("rivers", "bread", "the moon", "trains", "music", "bees", "glass", "winter")
@@ -43,7 +47,7 @@ class Row:
 @contextmanager
 def gateway(ollama: str, model: str = MODEL, **settings: object) -> Iterator[Served]:
     """Run the gateway, warmed up by a few requests."""
-    with serve(ollama, systems.scratch() / "gateway.log", model=model, **settings) as served:
+    with serve(ollama, programs.scratch() / "gateway.log", model=model, **settings) as served:
         for _ in range(20):
             fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
         yield served
@@ -51,7 +55,11 @@ def gateway(ollama: str, model: str = MODEL, **settings: object) -> Iterator[Ser
 
 def added_latency() -> Iterator[Row]:
     """Ask the stand-in directly, through the gateway and through the naive app in turn, 50 requests a second each."""
-    with systems.stand_in(tokens=20) as ollama, gateway(ollama, slots=16) as served, systems.naive(ollama) as naive:
+    with (
+        programs.stand_in("scripted", tokens=20) as ollama,
+        gateway(ollama, slots=16) as served,
+        systems.naive(ollama) as naive,
+    ):
         targets = [load.chat(ollama, MODEL), load.generate(served.url), load.generate(naive)]
         results = asyncio.run(load.open_loop(targets, 150, 30))
     took = [[1000 * result.took for result in each] for each in results]
@@ -66,7 +74,7 @@ def added_latency() -> Iterator[Row]:
 def throughput() -> Iterator[Row]:
     """Let 32 clients send one request after the other to each system."""
     rates: dict[str, float] = {}
-    with systems.stand_in(tokens=20) as ollama:
+    with programs.stand_in("scripted", tokens=20) as ollama:
         with gateway(ollama, slots=64) as served:
             rates["gateway"] = asyncio.run(load.closed_loop(load.generate(served.url), 32, 15))
         with systems.naive(ollama) as url:
@@ -95,7 +103,7 @@ def dialects() -> Iterator[Row]:
         "/api/chat": {"model": MODEL, "messages": said, "stream": False},
         "/api/generate": {"model": MODEL, "prompt": "Say something.", "stream": False},
     }
-    with systems.stand_in(tokens=20) as ollama, gateway(ollama, slots=64) as served:
+    with programs.stand_in("scripted", tokens=20) as ollama, gateway(ollama, slots=64) as served:
         targets = [(f"{served.url}{path}", body) for path, body in bodies.items()]
         for target in targets:
             asyncio.run(load.closed_loop(target, 4, 1))
@@ -131,7 +139,7 @@ def stream_medians(*, tokens: int, token_delay: float) -> dict[str, tuple[float,
     """Return the median seconds to the first token and between tokens, over 200 streams read in turn."""
     firsts: dict[str, list[float]] = {"direct": [], "ours": []}
     gaps: dict[str, list[float]] = {"direct": [], "ours": []}
-    with systems.stand_in(tokens=tokens, token_delay=token_delay) as ollama, gateway(ollama) as served:
+    with programs.stand_in("scripted", tokens=tokens, token_delay=token_delay) as ollama, gateway(ollama) as served:
         targets = {"direct": load.chat(ollama, MODEL, stream=True), "ours": load.generate(served.url, stream=True)}
 
         async def run() -> None:
@@ -209,7 +217,7 @@ def bare_ollama(program: Path, environ: Mapping[str, str] = MappingProxyType({})
     """Run an Ollama with nothing set but its address, its model store and this environment; yield its URL."""
     url = f"127.0.0.1:{free_port()}"
     environ = {**environ, "OLLAMA_HOST": url, "OLLAMA_MODELS": str(models_dir())}
-    with systems.running([str(program), "serve"], systems.scratch() / "ollama.log", **environ):
+    with programs.running([str(program), "serve"], programs.scratch() / "ollama.log", **environ):
         eventually(lambda: systems.answers(f"http://{url}/api/version"), 60)
         yield f"http://{url}"
 
@@ -238,7 +246,7 @@ def overload() -> Iterator[Row]:
     """Offer 1 × and 10 × of what the slots can serve, for a minute each."""
     slots, seconds = 4, 60
     with (
-        systems.stand_in(tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
+        programs.stand_in("scripted", tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
         gateway(ollama, slots=slots) as served,
     ):
         service = statistics.median(timed(lambda: fetch(f"{served.url}/generate", {"prompt": "x"})) for _ in range(10))
@@ -274,7 +282,7 @@ def leaving() -> Iterator[Row]:
     """Let clients leave in each phase; measure until Ollama's connection is closed and the slot is free."""
     for phase, hold in (("while the prompt is read", 0), ("mid-answer", 2)):
         engine = StandIn(hold_at=hold).start()
-        with serve(engine.url, systems.scratch() / "gateway.log") as served:
+        with serve(engine.url, programs.scratch() / "gateway.log") as served:
             took = [leave(served, engine) * 1000 for _ in range(30)]
         engine.stop()
         result = f"p50 {statistics.median(took):.0f} ms, max {max(took):.0f} ms"
@@ -326,7 +334,7 @@ def leaving_real() -> Iterator[Row]:
 def memory() -> Iterator[Row]:
     """Serve 10,000 requests and 1,000 cancels and compare the worker's resident memory before and after."""
     engine = StandIn(keep_requests=False).start()
-    with serve(engine.url, systems.scratch() / "gateway.log", slots=16, max_queue=256) as served:
+    with serve(engine.url, programs.scratch() / "gateway.log", slots=16, max_queue=256) as served:
         worker = psutil.Process(served.process.pid).children()[0]
         requests_and_cancels(served, 2000, 200)
         sizes = [worker.memory_info().rss]
@@ -360,7 +368,7 @@ def killers() -> Iterator[Row]:
     """Let two clients kill the engine with every try for five minutes, and ask each second something beside them."""
     seconds, mark = 300, "kill it"
     engine = StandIn(first_delay=0.3, token_delay=0.05, killed_by=mark, down_for=1, keep_requests=False).start()
-    with serve(engine.url, systems.scratch() / "gateway.log") as served, ThreadPoolExecutor(2) as pool:
+    with serve(engine.url, programs.scratch() / "gateway.log") as served, ThreadPoolExecutor(2) as pool:
         over = threading.Event()
         tries = [pool.submit(kill_until, over, served.url, f"{mark} {name}") for name in ("a", "b")]
         asked = [load.generate(served.url, prompt=f"Bystander {number}") for number in range(seconds)]

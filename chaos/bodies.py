@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from tests.pictures import encoded, webp_with_many_codes
+from testbed.pictures import encoded, webp_with_many_codes
 
 MOST = 8_388_608  # MAX_BODY_BYTES by default
 GENERATE, CHAT = "/generate", "/v1/chat/completions"

@@ -12,7 +12,8 @@ from chaos.observe import HEAD, NEVER, Row, Skipped, observe
 from chaos.page import PAGE, publish
 from chaos.toxiproxy import toxiproxy
 from launcher.console import Problem
-from tests.real import real_ollama
+from testbed.programs import scratch
+from testbed.real_ollama import real_ollama
 
 FOR = 8.0  # seconds that a fault lasts which must be mended
 DEADLINES = {"queue_timeout": 5, "generation_timeout": 5}
@@ -56,7 +57,7 @@ def network() -> Iterator[Row]:
 
 def kills(real: bool) -> Iterator[Row]:
     """Kill each process of `make serve`; the launcher itself is started again by what runs it."""
-    ollama = ("ollama", "serve") if real else ("chaos.engine", "serve")
+    ollama = ("ollama", "serve") if real else ("testbed.stand_in", "serve")
     rate = {"rate": RATE_REAL} if real else {}
     with launched.launched(real=real) as running:
         yield observe("`kill -9` of Ollama", running.url, lambda: running.kill(*ollama), **rate)
@@ -88,7 +89,7 @@ def disks() -> Iterator[Row]:
         def killed() -> None:
             with full(shm), full(home):
                 running.kill("gunicorn", last=True)
-                running.kill("chaos.engine", "serve")
+                running.kill("testbed.stand_in", "serve")
                 time.sleep(FOR)
 
         yield observe("both are full, worker and Ollama are killed", running.url, killed)
@@ -104,7 +105,7 @@ def names() -> Iterator[Row]:
                 running.hosts.write_text("127.0.0.1 localhost\n")
                 try:
                     if kill:
-                        running.kill("chaos.engine", "serve")
+                        running.kill("testbed.stand_in", "serve")
                     time.sleep(FOR)
                 finally:
                     running.hosts.write_text(known)
@@ -125,7 +126,7 @@ def memory() -> Iterator[Row]:
 def clock() -> Iterator[Row]:
     """Let the wall clock jump."""
     with ExitStack() as stack:
-        jumping = limits.Clock(systems.scratch())
+        jumping = limits.Clock(scratch())
         engine = stack.enter_context(systems.Engine())
         served = stack.enter_context(systems.gateway(engine.url, **DEADLINES, **jumping.environ))
         yield observe("the clock jumps an hour ahead", served.url, lambda: jumping.jump(3600))

@@ -16,7 +16,8 @@ from chaos import systems
 from chaos.bodies import BODIES, Body
 from chaos.page import PAGE, publish
 from launcher.console import say
-from tests.servers import Served, fetch
+from testbed.fetching import fetch
+from testbed.gateway import Served
 
 MIB = 2**20
 PATIENCE = 30.0  # seconds

@@ -14,7 +14,8 @@ from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, ask, words
 from chaos.page import PAGE, publish
 from launcher.console import say
 from loadtest.cluster import total
-from tests.servers import Served, fetch
+from testbed.fetching import fetch
+from testbed.gateway import Served
 
 DEADLINES = {"queue_timeout": 4, "generation_timeout": 4}  # seconds
 MARGIN = 5.0  # seconds beyond the deadlines in which an honest caller must have heard

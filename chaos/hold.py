@@ -20,7 +20,7 @@ from chaos.page import PAGE, publish
 from chaos.targets import Target
 from launcher.console import say
 from launcher.processes import kill_session, spawn
-from tests.servers import ROOT
+from testbed import ROOT
 
 SHARE, OVERLOAD = 0.6, 10.0  # of the capacity
 RAMP = 6.0  # seconds in which the attack opens its connections

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import psutil
 
-from chaos.systems import SECONDS, await_condition, lives, scratch, status
+from chaos.systems import await_condition, figures, lives
 from launcher.console import Problem
 from launcher.small_model import SMALL_MODEL
-from tests.real import models_dir
-from tests.servers import ROOT, free_ports
+from testbed import ROOT
+from testbed.fetching import status
+from testbed.ports import free_ports
+from testbed.programs import scratch
+from testbed.real_ollama import models_dir
+from testbed.stand_in import MODEL
 
 NAME = "engine.internal"  # which the hosts file of the namespace has; Ollama answers to names of this kind
 # Small disks where the launcher writes, and a hosts file that can be changed, seen by these processes alone.
@@ -31,7 +35,7 @@ shift 3
 exec "$@"
 """
 ENGINE = f"""#!/bin/sh
-cd '{ROOT}' && exec '{sys.executable}' -m chaos.engine "$@"
+cd '{ROOT}' && exec '{sys.executable}' -m testbed.stand_in "$@"
 """
 
 
@@ -68,8 +72,7 @@ class Launched:
         program.parent.mkdir(exist_ok=True)
         program.write_text(ENGINE)
         program.chmod(0o755)
-        engine = {"ENGINE_SECONDS": str(SECONDS), "ENGINE_VARIATION": "0", "MODEL": "stand-in"}
-        return os.environ | variables | engine | {"PATH": f"{program.parent}:{path}"}
+        return os.environ | variables | figures() | {"MODEL": MODEL, "PATH": f"{program.parent}:{path}"}
 
     @property
     def url(self) -> str:

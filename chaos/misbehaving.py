@@ -7,7 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from tests.servers import message
+from testbed.fetching import message
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 PATIENCE = 20.0  # seconds

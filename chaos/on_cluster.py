@@ -6,12 +6,13 @@ from contextlib import contextmanager
 
 from cdk8s_manifests.names import GATEWAY, PROXY
 from chaos import systems
-from chaos.targets import PRIVATE_PORT, Target, engine_image
+from chaos.targets import PRIVATE_PORT, Target
 from config import IMAGE_REPOSITORY, LOCAL, Stage
 from experiments import deploy, images
 from experiments.stages import STAND_IN, StandInStage
 from local_cluster.images import build_gateway, push, push_proxy
 from local_cluster.kubectl import pods
+from testbed.image import build_stand_in
 
 OWN = [f"198.18.0.{last}" for last in range(1, 11)]  # RFC 2544's, which no network has
 PODS = 2
@@ -39,7 +40,7 @@ def cluster_image() -> str:
     build_gateway(images.build_options(), tag="chaos")
     push_proxy()
     name = f"{LOCAL.registry}/{IMAGE_REPOSITORY}:chaos"
-    engine_image(name, f"{name}-engine")
+    build_stand_in(name, f"{name}-engine", systems.figures())
     return push(f"{name}-engine")
 
 

@@ -1,27 +1,30 @@
 """What is broken: the stand-in engine in a process of its own, and the gateway under gunicorn before it."""
 
-import atexit
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
 from launcher.ollama_calls import answers
-from tests.servers import ROOT, Served, fetch, free_port, serve
-from tests.stand_in import eventually
+from testbed import ROOT
+from testbed.gateway import Served, serve
+from testbed.ports import free_port
+from testbed.programs import STAND_IN, scratch
+from testbed.waiting import eventually
 
 SECONDS = 0.5  # of an honest answer, if it has a slot
+PIECES = 10  # that it comes in
+
+
+def figures(seconds: float = SECONDS) -> dict[str, str]:
+    """Return the variables of the stand-in whose honest answers take so long."""
+    return {"ENGINE_SECONDS": str(seconds), "ENGINE_VARIATION": "0", "ENGINE_TOKENS": str(PIECES)}
 
 
 class Engine:
@@ -32,8 +35,7 @@ class Engine:
         self._environ = os.environ | {
             "OLLAMA_HOST": f"127.0.0.1:{self.port}",
             "OLLAMA_NUM_PARALLEL": "64",
-            "ENGINE_SECONDS": str(seconds),
-            "ENGINE_VARIATION": "0",
+            **figures(seconds),
         }
         self._over = threading.Event()
         self._reviver: threading.Thread | None = None
@@ -57,9 +59,8 @@ class Engine:
 
     def start(self) -> None:
         """Start it and return once it answers."""
-        command = [sys.executable, "-m", "chaos.engine", "serve"]
         with (scratch() / "engine.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(STAND_IN, cwd=ROOT, env=self._environ, stdout=log, stderr=log)
         eventually(lambda: answers(self.url), 30)
 
     def kill(self) -> None:
@@ -96,8 +97,7 @@ class Engine:
 @contextmanager
 def gateway(ollama: str, **settings: Any) -> Iterator[Served]:
     """Run the gateway before the engine at `ollama`, until the block ends, at which its processes are killed."""
-    model = {"model": "stand-in", **settings}
-    with serve(ollama, scratch() / "gateway.log", **model) as served:
+    with serve(ollama, scratch() / "gateway.log", **settings) as served:
         try:
             yield served
         finally:
@@ -131,19 +131,3 @@ def await_condition(condition: Any, seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-@cache
-def scratch() -> Path:
-    """Return the folder for the logs of this run, which goes when the run ends."""
-    folder = tempfile.mkdtemp(prefix="sluice-chaos-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
-def status(url: str) -> int:
-    """Return the status of a GET, 0 without an answer."""
-    try:
-        return fetch(url).status
-    except OSError:
-        return 0

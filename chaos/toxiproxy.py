@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.systems import await_condition, scratch, status
+from chaos.systems import await_condition
 from launcher.cache import cache_dir
 from launcher.console import Problem, say
-from tests.servers import free_ports
+from testbed.fetching import status
+from testbed.ports import free_ports
+from testbed.programs import scratch
 
 MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
 

@@ -118,7 +118,7 @@ def service_url(name: str, service: str) -> str:
 
 
 def engine_lines(name: str) -> list[dict[str, Any]]:
-    """Return the lines that the engines of a namespace's pods have written: see engine.py."""
+    """Return the lines that the engines of a namespace's pods have written: see testbed/stand_in/timed.py."""
     found = json.loads(kubectl("get", "pods", "--namespace", name, "--output", "json"))["items"]
     lines: list[dict[str, Any]] = []
     for pod in found:

@@ -10,13 +10,9 @@ from pathlib import Path
 from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
 from local_cluster.images import build_gateway, push, push_proxy
 from local_cluster.kubectl import ROOT, run
+from testbed.image import build_stand_in
 
 TAG = "experiments"
-# The gateway's image with another program under the name `ollama`, and the figures of that program.
-ENGINE = """FROM {base}
-COPY engine.py /usr/bin/ollama
-ENV {figures}
-"""
 WEIGHTS = "FROM scratch\nCOPY none /\n"
 # bench/naive.py as the predecessor's image had it: Flask's development server and Ollama's client from PyPI.
 NAIVE = """ARG BASE_IMAGE=debian:trixie-slim
@@ -42,7 +38,7 @@ def engine_image(
 ) -> str:
     """Build the gateway's image with the stand-in engine, push it and HAProxy's, and return its digest.
 
-    seconds, variation: mean and relative deviation of the service time; load_seconds, cpus: see engine.py.
+    seconds, variation: mean and relative deviation of the service time; load_seconds, cpus: see testbed's Timed.
     """
     build_gateway(build_options() if options is None else options, tag=TAG)
     push_proxy()
@@ -52,11 +48,9 @@ def engine_image(
         "ENGINE_LOAD_SECONDS": load_seconds,
         "ENGINE_CPUS": cpus,
     }
-    text = ENGINE.format(
-        base=f"{LOCAL.registry}/{IMAGE_REPOSITORY}:{TAG}",
-        figures=" ".join(f"{name}={value:g}" for name, value in figures.items()),
-    )
-    return _build(f"{IMAGE_REPOSITORY}:{TAG}-engine", text, ["experiments/engine.py"])
+    base = f"{LOCAL.registry}/{IMAGE_REPOSITORY}:{TAG}"
+    build_stand_in(base, f"{base}-engine", {name: f"{value:g}" for name, value in figures.items()})
+    return push(f"{base}-engine")
 
 
 def no_weights() -> str:
@@ -84,7 +78,7 @@ def _build(name: str, dockerfile: str, files: Sequence[str], options: Sequence[s
         (folder / "Dockerfile").write_text(dockerfile)
         (folder / "none").touch()
         for file in files:
-            target = folder / (Path(file).name if len(files) == 1 else file)
+            target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, target)
             target.chmod(0o755)

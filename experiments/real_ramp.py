@@ -24,7 +24,7 @@ from loadtest.plan import TIMEOUT
 from loadtest.report import Report
 from loadtest.scenarios import SCENARIOS
 from service.settings import Settings
-from tests.real import models_dir
+from testbed.real_ollama import models_dir
 
 ROUNDS = 3
 QUEUE_SECONDS = 55  # of a client's 90 s of patience in the queue, as in the comparison on a cluster

@@ -23,7 +23,7 @@ from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
 from launcher.small_model import SMALL_MODEL
 from local_cluster.kubectl import ROOT
-from tests.servers import free_port, free_ports
+from testbed.ports import free_port, free_ports
 
 START_TIMEOUT, STOP_TIMEOUT = 180.0, 20.0  # seconds
 PORTS = ("PORT", "PRIVATE_PORT", "OLLAMA_HOST")

@@ -5,6 +5,7 @@ import gc
 import sys
 
 from config import ConfigError
+from launcher.console import Problem
 from planning.options import Asked, Candidate, add_options, read_options
 from planning.report import Row, markdown, row
 from planning.search import first_guess, search, workers
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
             from planning.validate import validate  # draws, and starts Node: a plan needs neither
 
             validate(asked)
-    except ConfigError as error:
+    except (ConfigError, Problem) as error:
         sys.exit(f"sluice: {error}")
 
 

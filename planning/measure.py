@@ -2,7 +2,6 @@
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,16 +11,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench import load, systems
+from bench import load
 from cdk8s_manifests.haproxy_cfg import haproxy_cfg
 from config import LOCAL, Autoscaling
 from planning.simulation import Outcome, System
 from planning.speeds import Speeds
 from planning.workload import Trace
 from service.settings import Role
-from tests.proxies import Proxy, fronted
-from tests.servers import Served, free_port, serve
-from tests.stand_in import eventually
+from testbed import programs
+from testbed.gateway import Served, serve
+from testbed.haproxy import Proxy, fronted
+from testbed.ports import free_port
+from testbed.waiting import eventually
 
 TOKENS = 120  # of an answer by which speeds are measured
 LONG_PROMPT = 400  # words
@@ -40,19 +41,17 @@ class Target:
 @contextmanager
 def engine(speeds: Speeds, slots: int) -> Iterator[str]:
     """Run an engine of these speeds and yield its URL."""
-    port = free_port()
-    figures = (port, speeds.prefill, speeds.decode[1], slots, speeds.decode[slots])
-    command = [sys.executable, "-m", "planning.engine", *map(str, figures)]
-    with systems.running(command, systems.scratch() / f"engine-{port}.log"):
-        eventually(lambda: systems.answers(f"http://127.0.0.1:{port}/api/ps"), 60)
-        yield f"http://127.0.0.1:{port}"
+    alone, together = speeds.decode[1], speeds.decode[slots]
+    figures = {"prefill": speeds.prefill, "alone": alone, "together": together}
+    with programs.stand_in("stepped", slots=slots, **figures) as url:
+        yield url
 
 
 @contextmanager
 def gateway(speeds: Speeds, slots: int, queue_timeout: float, role: Role = Role.ALL) -> Iterator[Served]:
     """Run a gateway over an engine of its own."""
     with engine(speeds, slots) as ollama:
-        log = systems.scratch() / f"gateway-{free_port()}.log"
+        log = programs.scratch() / f"gateway-{free_port()}.log"
         settings = {"role": role, "slots": slots, "max_queue": MAX_QUEUE, "queue_timeout": queue_timeout}
         with serve(ollama, log, **settings) as served:
             yield served

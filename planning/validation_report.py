@@ -35,7 +35,7 @@ HEAD = (
 )
 METHOD = (
     "Real: the gateway under gunicorn, HAProxy 3.0 with the stages' configuration, their queues, HTTP and the client. "
-    "Stood in for: the model, by planning/engine.py, which takes the time of llama.cpp's steps, scaled down. Its "
+    "Stood in for: the model, by testbed/stand_in, which takes the time of llama.cpp's steps, scaled down. Its "
     "speeds were measured before, in streams through the gateway, alone and in all slots, and what a request holds its "
     "slot for beside that at 50 % load; the prediction knows only these. Predicted is the simulation of the same "
     "arrivals and lengths. “Other traces” are its p95 waits for {fresh} traces of the same rate and lengths by other "

@@ -6,8 +6,8 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.pictures import png
-from tests.stand_in import MODEL
+from testbed.pictures import png
+from testbed.stand_in import MODEL
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HI: Any = {"role": "user", "content": "Hi"}

@@ -12,9 +12,11 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 
-from tests.real import missing, need_tool
-from tests.servers import ROOT, fetch, free_port
-from tests.stand_in import eventually
+from testbed import ROOT
+from testbed.fetching import fetch
+from testbed.ports import free_port
+from testbed.tools import missing, need_tool
+from testbed.waiting import eventually
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"  # the account is the one that moto gives to every caller
 CONTEXT = {

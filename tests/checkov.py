@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.real import missing
+from testbed.tools import missing
 
 CHECKOV = "checkov==3.3.30"
 DEPENDENCIES_UNTIL = "2026-11-01T00:00:00Z"

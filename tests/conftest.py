@@ -1,5 +1,6 @@
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,30 @@ from delivery.branch import Branch
 from service import create_app
 from service.gateway import Gateway
 from service.settings import Settings
+from testbed.gateway import Served, serve
+from testbed.stand_in import MODEL, StandIn
+from testbed.tools import Missing
 from tests.repositories import Origin, new_origin
-from tests.servers import Served, serve
-from tests.stand_in import MODEL, StandIn
+
+
+@contextmanager
+def skipping_where_tools_are_missing() -> Iterator[None]:
+    try:
+        yield
+    except Missing as missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with skipping_where_tools_are_missing():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with skipping_where_tools_are_missing():
+        return (yield)
 
 
 @pytest.fixture

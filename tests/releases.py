@@ -13,7 +13,7 @@ import zstandard
 from launcher import find_ollama
 from launcher.ollama_release import ARCHITECTURES, CHECKSUMS, Release
 from service.ollama_version import VERSION
-from tests.scripted import scripted
+from tests.stub import scripted
 
 ARCHIVE = f"ollama-linux-{ARCHITECTURES[platform.machine()]}.tar.zst"
 PROGRAM = b"#!/bin/sh\necho released\n"

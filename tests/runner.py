@@ -17,10 +17,10 @@ from typing import Any
 
 from delivery.branch import Branch
 from launcher.cache import cache_dir, exclusive
+from testbed import ROOT
+from testbed.tools import need_tool
 from tests.aws import CONTEXT
-from tests.real import need_tool
 from tests.repositories import Origin, digest, git, new_origin
-from tests.servers import ROOT
 
 WORKFLOWS = ROOT / ".github/workflows"
 COPIED = [

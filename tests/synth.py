@@ -16,8 +16,8 @@ from aws_cdk.assertions import Template
 from app import build
 from config import Stage
 from context import Context
+from testbed import ROOT
 from tests.aws import CONTEXT
-from tests.servers import ROOT
 
 Json = dict[str, Any]
 

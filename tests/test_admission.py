@@ -6,8 +6,8 @@ from hypothesis import strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from service.admission import Admission, Priority, Refusal, Refused, Ticket
+from testbed.waiting import eventually
 from tests.clock import Clock
-from tests.stand_in import eventually
 
 
 def admission(clock: Clock, slots: int = 1, max_queue: int = 4, max_wait: float = 30) -> Admission:

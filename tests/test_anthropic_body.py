@@ -7,6 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.errors import PromptTooLong
+from testbed.stand_in import MODEL, StandIn
 from tests.anthropic_requests import (
     CACHED,
     COUNT,
@@ -26,7 +27,6 @@ from tests.anthropic_requests import (
     use,
     user,
 )
-from tests.stand_in import MODEL, StandIn
 
 
 def test_every_supported_field_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> None:

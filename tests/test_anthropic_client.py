@@ -12,9 +12,10 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
+from testbed.gateway import Served
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 from tests.anthropic_requests import CALL, IMAGE, TOOL
-from tests.servers import Served
-from tests.stand_in import MODEL, StandIn, eventually
 from tests.test_keys import entry, write
 
 HI: Any = [{"role": "user", "content": "Hi"}]

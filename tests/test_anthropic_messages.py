@@ -9,6 +9,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.stand_in import MODEL, StandIn
 from tests.anthropic_requests import (
     CALL,
     COUNT,
@@ -24,8 +27,6 @@ from tests.anthropic_requests import (
     text,
     user,
 )
-from tests.servers import Served, fetch
-from tests.stand_in import MODEL, StandIn
 from tests.test_keys import entry, write
 
 

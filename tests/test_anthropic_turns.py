@@ -7,9 +7,9 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from service.dialects.anthropic_turns import UserMessage, turns_of
+from testbed.pictures import taken_image
+from testbed.stand_in import StandIn
 from tests.anthropic_requests import CACHED, CALL, HI, IMAGE, TOOL, assistant, post, result, text, use, user
-from tests.pictures import taken_image
-from tests.stand_in import StandIn
 
 
 def test_a_conversation_with_tools_becomes_turns_in_order(client: FlaskClient, stand_in: StandIn) -> None:

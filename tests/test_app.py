@@ -11,8 +11,8 @@ from aws_cdk import App
 import app
 from config import DEV, PROD, ConfigError, Stage
 from context import Context
+from testbed import ROOT
 from tests.aws import ACCOUNT, REGION, cdk_path
-from tests.servers import ROOT
 from tests.synth import OWNER, cdk_context, synthesise
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)

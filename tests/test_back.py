@@ -11,9 +11,11 @@ from flask.testing import FlaskClient
 from service.gateway import Gateway
 from service.private import create_private_app
 from service.settings import Role
-from tests import stand_in_model
-from tests.servers import Served, fetch
-from tests.stand_in import DURATIONS, MODEL, NAME, StandIn, eventually
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.stand_in import DURATIONS, MODEL, NAME, StandIn
+from testbed.stand_in import model as stand_in_model
+from testbed.waiting import eventually
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 5, "seed": 7}}
 

@@ -12,8 +12,8 @@ from delivery.__main__ import main
 from delivery.branch import ATTEMPTS, GITHUB_EMAIL, Branch, Refused
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME, GitError
 from delivery.publish import publish
+from testbed import ROOT
 from tests.repositories import Origin, digest, git, manifests, new_origin
-from tests.servers import ROOT
 
 GITHUB = ("GitHub", GITHUB_EMAIL)
 CI = (COMMITTER_NAME, COMMITTER_EMAIL)

@@ -1,7 +1,5 @@
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,10 +8,11 @@ from playwright.sync_api import Browser
 
 from service.private import create_private_app
 from service.settings import SettingError, Settings
+from testbed.gateway import Served
+from testbed.stand_in import StandIn
+from testbed.waiting import eventually
 from tests import test_page
-from tests.answers import Replying
-from tests.servers import Served
-from tests.stand_in import StandIn, eventually
+from tests.stub import stub
 from tests.test_generate import error_of
 from tests.test_keys import entry, write
 
@@ -245,21 +244,11 @@ def test_a_bad_name_or_origin_ends_the_start(settings: dict[str, str], complaint
     assert complaint in str(error.value)
 
 
-class Page(Replying):
-    """An empty page, of another site than the gateway's."""
-
-    def do_GET(self) -> None:
-        self.reply(200, {"Content-Type": "text/html"}, b"<title>another site</title>")
-
-
 @pytest.fixture
 def site() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://localhost:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    """Serve an empty page of another site than the gateway's."""
+    with stub(lambda _: (200, {"Content-Type": "text/html"}, b"<title>another site</title>")) as server:
+        yield server.url.replace("127.0.0.1", "localhost")
 
 
 DRIVE_BY = """async url => {

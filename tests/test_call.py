@@ -19,8 +19,10 @@ from service.errors import KillsEngine, Saturated, ServiceError
 from service.gateway import Gateway
 from service.ollama import Ollama
 from service.settings import Settings
-from tests.servers import Reply, Served, fetch, serve
-from tests.stand_in import MODEL, StandIn, eventually
+from testbed.fetching import Reply, fetch
+from testbed.gateway import Served, serve
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 from tests.test_faults import books, generate
 from tests.test_generate import error_of
 
@@ -318,7 +320,7 @@ def test_a_request_carries_headers_and_its_answers_can_be_read(stand_in: StandIn
     assert reply.number("Content-Length") > 0
     assert reply.number("X-Queued-Ms") == 0
     reply.close()
-    assert stand_in.headers[-1]["X-Request-Id"] == "abc"
+    assert stand_in.headers[-1]["x-request-id"] == "abc"
     ollama.pool.forget()
 
 

@@ -16,8 +16,10 @@ from prometheus_client import generate_latest
 from service.errors import ServiceError
 from service.gateway import Gateway
 from service.record import JsonFormatter
-from tests.servers import Served, fetch
-from tests.stand_in import MODEL, StandIn, eventually
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 from tests.test_keys import entry, write
 
 KEY, PROMPT, ANSWER, NAME = "sluice-canary-of-a-key", "canary-of-a-prompt", "canary-of-an-answer", "canary_of_a_name"

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from service.dialects.generate import GenerateBody
 from service.dialects.openai_chat_body import ChatBody
-from tests.stand_in import MODEL, StandIn
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 HI: Any = {"role": "user", "content": "Hi"}

@@ -39,9 +39,11 @@ from chaos.page import PAGE, replaced
 from chaos.targets import Target
 from chaos.toxiproxy import toxiproxy
 from launcher.console import Problem
-from tests.real import missing, need_tool
-from tests.servers import ROOT, Served, fetch
-from tests.stand_in import eventually
+from testbed import ROOT
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.tools import missing, need_tool
+from testbed.waiting import eventually
 
 ERROR_BODY = b'{"error": {"code": "saturated", "message": "m", "hint": null}}'
 

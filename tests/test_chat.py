@@ -7,9 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.pictures import png, taken_image
-from tests.servers import Served
-from tests.stand_in import MODEL, StandIn
+from testbed.gateway import Served
+from testbed.pictures import png, taken_image
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 HI: Any = [{"role": "user", "content": "Hi"}]

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from testbed.gateway import Served, serve
+from testbed.pictures import taken_image
+from testbed.stand_in import MODEL, StandIn
+from testbed.tools import missing, need_tool
+from testbed.waiting import eventually
 from tests.client_matrix import CLIENTS, FEATURES, PAGE, PROGRAMS, Client, dependency_groups, written
-from tests.pictures import taken_image
-from tests.real import missing, need_tool
-from tests.servers import Served, serve
-from tests.stand_in import MODEL, StandIn, eventually
 
 QUESTION = "What is the capital of France?"  # as tests/clients/features.py has it
 PIECES = ["Paris", " is", " it"]

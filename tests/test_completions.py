@@ -5,7 +5,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.stand_in import MODEL, StandIn
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 

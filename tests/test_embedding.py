@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 
 from service import embedding
 from service.reply import Reply
-from tests.stand_in import MODEL, StandIn
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 

@@ -1,4 +1,4 @@
-"""experiments/engine.py as a process, asked directly and through the real gateway."""
+"""The timed stand-in as the program `ollama`, asked directly and through the real gateway."""
 
 import json
 import os
@@ -15,9 +15,16 @@ from typing import Any
 
 import pytest
 
-from experiments.engine import Engine
-from tests.servers import ROOT, fetch, free_port, serve
-from tests.stand_in import MODEL, eventually
+from testbed import ROOT
+from testbed.fetching import fetch
+from testbed.gateway import serve
+from testbed.image import fill
+from testbed.ports import free_port
+from testbed.programs import STAND_IN
+from testbed.stand_in import MODEL
+from testbed.stand_in.model import VERSION
+from testbed.stand_in.timed import Timed
+from testbed.waiting import eventually
 
 
 @dataclass
@@ -65,8 +72,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         values = {"OLLAMA_HOST": address, "OLLAMA_NUM_PARALLEL": slots, "ENGINE_SECONDS": seconds, **figures}
         environ = os.environ | {name.upper(): str(value) for name, value in values.items()}
         with log.open("wb") as out:
-            command = [sys.executable, "experiments/engine.py", "serve"]
-            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(STAND_IN, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT)
         running = Running(process, f"http://{address}", log)
         started.append(running)
         eventually(lambda: running.lines("up"))
@@ -83,13 +89,9 @@ def after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() > until
 
 
-def engine(**figures: str) -> Engine:
-    return Engine({"ENGINE_SECONDS": "12", "ENGINE_VARIATION": "0.5", **figures})
-
-
 def test_a_prompt_takes_the_same_time_in_every_process_and_through_every_api(start: Start) -> None:
-    expected = Engine({"ENGINE_SECONDS": "0.3", "ENGINE_VARIATION": "0.5"}).seconds("Why?")
-    assert expected != Engine({"ENGINE_SECONDS": "0.3", "ENGINE_VARIATION": "0.5"}).seconds("How?")
+    expected = Timed(seconds=0.3).duration("Why?")
+    assert expected != Timed(seconds=0.3).duration("How?")
     running = start(0.3, engine_variation=0.5)
     running.generate("Why?")
     chat = {
@@ -104,13 +106,13 @@ def test_a_prompt_takes_the_same_time_in_every_process_and_through_every_api(sta
 
 
 def test_service_times_have_the_mean_and_the_deviation_that_were_asked_for() -> None:
-    drawn = [engine().seconds(f"Question {number}") for number in range(4000)]
+    drawn = [Timed().duration(f"Question {number}") for number in range(4000)]
     mean = sum(drawn) / len(drawn)
     deviation = (sum((each - mean) ** 2 for each in drawn) / len(drawn)) ** 0.5
     assert mean == pytest.approx(12, rel=0.03)
     assert deviation == pytest.approx(6, rel=0.08)
     assert max(drawn) <= 36
-    assert engine(ENGINE_VARIATION="0").seconds("Why?") == pytest.approx(12)
+    assert Timed(variation=0).duration("Why?") == pytest.approx(12)
 
 
 def test_no_more_run_than_there_are_slots_and_the_rest_wait_in_order(start: Start) -> None:
@@ -199,7 +201,8 @@ def test_the_paths_that_clients_look_at_answer_as_ollamas_do(start: Start) -> No
     assert fetch(running.url).body == b"Ollama is running"
     assert fetch(f"{running.url}/api/version").json()["version"]
     assert fetch(f"{running.url}/api/tags").json() == {"models": []}
-    assert fetch(f"{running.url}/api/show", {"model": MODEL}).json()["capabilities"] == ["completion"]
+    shown = fetch(f"{running.url}/api/show", {"model": MODEL}).json()
+    assert shown["capabilities"] == ["completion", "vision", "tools", "embedding"]
     assert fetch(f"{running.url}/nothing").status == 404
 
 
@@ -226,6 +229,14 @@ def test_a_client_of_the_gateway_that_leaves_ends_the_work(start: Start, tmp_pat
         assert line["outcome"] == "left"
 
 
+def test_what_an_image_gets_of_it_needs_nothing_but_python(tmp_path: Path) -> None:
+    fill(tmp_path)
+    code = "import runpy, sys; sys.path.insert(0, ''); runpy.run_module('testbed.stand_in', run_name='__main__')"
+    command = [sys.executable, "-I", "-S", "-c", code, "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"ollama version is {VERSION}\n", "")
+
+
 def test_another_command_is_refused_in_one_line() -> None:
-    done = subprocess.run([sys.executable, "experiments/engine.py", "pull"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*STAND_IN[:-1], "pull"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

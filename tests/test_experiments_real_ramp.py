@@ -19,10 +19,10 @@ from experiments.real_calibration import Calibration, calibrate
 from experiments.real_systems import System, ollama
 from experiments.real_watch import generated, memory_drift, memory_mib, watched
 from launcher.console import Problem
+from testbed import ROOT
+from testbed.tools import missing
+from testbed.waiting import eventually
 from tests.answers import BUSY, answering
-from tests.real import missing
-from tests.servers import ROOT
-from tests.stand_in import eventually
 
 SYSTEMS = ["naive", "ollama", "sluice"]
 

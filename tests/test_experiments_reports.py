@@ -14,9 +14,9 @@ from experiments import comparison_report, pages
 from experiments.__main__ import COMMANDS, main
 from experiments.balancing import KILLED, LEAST, RANDOM, SHARED
 from experiments.balancing_report import plot, table, verdict
-from experiments.engine import LONGEST
 from experiments.facts import facts, machine_busy
 from experiments.stages import SECONDS, experiment_stage
+from testbed.stand_in.timed import LONGEST
 
 
 def load_run(answered: int = 100, throughput: float = 1.0, p95: float = 40.0) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from service import call
 from service.gateway import Gateway
 from service.settings import Settings
-from tests.servers import free_port
-from tests.stand_in import MODEL, StandIn
+from testbed.ports import free_port
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 

@@ -11,8 +11,8 @@ from launcher.console import Problem
 from launcher.find_model import find_model
 from launcher.ollama_calls import OllamaError, call
 from launcher.small_model import SMALL_MODEL
-from tests.real import real_ollama
-from tests.scripted import HANG, scripted
+from testbed.real_ollama import real_ollama
+from tests.stub import HANG, scripted
 
 MISSING = (404, {"error": "model 'moondream' not found"})
 NO_HUB = 'pull model manifest: Get "https://hub.invalid/v2/": dial tcp: lookup hub.invalid: no such host'
@@ -22,7 +22,7 @@ IN_THE_IMAGE = {"PATH": ""}  # no uv, so there is no fallback
 def test_a_model_that_is_there_is_not_pulled() -> None:
     with scripted(api_show={"capabilities": []}) as ollama:
         assert find_model(ollama.url, "moondream", {}) == "moondream"
-        assert [path for path, _ in ollama.requests] == ["/api/show"]
+        assert [path for path, *_ in ollama.requests] == ["/api/show"]
 
 
 def test_a_pull_shows_its_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_a_pull_that_fails_is_one_line(pull: object, message: str) -> None:
 
 def test_a_hub_that_never_answers_counts_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HUB_TIMEOUT", 0.1)
-    with scripted(api_show=MISSING, api_pull=(200, HANG)) as ollama, pytest.raises(Problem, match="can't be reached"):
+    with scripted(api_show=MISSING, api_pull=HANG) as ollama, pytest.raises(Problem, match="can't be reached"):
         find_model(ollama.url, "moondream", IN_THE_IMAGE)
 
 

@@ -11,7 +11,7 @@ from launcher.cpu import cpu_name
 from launcher.ollama_release import CHECKSUMS, Release
 from service.ollama_version import OLDEST, VERSION
 from tests.releases import UNREACHABLE, bare_machine, install, put_program, release, serve_release
-from tests.scripted import scripted
+from tests.stub import scripted
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from service.errors import InvalidRequest
 from service.fitting import TOO_HARD, Schema
 from service.schemas import safe_schema
-from tests.stand_in import MODEL, StandIn
+from testbed.stand_in import MODEL, StandIn
 from tests.test_generate import error_of
 
 HI: Any = [{"role": "user", "content": "Hi"}]

@@ -22,12 +22,14 @@ from service.front import ALONE
 from service.gateway import Gateway
 from service.keys import digest
 from service.settings import Role, Settings
-from tests import stand_in_model
-from tests.docker import docker
-from tests.proxies import Proxy, fronted
-from tests.scripted import scripted
-from tests.servers import Reply, Served, fetch, serve
-from tests.stand_in import DURATIONS, MODEL, NAME, StandIn, eventually
+from testbed.docker import docker
+from testbed.fetching import Reply, fetch
+from testbed.gateway import Served, serve
+from testbed.haproxy import Proxy, fronted
+from testbed.stand_in import DURATIONS, MODEL, NAME, StandIn
+from testbed.stand_in import model as stand_in_model
+from testbed.waiting import eventually
+from tests.stub import scripted
 
 STAGE = replace(LOCAL, autoscaling=Autoscaling.REQUESTS, slots=2, requests_per_replica=2, queue_timeout=3, prestop=1)
 HELLO = {"prompt": "Hi"}
@@ -92,7 +94,7 @@ def way(long_way: Way) -> Iterator[Way]:
     long_way.hang_up()
     stand_in.release()
     eventually(lambda: stand_in.running == 0)
-    stand_in._loop.call_soon_threadsafe(stand_in._gate.clear)
+    stand_in.hold()
     for served in (long_way.front, long_way.pod):
         eventually(partial(is_idle, served))
 

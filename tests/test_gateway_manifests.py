@@ -10,9 +10,9 @@ from config import COPIES, DEV, GATEWAY_BASE_MIB, LOCAL, OLLAMA_OVERHEAD_MIB, PR
 from launcher.ollama_process import HEAP_MIB, ollama_environ
 from service.ollama import Ollama
 from service.settings import Role, Settings
+from testbed.ports import free_port
 from tests.rendered import container, find, pod
-from tests.scripted import scripted
-from tests.servers import free_port
+from tests.stub import scripted
 
 each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 
@@ -103,7 +103,7 @@ def first_token(stage: Stage, ollama: str) -> subprocess.CompletedProcess[str]:
 def test_the_startup_probe_ends_well_once_a_token_was_generated() -> None:
     with scripted(api_generate={"response": "a", "eval_count": 1}) as ollama:
         assert first_token(LOCAL, ollama.url).returncode == 0
-        [(path, body)] = ollama.requests
+        [(path, body, *_)] = ollama.requests
     sent = json.loads(body)
     assert path == "/api/generate"
     assert sent["options"].pop("num_predict") == 1

@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.pictures import png, taken_image
-from tests.stand_in import MODEL, StandIn
+from testbed.pictures import png, taken_image
+from testbed.stand_in import MODEL, StandIn
 
 
 def error_of(reply: Any) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from service.dialects.errors import form_of
 from service.errors import ServiceError
 from service.handlers import ClientClosedRequest, answer_errors_in_json
 from service.private import NotReady
-from tests.servers import Served
-from tests.stand_in import StandIn, eventually
+from testbed.gateway import Served
+from testbed.stand_in import StandIn
+from testbed.waiting import eventually
 from tests.test_chat import HI
 
 KINDS: list[type[ServiceError]] = [*ServiceError.__subclasses__(), ClientClosedRequest, NotReady]

@@ -23,10 +23,12 @@ from cdk8s_manifests.haproxy_cfg import GENERATION_PATHS, haproxy_cfg
 from config import LOCAL, STAGES, Autoscaling, Stage
 from service import create_app
 from service.settings import Role, Settings
-from tests.proxies import Ports, Proxy, check, haproxy
+from testbed.fetching import Reply, fetch
+from testbed.gateway import Served, serve
+from testbed.haproxy import Ports, Proxy, check, haproxy
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 from tests.rendered import container, find
-from tests.servers import Reply, Served, fetch, serve
-from tests.stand_in import MODEL, StandIn, eventually
 
 SCALED = replace(LOCAL, autoscaling=Autoscaling.REQUESTS)
 ONE_SLOT = replace(SCALED, slots=1, requests_per_replica=1, queue_timeout=5, prestop=1)

@@ -12,10 +12,11 @@ import pytest
 
 from launcher.small_model import SMALL_MODEL
 from service.ollama_version import VERSION
-from tests.docker import docker, need_docker
-from tests.real import real_ollama
-from tests.servers import fetch, free_ports
-from tests.stand_in import eventually
+from testbed.docker import docker, need_docker
+from testbed.fetching import fetch
+from testbed.ports import free_ports
+from testbed.real_ollama import real_ollama
+from testbed.waiting import eventually
 
 TAG = "sluice-test"
 # By tag: a machine that reaches no registry has its own images under these names.

@@ -22,9 +22,9 @@ from service.errors import ImageTooLarge, InvalidRequest, ServiceError
 from service.image_files import read_image_file
 from service.images import ALL_IMAGES, for_model
 from service.settings import Settings
-from tests.pictures import base64_of, encoded, picture_of, png, webp_with_many_codes
-from tests.servers import ROOT
-from tests.stand_in import StandIn
+from testbed import ROOT
+from testbed.pictures import base64_of, encoded, picture_of, png, webp_with_many_codes
+from testbed.stand_in import StandIn
 
 SETTINGS = Settings()
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

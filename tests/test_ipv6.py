@@ -4,8 +4,9 @@ import pytest
 
 from launcher.__main__ import _announce
 from service.settings import Settings
-from tests.servers import fetch, serve
-from tests.stand_in import StandIn
+from testbed.fetching import fetch
+from testbed.gateway import serve
+from testbed.stand_in import StandIn
 
 
 def test_the_gateway_listens_on_every_address_of_both_kinds(stand_in: StandIn, tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_the_gateway_listens_on_one_address_and_reaches_ollama_there(tmp_path: P
             assert fetch(f"http://[::1]:{served.port}/generate", {"prompt": "Hi"}).status == 200
             with pytest.raises(OSError, match="refused"):
                 fetch(f"{served.url}/generate", {"prompt": "Hi"})
-            assert {headers["Host"] for headers in ollama.headers} == {address}
+            assert {headers["host"] for headers in ollama.headers} == {address}
             refused = fetch(f"http://[::1]:{served.port}/generate", {"prompt": "Hi"}, {"Host": "evil.example"})
             assert refused.status == 403
     finally:

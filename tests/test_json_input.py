@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
 from service.json_input import MAX_DEPTH, MAX_VALUES, read_json, write_size
-from tests.servers import ROOT
+from testbed import ROOT
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

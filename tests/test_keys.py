@@ -12,9 +12,11 @@ from service.admission import Priority
 from service.errors import Forbidden, QuotaExceeded, Unauthorized
 from service.keys import Key, Keys, digest
 from service.settings import SettingError
+from testbed import ROOT
+from testbed.fetching import fetch
+from testbed.gateway import serve
+from testbed.stand_in import StandIn
 from tests.clock import Clock
-from tests.servers import ROOT, fetch, serve
-from tests.stand_in import StandIn
 
 
 def write(path: Path, text: str) -> Path:

@@ -19,10 +19,12 @@ from launcher.ollama_process import ollama_environ
 from launcher.small_model import SMALL_MODEL
 from service.ollama_version import version_note
 from service.settings import Settings
-from tests.real import models_dir, real_ollama
-from tests.scripted import scripted
-from tests.servers import ROOT, Reply, fetch, free_ports
-from tests.stand_in import eventually
+from testbed import ROOT
+from testbed.fetching import Reply, fetch
+from testbed.ports import free_ports
+from testbed.real_ollama import models_dir, real_ollama
+from testbed.waiting import eventually
+from tests.stub import scripted
 
 STORY = {"prompt": "Tell me a story about a dog.", "stream": True, "seed": 1, "stop": ["@@@"]}
 

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.console import Problem
 from launcher.load_model import MIB, context_mib, load_model, room_mib
-from tests.scripted import Scripted, scripted
+from tests.stub import Stub, scripted
 
 PAYLOAD = {"model": "some", "keep_alive": -1, "options": {"num_ctx": 2048, "num_thread": 2}}
 CHATS: dict[str, Any] = {"capabilities": ["completion"]}
@@ -20,9 +20,9 @@ PHI = {
 }
 
 
-def asked(ollama: Scripted) -> tuple[str, dict[str, Any]]:
+def asked(ollama: Stub) -> tuple[str, dict[str, Any]]:
     """Return path and body of the last request."""
-    path, body = ollama.requests[-1]
+    path, body, *_ = ollama.requests[-1]
     return path, json.loads(body)
 
 
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_not_loaded_and_both_numbers_are_said() -> None:
             Problem, match=r"MODEL=some doesn't fit in memory: .* 900 MiB are free; take a smaller model"
         ):
             load_model(ollama.url, PAYLOAD, slots=4, room_mib=900)
-        assert "/api/generate" not in [path for path, _ in ollama.requests[asked_before:]]
+        assert "/api/generate" not in [path for path, *_ in ollama.requests[asked_before:]]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from loadtest.run import progress
 from loadtest.scenarios import SCENARIOS
 from loadtest.summary import summary
 from loadtest.write import write
+from testbed import ROOT
 from tests.reports import BEGAN, plan, report, steady
 from tests.repositories import git
-from tests.servers import ROOT
 
 ASKED = [
     (0.0, 2.0, "answered", 1),

@@ -14,10 +14,14 @@ import pytest
 
 from loadtest import __main__ as command
 from loadtest.k6 import CannotRun, find_k6
-from tests.answers import BUSY, CUT, GOOD, HANG, RESET, Answer, answering
-from tests.real import missing
-from tests.servers import ROOT, free_port, serve
-from tests.stand_in import MODEL, StandIn, eventually
+from testbed import ROOT
+from testbed.gateway import serve
+from testbed.ports import free_port
+from testbed.stand_in import MODEL, StandIn
+from testbed.tools import missing
+from testbed.waiting import eventually
+from tests.answers import BUSY, CUT, GOOD, answering
+from tests.stub import HANG, RESET, Answer
 
 ONE_AFTER_THE_OTHER = ["--scenario", "ramp", "--users", "1", "--time-scale", "0.005", "--no-probe", "--slo", "600"]
 SHORT = ["--minutes", "2"]
@@ -160,7 +164,7 @@ def test_questions_that_nobody_was_free_to_ask_make_a_run_invalid(load: Any) -> 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The gateway before a model of 20 tokens at 2 ms, with a queue for two."""
-    engine = StandIn(["word "] * 20, first_delay=0.01, token_delay=0.002).start()
+    engine = StandIn(tokens=["word "] * 20, first_delay=0.01, token_delay=0.002).start()
     log = tmp_path_factory.mktemp("gateway") / "log"
     with serve(engine.url, log, slots=2, max_queue=2, queue_timeout=1) as served:
         yield served.url

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtest.write import as_json
+from testbed import ROOT
 from tests.reports import steady
-from tests.servers import ROOT
 
 BIN = Path(sys.executable).parent
 PAGES = ("README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))

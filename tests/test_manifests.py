@@ -11,9 +11,9 @@ import yaml
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
 from config import LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage
+from testbed import ROOT
 from tests.checkov import checkov, failed
 from tests.rendered import CONTEXT, IMAGE, WEIGHTS, Object, files, find, objects
-from tests.servers import ROOT
 
 # A stage with everything that can be switched on.
 FULL = replace(PROD, api_keys="api-keys", api_keys_source="sluice/keys", monitoring=True)

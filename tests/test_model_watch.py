@@ -17,10 +17,12 @@ from service.model_watch import ModelWatch
 from service.ollama import Ollama
 from service.settings import Settings
 from service.suspects import Run, Suspects
-from tests import stand_in_model
-from tests.scripted import scripted
-from tests.servers import Served, fetch
-from tests.stand_in import MODEL, NAME, StandIn, eventually
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.stand_in import MODEL, NAME, StandIn
+from testbed.stand_in import model as stand_in_model
+from testbed.waiting import eventually
+from tests.stub import scripted
 from tests.test_faults import books, generate
 from tests.test_generate import error_of
 
@@ -326,5 +328,5 @@ def test_an_engine_that_tells_nothing_of_its_model_serves_all_the_same(caplog: p
         watch.look()
         ollama.pool.forget()
     assert (watch.loaded, watch.facts, watch.capabilities) == (True, None, frozenset({"completion"}))
-    assert [path for path, _ in engine.requests].count("/api/version") == 1  # not at every look
+    assert [path for path, *_ in engine.requests].count("/api/version") == 1  # not at every look
     assert "Ollama doesn't tell of the model" in caplog.text

@@ -32,9 +32,9 @@ from models.summary import summary
 from models.target import Target
 from models.variant import CHOICES, RANGES, Variant, read_variants
 from service.settings import Settings
-from tests.real import real_ollama
-from tests.servers import free_port
-from tests.stand_in import MODEL, StandIn
+from testbed.ports import free_port
+from testbed.real_ollama import real_ollama
+from testbed.stand_in import MODEL, StandIn
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 

@@ -7,8 +7,8 @@ import pytest
 
 from config import DEV, IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
 from cost.estimate import KMS_KEYS, log_days
+from testbed import ROOT
 from tests.aws import ACCOUNT, REGION, Deployment, cdk_path, run_moto
-from tests.servers import ROOT
 
 # moto's CloudFormation has no EKS: see "What is tested without AWS" in docs/operations.md.
 STACKS = ("sluice-registry", "sluice-github", "sluice-dev-network")

@@ -11,7 +11,7 @@ import pytest
 from launcher import build_tools, ollama_build, ollama_sources
 from launcher.console import Problem
 from launcher.uv import has_uv
-from tests.real import missing
+from testbed.tools import missing
 
 TOOLS = {
     "go": 'echo "go1.26.1\nauto"',

@@ -17,11 +17,12 @@ import ollama
 import pytest
 
 from service.keys import digest
-from tests import stand_in_model
-from tests.pictures import base64_of, picture_of, png
-from tests.real import missing
-from tests.servers import Served
-from tests.stand_in import MODEL, NAME, StandIn, eventually
+from testbed.gateway import Served
+from testbed.pictures import base64_of, picture_of, png
+from testbed.stand_in import MODEL, NAME, StandIn
+from testbed.stand_in import model as stand_in_model
+from testbed.tools import missing
+from testbed.waiting import eventually
 
 HI = [{"role": "user", "content": "Hi"}]
 

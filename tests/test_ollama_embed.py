@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.stand_in import MODEL, StandIn
+from testbed.stand_in import MODEL, StandIn
 from tests.test_ollama_chat import error_of
 
 VECTOR = [0.6, 0.8]

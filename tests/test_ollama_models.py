@@ -7,8 +7,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.keys import digest
-from tests import stand_in_model
-from tests.stand_in import MODEL, NAME, StandIn
+from testbed.stand_in import MODEL, NAME, StandIn
+from testbed.stand_in import model as stand_in_model
 from tests.test_ollama_chat import error_of
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from launcher import ollama_sources
 from service.ollama_version import IMAGE, NEWEST, OLDEST, VERSION, is_too_old, version_note
+from testbed import ROOT
+from testbed.stand_in import StandIn
 from tests.runner import WORKFLOWS
-from tests.servers import ROOT
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST, VERSION, f"v{VERSION}", f"{VERSION}-rc1", "0.32.9"])
@@ -37,6 +38,10 @@ def test_image_and_weights_start_from_that_version_by_digest() -> None:
     assert re.search(r"^ARG OLLAMA_IMAGE=(.+)$", (ROOT / "service/Dockerfile").read_text(), re.MULTILINE)[1] == IMAGE
     assert f"\n  OLLAMA_IMAGE: {IMAGE}\n" in (WORKFLOWS / "models.yml").read_text()
     assert re.fullmatch(r"ollama/ollama:[\d.]+@sha256:[0-9a-f]{64}", IMAGE)
+
+
+def test_the_stand_in_says_that_it_is_that_version() -> None:
+    assert StandIn().version == VERSION
 
 
 def test_the_readme_names_it() -> None:

@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.servers import Served, serve
-from tests.stand_in import StandIn
+from testbed.gateway import Served, serve
+from testbed.stand_in import StandIn
 from tests.test_generate import error_of
 
 NAME = "hf.co/unsloth/Qwen3-GGUF:Q4_K_M"

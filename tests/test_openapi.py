@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.openapi import openapi
 from service.settings import Settings
-from tests.stand_in import MODEL
+from testbed.stand_in import MODEL
 
 HI = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}

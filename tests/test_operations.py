@@ -6,7 +6,7 @@ from dataclasses import fields
 from config import STAGES
 from context import Context
 from stacks.node_pools import cpu_pool
-from tests.servers import ROOT
+from testbed import ROOT
 
 GUIDE = (ROOT / "docs/operations.md").read_text()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from testbed.gateway import Served
+from testbed.stand_in import StandIn
 from tests import page as pages
 from tests.page import (
     WAIT,
@@ -24,8 +26,6 @@ from tests.page import (
     png,
     refusal,
 )
-from tests.servers import Served
-from tests.stand_in import StandIn
 
 browser, open_page = pages.browser, pages.open_page
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from testbed.waiting import eventually
 from tests import page as pages
 from tests.page import (
     STREAMED,
@@ -20,7 +21,6 @@ from tests.page import (
     message,
     png,
 )
-from tests.stand_in import eventually
 
 browser, open_page = pages.browser, pages.open_page
 

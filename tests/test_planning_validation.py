@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 
 from bench import load
-from planning.engine import Engine
 from planning.measure import Target, replay
 from planning.simulation import Outcome
 from planning.validation_report import write
 from planning.workload import Trace
-from tests.servers import fetch, serve
-from tests.stand_in import MODEL
+from testbed.fetching import fetch
+from testbed.gateway import serve
+from testbed.stand_in import MODEL
+from testbed.stand_in.stepped import Stepped
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
+def engine() -> Iterator[Stepped]:
     """Yield an engine of 1,000 tokens/s of prompt, 100 tokens/s of one answer, 50 of each of two."""
-    running = Engine(prefill=1000, seconds_a_token=[0, 0.01, 0.02])
+    running = Stepped(prefill=1000, seconds_a_token=[0, 0.01, 0.02])
     running.start()
     yield running
     running.stop()
 
 
-def seconds(engine: Engine, *requests: tuple[int, int]) -> float:
+def seconds(engine: Stepped, *requests: tuple[int, int]) -> float:
     """Return how long requests take together; each is words of prompt and tokens of answer."""
 
     async def ask_all() -> float:
@@ -47,16 +48,16 @@ def seconds(engine: Engine, *requests: tuple[int, int]) -> float:
     return asyncio.run(ask_all())
 
 
-def test_the_engine_takes_a_steps_time_a_token_and_reads_prompts_at_their_speed(engine: Engine) -> None:
+def test_the_engine_takes_a_steps_time_a_token_and_reads_prompts_at_their_speed(engine: Stepped) -> None:
     assert seconds(engine, (200, 21)) == pytest.approx(0.2 + 20 * 0.01, abs=0.08)  # the prompt yields the first token
 
 
-def test_the_engines_slots_slow_each_other(engine: Engine) -> None:
+def test_the_engines_slots_slow_each_other(engine: Stepped) -> None:
     alone, together = seconds(engine, (10, 31)), seconds(engine, (10, 31), (10, 31))
     assert together - alone == pytest.approx(0.01 + 30 * 0.01, abs=0.1)
 
 
-def test_a_replay_sees_the_waits_of_the_gateways_queue(engine: Engine, tmp_path: Path) -> None:
+def test_a_replay_sees_the_waits_of_the_gateways_queue(engine: Stepped, tmp_path: Path) -> None:
     trace = Trace(np.array([0.1, 0.1, 0.1]), np.array([100.0] * 3), np.array([11.0] * 3))
     with serve(engine.url, tmp_path / "log", slots=1, max_queue=1, model=MODEL) as served:
         fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.console import Problem
 from launcher.processes import Step, failure, run_step, run_steps, spawn
-from tests.stand_in import eventually
+from testbed.waiting import eventually
 
 
 def test_a_step_that_fails_says_its_last_words_and_where_the_rest_is(

@@ -18,9 +18,10 @@ from launcher.load_model import load_model
 from service.errors import InvalidRequest
 from service.ollama import Ollama
 from service.settings import Settings
-from tests.real import RealOllama, real_ollama
-from tests.servers import Served, fetch, serve
-from tests.stand_in import eventually
+from testbed.fetching import fetch
+from testbed.gateway import Served, serve
+from testbed.real_ollama import RealOllama, real_ollama
+from testbed.waiting import eventually
 from tests.test_ollama_client import cli
 from tests.test_patterns import EVERYDAY
 

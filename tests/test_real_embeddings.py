@@ -10,9 +10,10 @@ from launcher.load_model import load_model
 from models.packages import install
 from service.ollama import Ollama
 from service.settings import Settings
-from tests.real import real_ollama
-from tests.servers import fetch, serve
-from tests.stand_in import eventually
+from testbed.fetching import fetch
+from testbed.gateway import serve
+from testbed.real_ollama import real_ollama
+from testbed.waiting import eventually
 from tests.test_ollama_client import cli
 from tests.test_real import STARTING
 

@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 
 from service.dialects.openai_responses_body import ResponsesBody
 from service.dialects.openai_responses_items import CallItem, MessageItem, conversation
-from tests.pictures import png, taken_image
-from tests.servers import Served
-from tests.stand_in import MODEL, StandIn
+from testbed.gateway import Served
+from testbed.pictures import png, taken_image
+from testbed.stand_in import MODEL, StandIn
 from tests.test_cases import PNG
 from tests.test_generate import error_of
 

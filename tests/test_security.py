@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from tests.servers import ROOT
+from testbed import ROOT
 
 ROWS = [
     line

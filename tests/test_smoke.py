@@ -8,18 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from service.keys import digest
-from tests.answers import Replying
-from tests.real import missing
-from tests.servers import ROOT, Served, serve
-from tests.stand_in import MODEL, StandIn
+from testbed import ROOT
+from testbed.gateway import Served, serve
+from testbed.stand_in import MODEL, StandIn
+from testbed.tools import missing
+from tests.stub import Answer, in_turn, stub
 
 RIGHT = ["2 + 2 is 4, ", "Paris, ", "blue, ", "cold"]
 BIN = Path(sys.executable).parent
@@ -147,8 +146,7 @@ def test_an_api_key_is_sent(k6: str, stand_in: StandIn, tmp_path: Path) -> None:
     assert "secret" not in run.output + json.dumps(run.report)
 
 
-Answer = tuple[int, dict[str, str], dict[str, Any]]  # status, headers, body
-GOOD: Answer = (
+GOOD: tuple[int, dict[str, str], dict[str, Any]] = (
     200,
     {},
     {
@@ -165,19 +163,9 @@ GOOD: Answer = (
 def canned(*answers: Answer) -> Iterator[str]:
     """Serve a gateway whose /generate gives these answers in turn, and then the last one for ever."""
     left = list(answers)
-
-    class Handler(Replying):
-        def do_GET(self) -> None:
-            self.reply(200, {}, {"data": [{"id": MODEL}]})
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.reply(*(left.pop(0) if len(left) > 1 else left[0]))
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    models: Answer = (200, {}, {"data": [{"id": MODEL}]})
+    with stub(lambda request: models if request.method == "GET" else in_turn(left)) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize("status", [429, 503])

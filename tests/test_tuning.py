@@ -15,8 +15,8 @@ from launcher.arguments import Parser
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from launcher.small_model import SMALL_MODEL
+from testbed.real_ollama import models_dir, real_ollama
 from tests import tunable
-from tests.real import models_dir, real_ollama
 from tuning import __main__ as program
 from tuning.callers import BEGUN, ENOUGH, TOKENS, Callers
 from tuning.engine import Pod

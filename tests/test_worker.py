@@ -17,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.servers import Served, fetch, free_port
-from tests.stand_in import StandIn, eventually
+from testbed.fetching import fetch
+from testbed.gateway import Served
+from testbed.ports import free_port
+from testbed.stand_in import StandIn
+from testbed.waiting import eventually
 
 Make = Callable[..., Served]
 

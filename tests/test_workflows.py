@@ -17,12 +17,13 @@ from config import DEV, IMAGE_REPOSITORY, MANIFESTS_BRANCH, PROD, WEIGHTS_REPOSI
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
 from delivery.live import passed_ref
 from loadtest.write import as_json
-from tests.real import missing, need_tool
+from testbed import ROOT
+from testbed.gateway import Served, serve
+from testbed.stand_in import StandIn
+from testbed.tools import missing, need_tool
 from tests.reports import steady
 from tests.repositories import REGISTRY, digest, git
 from tests.runner import WORKFLOWS, Run, Runner, go_tool
-from tests.servers import ROOT, Served, serve
-from tests.stand_in import StandIn
 
 BIN = Path(sys.executable).parent
 NAMES = ["ci", "deliver", "infra", "models", "nightly", "promote", "rollback", "smoke"]

@@ -4,44 +4,42 @@ A test puts it on PATH as `ollama`: see install(). It answers only requests that
 the real one would load the model again, and what doesn't fit its memory can't be loaded.
 """
 
-import json
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
-import time
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from testbed import ROOT
+from testbed.stand_in.__main__ import main
+from testbed.stand_in.model import VERSION
+from testbed.stand_in.ollama import Ollama
+from testbed.stand_in.server import Exchange
 
 STEP, STEP_A_SLOT = 0.03, 0.002  # seconds from token to token: alone, and for each slot
 READING = 0.02  # seconds until the first token
 MOST_SLOTS = 16
 FACTORS = {"q8_0": 1.1, "no flash": 1.4, "ngram-simple": 0.5, "ngram-cache": 4.0}
+KINDS = {"small": ["completion"], "vectors": ["embedding"]}
 
 
-def install(folder: Path, version: str = "0.32.15") -> None:
+def install(folder: Path, version: str = VERSION) -> None:
     """Put the program into a folder, and beside it what it starts as its llama-server."""
-    root = Path(__file__).parent.parent
     program = folder / "ollama"
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
-        f"from tests import tunable\ntunable.serve({version!r}, {str(folder)!r})\n"
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"from tests import tunable\ntunable.run({version!r}, {str(folder)!r})\n"
     )
     program.chmod(0o755)
     (folder / "llama-server").symlink_to(shutil.which("sleep") or "/bin/sleep")
 
 
-def serve(version: str, folder: str) -> None:
-    """Serve at OLLAMA_HOST until it is ended; `ollama --version` only says its version."""
-    if "--version" in sys.argv:
-        print(f"ollama version is {version}")
-        return
-    host, port = os.environ["OLLAMA_HOST"].split(":")
-    server = _Server((host, int(port)), _Handler)
-    server.version, server.folder = version, folder
-    server.serve_forever()
+def run(version: str, folder: str) -> None:
+    """Be `ollama`."""
+    main(sys.argv[1:], lambda _, host: Tunable(host, version=version, folder=folder))
 
 
 def seconds_a_token(slots: int, threads: int, environ: dict[str, str]) -> float:
@@ -52,65 +50,41 @@ def seconds_a_token(slots: int, threads: int, environ: dict[str, str]) -> float:
     return found * (FACTORS["no flash"] if environ["OLLAMA_FLASH_ATTENTION"] == "0" else 1.0)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    version: str
-    folder: str
-    loaded: Any = None
+@dataclass
+class Tunable(Ollama):
+    folder: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._held: Any = None
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    async def show(self, exchange: Exchange) -> None:
+        kinds = KINDS.get(exchange.body["model"])
+        await exchange.reply({"capabilities": kinds} if kinds else {"error": "not found"}, 200 if kinds else 404)
 
-    def do_GET(self) -> None:
-        self._reply(200, {"version": self.server.version})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/show":
-            kinds = {"small": ["completion"], "vectors": ["embedding"]}.get(body["model"])
-            self._reply(200 if kinds else 404, {"capabilities": kinds} if kinds else {"error": "not found"})
-        elif self.path == "/api/generate":
-            self._load(body)
-        elif _runner(body) != self.server.loaded:
-            self._reply(500, {"error": "the model would be loaded again"})
-        else:
-            self._chat(body)
-
-    def _load(self, body: Any) -> None:
+    async def generate(self, exchange: Exchange) -> None:
         if int(os.environ["OLLAMA_NUM_PARALLEL"]) > MOST_SLOTS:
-            self._reply(500, {"error": "out of memory"})
+            await exchange.reply({"error": "out of memory"}, 500)
             return
-        self.server.loaded = _runner(body)
-        subprocess.Popen([f"{self.server.folder}/llama-server", "600"])
-        self._reply(200, {"done": True})
+        self._held = _runner(exchange.body)
+        subprocess.Popen([f"{self.folder}/llama-server", "600"])
+        await exchange.reply({"done": True})
 
-    def _chat(self, body: Any) -> None:
-        self.send_response(200)
-        self.end_headers()
-        time.sleep(READING)
-        slots = int(os.environ["OLLAMA_NUM_PARALLEL"])
-        step = seconds_a_token(slots, body["options"]["num_thread"], dict(os.environ))
-        due = time.monotonic()
-        for _ in range(body["options"]["num_predict"]):
-            self.wfile.write(json.dumps({"message": {"content": "word "}}).encode() + b"\n")
+    async def chat(self, exchange: Exchange) -> None:
+        if _runner(exchange.body) != self._held:
+            await exchange.reply({"error": "the model would be loaded again"}, 500)
+            return
+        options, slots = exchange.body["options"], int(os.environ["OLLAMA_NUM_PARALLEL"])
+        step = seconds_a_token(slots, options["num_thread"], dict(os.environ))
+        await asyncio.sleep(READING)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for _ in range(options["num_predict"]):
+            await exchange.line(self.piece(exchange, "word "))
             due += step
-            time.sleep(max(0.0, due - time.monotonic()))
-        self.wfile.write(json.dumps({"message": {"content": ""}, "done": True}).encode() + b"\n")
-
-    def _reply(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def handle(self) -> None:
-        with suppress(ConnectionError):  # a caller whose time was over
-            super().handle()
-
-    def log_message(self, *args: object) -> None:
-        """Write nothing."""
+            await asyncio.sleep(max(0.0, due - loop.time()))
+        await exchange.line(self.last(exchange, options["num_predict"]))
+        await exchange.end()
 
 
 def _runner(body: Any) -> Any:

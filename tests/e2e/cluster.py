@@ -8,14 +8,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from config import MANIFESTS_BRANCH
 from local_cluster.kubectl import SCRIPTS, ClusterError, Object, apply, environ, eventually, get, kubectl, run, script
-from tests.real import missing
+from testbed.tools import missing
+from tests.stub import Answer, Request, Stub
 
 __all__ = ["Object", "apply", "environ", "eventually", "get", "kubectl", "run", "script"]
 
@@ -70,23 +69,13 @@ class Receiver:
     def __init__(self) -> None:
         self.posts: list[tuple[str, dict[str, str], Any]] = []
         self.status = 204
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.posts.append((self.path, dict(self.headers), body))
-                self.send_response(receiver.status)
-                self.end_headers()
-
-            def log_message(self, format: str, *arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        self._server = Stub(self._take, host="0.0.0.0").start()
         self.url = f"http://{environ()['node_ip']}:{self._server.server_port}"
-        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _take(self, request: Request) -> Answer:
+        self.posts.append((request.path, request.headers, json.loads(request.body)))
+        return self.status, {}, b""
 
     def stop(self) -> None:
         """Take no more."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()

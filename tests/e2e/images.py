@@ -3,7 +3,7 @@
 from functools import cache
 
 from local_cluster.images import build_gateway, build_weights, fill_store, push_proxy
-from tests.real import models_dir
+from testbed.real_ollama import models_dir
 from tests.test_image import BASE, OLLAMA
 
 BUILD_OPTIONS = ["--network", "host", "--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"OLLAMA_IMAGE={OLLAMA}"]

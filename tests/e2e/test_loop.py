@@ -16,11 +16,10 @@ from config import LOCAL, MOONDREAM
 from local_cluster.images import push
 from local_cluster.kubectl import pods
 from local_cluster.release import DeliveryLoop
+from testbed.fetching import fetch, metric
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, argo_cd, eventually, kubectl, run, script
 from tests.e2e.streams import Streams
-from tests.proxies import metric
-from tests.servers import fetch
 
 STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_timeout=45)
 WEBHOOK = os.environ.get("WEBHOOK") != "false"  # without one, Argo CD looks every two to three minutes

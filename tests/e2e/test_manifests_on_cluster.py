@@ -15,11 +15,10 @@ from cdk8s_manifests.main import render
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT, STATUS_PORT
 from config import LOCAL
 from local_cluster.kubectl import ClusterError, is_ready, kubectl, pods
+from testbed.fetching import fetch, metric
 from tests.e2e import images
 from tests.e2e.cluster import eventually, need_cluster
 from tests.e2e.streams import Streams
-from tests.proxies import metric
-from tests.servers import fetch
 
 # Two pods: what is tested is how they are replaced.
 STAGE = replace(LOCAL, namespace="sluice-test-manifests", min_replicas=2, max_replicas=2)

@@ -1,4 +1,4 @@
-"""What the stand-in tells of its model, in the form of Ollama 0.32.15 (api/types.go, server/routes.go)."""
+"""What the scripted stand-in tells of its model, in the form of Ollama 0.32.15 (api/types.go, server/routes.go)."""
 
 from typing import Any
 

@@ -16,6 +16,7 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def base64_of(file: bytes) -> str:
+    """Return a file as JSON has it."""
     return base64.b64encode(file).decode()
 
 

@@ -6,79 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.stand_in import MODEL, eventually
-
-ROOT = Path(__file__).parent.parent
-RESERVED = 64  # ports that are kept from others: far more than a test starts servers
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on at the moment."""
-    [port] = free_ports(1)
-    return port
-
-
-_reserved: deque[socket.socket] = deque()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return as many ports for servers that nobody else gets: nothing listens on them, and for a while nothing can.
-
-    Each stays bound by a socket that doesn't listen. Next to that one only those may bind that set SO_REUSEADDR, as
-    servers do; the kernel gives it neither to a client nor to another call of this, in this process or the next one.
-    """
-    socks = [_reserve() for _ in range(count)]
-    while len(_reserved) > RESERVED:
-        _reserved.popleft().close()
-    return [int(sock.getsockname()[1]) for sock in socks]
-
-
-def _reserve() -> socket.socket:
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only now: or the kernel would give us a reserved one
-    _reserved.append(sock)
-    return sock
-
-
-@dataclass
-class Reply:
-    """A whole HTTP answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body's JSON."""
-        return json.loads(self.body)
-
-
-def fetch(url: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 60) -> Reply:
-    """Send a GET, or a POST of `body` (JSON, or bytes as they are), and return the whole answer."""
-    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, headers or {})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return Reply(response.status, dict(response.headers), response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Reply(error.code, dict(error.headers), error.read())
-
-
-def message(path: str, body: Any) -> bytes:
-    """Return a POST of `body` (JSON) as it goes over the wire."""
-    data = json.dumps(body).encode()
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+from testbed import ROOT
+from testbed.fetching import fetch, message, metric
+from testbed.ports import free_ports
+from testbed.stand_in import MODEL
+from testbed.waiting import eventually
 
 
 @dataclass
@@ -111,8 +49,7 @@ class Served:
 
     def metric(self, name: str) -> float:
         """Return a metric's value, by its name with its labels as /metrics writes them."""
-        lines = fetch(f"{self.private}/metrics").body.decode().splitlines()
-        return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+        return metric(f"{self.private}/metrics", name)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the log so far."""

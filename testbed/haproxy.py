@@ -12,9 +12,11 @@ from typing import Any
 
 from cdk8s_manifests.haproxy_cfg import FOLDER, LUA
 from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PROXY_PORT, QUEUE_PORT, STATUS_PORT
-from tests.docker import docker, need_docker
-from tests.servers import Served, fetch, free_port, serve
-from tests.stand_in import eventually
+from testbed.docker import docker, need_docker
+from testbed.fetching import metric, status
+from testbed.gateway import Served, serve
+from testbed.ports import free_port
+from testbed.waiting import eventually
 
 IMAGE = "haproxy:3.0"
 
@@ -46,14 +48,12 @@ class Proxy:
 
     @property
     def url(self) -> str:
+        """Return the public address."""
         return f"http://127.0.0.1:{self.ports.clients}"
 
     def status(self, path: str) -> int:
         """Return the status of a probe, 0 where nobody answers."""
-        try:
-            return fetch(f"http://127.0.0.1:{self.ports.status}{path}").status
-        except OSError:
-            return 0
+        return status(f"http://127.0.0.1:{self.ports.status}{path}")
 
     def metric(self, name: str) -> float:
         """Return a metric's value, by its name with its labels as /metrics writes them."""
@@ -61,6 +61,7 @@ class Proxy:
 
     @property
     def waiting(self) -> float:
+        """Return how many requests wait for a pod."""
         return self.metric('haproxy_backend_current_queue{proxy="generate"}')
 
     def log(self) -> list[dict[str, Any]]:
@@ -71,12 +72,6 @@ class Proxy:
     def stop_softly(self) -> None:
         """Do what Kubernetes does first: send the image's stop signal."""
         docker("kill", "--signal", "USR1", self.name)
-
-
-def metric(url: str, name: str) -> float:
-    """Return the value that a metric has on a page, by its name with its labels as they are written there."""
-    lines = fetch(url).body.decode().splitlines()
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
 def check(text: str, folder: Path) -> str:

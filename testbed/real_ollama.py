@@ -1,13 +1,10 @@
-"""A real Ollama with the real small model, for tests that need both."""
+"""A real Ollama with the real small model."""
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from launcher.cache import cache_dir
 from launcher.find_model import find_model
@@ -56,19 +53,5 @@ def real_ollama(
 
 
 def models_dir() -> Path:
-    """Return the model store of tests, which is not the user's own."""
+    """Return the model store of tests and measurements, which is not the user's own."""
     return cache_dir(os.environ) / "test-models"
-
-
-def need_tool(name: str, package: str) -> str:
-    """Return a program's path; without it a test is skipped, and fails where CI=true."""
-    if found := shutil.which(name):
-        return found
-    return missing(f"{name} is missing: install Debian's {package}")
-
-
-def missing(what: str) -> str:
-    """Skip the test that needs what is missing, or fail it where CI=true; never returns."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
