@@ -13,7 +13,8 @@ from PIL import Image
 from testbed.pictures import encoded, webp_with_many_codes
 
 MOST = 8_388_608  # MAX_BODY_BYTES by default
-GENERATE, CHAT = "/generate", "/v1/chat/completions"
+GENERATE, CHAT, RESPONSES, MESSAGES = "/generate", "/v1/chat/completions", "/v1/responses", "/v1/messages"
+PARTS = 256  # of a message, at most
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,37 @@ def with_schema(schema: object) -> bytes:
     return post(CHAT, json.dumps({"messages": messages, "max_tokens": 1, "response_format": form}).encode())
 
 
+def wide(count: int = 1) -> list[str]:
+    """Return texts of 8 MB in all, each with an emoji: as Python's strings they take four bytes a character."""
+    return ["😀" + "x" * (MOST // count - 100)] * count
+
+
+def in_utf8(path: str, **body: object) -> bytes:
+    """Return a request about the model that is served."""
+    return post(path, json.dumps({"model": "stand-in", **body}, ensure_ascii=False).encode())
+
+
+def chat(path: str, *contents: object, **body: object) -> bytes:
+    """Return a request with messages of the user's."""
+    return in_utf8(path, messages=[{"role": "user", "content": content} for content in contents], **body)
+
+
+def neighbours() -> bytes:
+    """Return items that all are one turn of the model's, since it begins with a call."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    return in_utf8(RESPONSES, input=[call, *({"role": "assistant", "content": text} for text in wide(PARTS))])
+
+
+WIDE = (
+    Body("8 MB of text with an emoji", lambda: in_utf8(GENERATE, prompt=wide()[0])),
+    Body("such texts in parts", lambda: chat(CHAT, [{"type": "text", "text": text} for text in wide(PARTS)])),
+    Body("such texts in items that are one turn", neighbours),
+    Body("such texts in messages that are one turn", lambda: chat(MESSAGES, *wide(PARTS), max_tokens=1)),
+    Body("such a text as a part's type", lambda: chat(CHAT, [{"type": wide()[0]}])),
+    Body("such a text as a field's name", lambda: in_utf8(GENERATE, prompt="x", **{wide()[0]: 1})),
+    Body("such a text as the model's name", lambda: in_utf8(GENERATE, **{"prompt": "x", "model": wide()[0]})),
+    Body("such a text as an image", lambda: in_utf8(GENERATE, prompt="x", images=[f"data:;base64,{wide()[0]}"])),
+)
 CHAIN = {f"d{n}": {"type": "array", "items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(125)} | {"d125": {}}
 FIRST = {"$ref": "#/$defs/d0"}
 PATTERNS = {f"p{n}": {"type": "string", "pattern": f"(?=a)\\w{{{n}}}"} for n in range(60)}
@@ -112,6 +144,7 @@ BODIES = (
         "4 MB of empty schemas in `tools`",
         repeated(CHAT, '{"messages":[{"role":"user","content":"x"}],"tools":[', "{}", "]}"),
     ),
+    *WIDE,
     Body("8 MB of zeros", lambda: post(GENERATE, bytes(MOST))),
     Body("chunks of one byte", chunked),
     Body("5,000 headers", headers(5000, 100)),

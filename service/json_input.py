@@ -15,6 +15,7 @@ from service.errors import InvalidRequest
 MAX_VALUES = 10_000  # in all lists and objects together
 MAX_DEPTH = 64
 MAX_ESCAPES = 1 << 20  # base64 as PHP writes it escapes each 64th character: 131,072 in 8 MiB
+MAX_NAMES = 1 << 20  # characters of all names together: errors repeat names of fields that aren't known
 MAX_NUMBER = sys.float_info.max  # larger ones are infinite for most readers
 NESTING = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -26,13 +27,17 @@ def read_json(data: bytes, field: str = "body") -> Any:
     Raises InvalidRequest, which names `field`.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
-    names = _measure(data, field)
+    count = _measure(data, field)
     try:
         document = from_json(data, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
         raise InvalidRequest(f"{field}: is not valid JSON: {error}") from None
-    if _names(document, field) != names:
+    names = list[str]()
+    _check(document, field, names)
+    if len(names) != count:
         raise InvalidRequest(f"{field}: an object has the same name twice")
+    if sum(map(len, names)) > MAX_NAMES:
+        raise InvalidRequest(f"{field}: its names have more than {MAX_NAMES} characters in all")
     return document
 
 
@@ -59,15 +64,16 @@ def _measure(data: bytes, field: str) -> int:
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(NESTING))
 
 
-def _names(value: Any, field: str) -> int:
-    """Return how many names the objects of a document have in all; refuse numbers that are not finite for everybody."""
+def _check(value: Any, field: str, names: list[str]) -> None:
+    """Add the names of a document's objects to `names`; refuse numbers that are not finite for everybody."""
     if isinstance(value, dict):
-        return len(value) + sum(_names(item, field) for item in value.values())
+        names += value
+        value = list(value.values())
     if isinstance(value, list):
-        return sum(_names(item, field) for item in value)
-    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
+        for item in value:
+            _check(item, field, names)
+    elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
         raise InvalidRequest(f"{field}: a number is too large; at most {MAX_NUMBER} is allowed")
-    return 0
 
 
 def write_size(value: Any) -> int:

@@ -103,8 +103,6 @@ def _complaint(body: type[Body], document: Any, error: ErrorDetails) -> str:
     loc, kind, message = error["loc"], error["type"], error["msg"]
     if kind == "extra_forbidden":
         message = body.refused.get(str(loc[0]), "is not supported") if len(loc) == 1 else "is not supported"
-    if kind == "union_tag_invalid":  # pydantic's own sentence quotes the input
-        message = f"{message.rpartition('using ')[2].partition(' does')[0]} must be {message.rpartition(': ')[2]}"
     return f"{field_name(document, loc)}: {message.removeprefix('Value error, ')}"
 
 

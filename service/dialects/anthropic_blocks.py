@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import Body, Ignored, Image, Items, Name
 from service.question import Called, Turn
 
@@ -36,9 +37,9 @@ class TextBlock(Block):
     citations: Ignored
     parsed_output: Ignored
 
-    def said(self) -> str:
+    def said(self) -> list[str]:
         """Return what the model reads."""
-        return self.text
+        return [self.text]
 
 
 class Base64Source(Body):
@@ -79,9 +80,9 @@ class DocumentBlock(Block):
     context: str | None = None
     citations: NoCitations | None = None
 
-    def said(self) -> str:
+    def said(self) -> list[str]:
         """Return what the model reads."""
-        return "".join(f"{text}\n\n" for text in (self.title, self.context, self.source.data) if text)
+        return [each for text in (self.title, self.context, self.source.data) if text for each in (text, "\n\n")]
 
 
 class ThinkingBlock(Block):
@@ -124,12 +125,12 @@ class ToolReferenceBlock(Block):
     type: Literal["tool_reference"]
     tool_name: Name
 
-    def said(self) -> str:
+    def said(self) -> list[str]:
         """Return what the model reads."""
-        return f"The tool {self.tool_name} can be called now.\n"
+        return [f"The tool {self.tool_name} can be called now.\n"]
 
 
-ResultBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolReferenceBlock, Field(discriminator="type")]
+ResultBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolReferenceBlock, TOLD_BY_TYPE]
 ResultContent = Annotated[
     Plain | Annotated[Items[ResultBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
     TEXT_OR_BLOCKS,
@@ -151,11 +152,11 @@ class ToolResultBlock(Block):
 
     def asked(self, field: str, tools: Mapping[str, str]) -> Turn:
         """Return result `field` as the question has it; tools: their names, by the calls' ids."""
-        where, text = f"{field}.content", said(self.content)
+        where = f"{field}.content"
         return Turn(
             field,
             "tool",
-            f"Error: {text}" if self.is_error else text,  # Ollama has no other place for that
+            ["Error: " * self.is_error, *said(self.content)],  # Ollama has no other place for that
             images(where, self.content),
             call_id=self.tool_use_id,
             tool=tools.get(self.tool_use_id),
@@ -167,11 +168,11 @@ class ToolResultBlock(Block):
 SAYING = (TextBlock, DocumentBlock, ToolReferenceBlock)
 
 
-def said(content: str | Sequence[Block]) -> str:
-    """Return the text of a content, its blocks joined as Ollama and OpenAI join them."""
+def said(content: str | Sequence[Block]) -> list[str]:
+    """Return the text of a content in pieces, with nothing between its blocks, as at Ollama and OpenAI."""
     if isinstance(content, str):
-        return content
-    return "".join(block.said() for block in content if isinstance(block, SAYING))
+        return [content]
+    return [text for block in content if isinstance(block, SAYING) for text in block.said()]
 
 
 def images(field: str, content: str | Sequence[Block]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from service.dialects.anthropic_blocks import only, said
 from service.dialects.anthropic_turns import Message, SystemContent, changed_tools, turns_of
+from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, given
 from service.question import MAX_MESSAGES, MAX_TOOLS, Form, Question, Turn
 from service.question import Tool as AskedTool
@@ -102,7 +103,7 @@ class CountTokensBody(Body):
     messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: SystemContent | None = None
     tools: Annotated[Items[Annotated[Tool, only("custom", OWN_TOOLS)]], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Annotated[ToolChoice | NamedToolChoice, Field(discriminator="type")] | None = None
+    tool_choice: Annotated[ToolChoice | NamedToolChoice, TOLD_BY_TYPE] | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig = OutputConfig()
     output_format: JsonFormat | None = None  # where older clients have output_config.format

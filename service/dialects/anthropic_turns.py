@@ -1,7 +1,6 @@
 """The messages of `POST /v1/messages`, and how they become turns of a conversation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag
@@ -21,18 +20,17 @@ from service.dialects.anthropic_blocks import (
     images,
     said,
 )
+from service.dialects.unions import TOLD_BY_TYPE, ToldBy
 from service.parsing import Body, Ignored, Items, Name
 from service.question import Turn
 
 JOINED = ("user", "assistant")
-UserBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolResultBlock, Field(discriminator="type")]
+UserBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolResultBlock, TOLD_BY_TYPE]
 UserContent = Annotated[
     Plain | Annotated[Items[UserBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
     TEXT_OR_BLOCKS,
 ]
-AssistantBlock = Annotated[
-    TextBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock, Field(discriminator="type")
-]
+AssistantBlock = Annotated[TextBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock, TOLD_BY_TYPE]
 AssistantContent = Annotated[
     Plain | Annotated[Items[AssistantBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
     TEXT_OR_BLOCKS,
@@ -57,7 +55,7 @@ class ToolChangeBlock(Block):
     tool: ChangedTool
 
 
-SystemBlock = Annotated[TextBlock | ToolChangeBlock, Field(discriminator="type")]
+SystemBlock = Annotated[TextBlock | ToolChangeBlock, TOLD_BY_TYPE]
 ChangingContent = Annotated[
     Plain | Annotated[Items[SystemBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
     TEXT_OR_BLOCKS,
@@ -75,9 +73,9 @@ class UserMessage(Body):
         blocks = () if isinstance(self.content, str) else enumerate(self.content)
         results = [b.asked(f"{field}.content[{i}]", tools) for i, b in blocks if isinstance(b, ToolResultBlock)]
         yield from results
-        text, seen = said(self.content), images(f"{field}.content", self.content)
-        if text or seen or not results:
-            yield Turn(field, "user", text, seen)
+        turn = Turn(field, "user", said(self.content), images(f"{field}.content", self.content))
+        if turn.texts or turn.images or not results:
+            yield turn
 
 
 class AssistantMessage(Body):
@@ -111,7 +109,7 @@ class SystemMessage(Body):
 
 
 AnyMessage = UserMessage | AssistantMessage | SystemMessage
-Message = Annotated[AnyMessage, Field(discriminator="role")]
+Message = Annotated[AnyMessage, ToldBy("role")]
 
 
 def turns_of(messages: Sequence[AnyMessage]) -> list[Turn]:
@@ -133,8 +131,8 @@ def _turns(messages: Sequence[AnyMessage]) -> Iterator[Turn]:
             yield from message.asked(field, tools)
         elif isinstance(message, AssistantMessage):
             yield message.asked(field)
-        elif (text := said(message.content)) and (message.clear_at == "never" or i > last_user):
-            yield Turn(field, "system", text)
+        elif any(texts := said(message.content)) and (message.clear_at == "never" or i > last_user):
+            yield Turn(field, "system", texts)
 
 
 def changed_tools(messages: Sequence[AnyMessage]) -> dict[str, bool]:
@@ -151,18 +149,9 @@ def changed_tools(messages: Sequence[AnyMessage]) -> dict[str, bool]:
 def joined(turns: Iterable[Turn]) -> list[Turn]:
     """Return the turns with neighbours of the user's, or of the model's, made one, as Anthropic does."""
     result: list[Turn] = []
-    for role, neighbours in groupby(turns, key=lambda turn: turn.role):
-        if role in JOINED:
-            result.append(_one(*neighbours))
+    for turn in turns:
+        if result and turn.role == result[-1].role and turn.role in JOINED:
+            result[-1].extend(turn, "\n\n")
         else:
-            result += neighbours
+            result.append(turn)
     return result
-
-
-def _one(first: Turn, *others: Turn) -> Turn:
-    """Return turns as one; all texts are joined at once, since text after text would copy the first ever again."""
-    for turn in others:
-        first.images |= turn.images
-        first.calls += turn.calls
-    first.text = "\n\n".join(turn.text for turn in (first, *others) if turn.text)
-    return first

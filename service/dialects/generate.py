@@ -10,7 +10,7 @@ from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEX
 from service.fitting import joined
 from service.gateway import Answer, Gateway
 from service.keys import Keys
-from service.parsing import Body, Image, Items, MaxTokens, Seed, Stop, Temperature, Text, given, parse
+from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, given, parse
 from service.question import Question, Turn, system_turns
 from service.routing import NDJSON, SSE, caller, ndjson, read_body, sse, stream
 
@@ -23,7 +23,7 @@ class GenerateBody(Body):
     prompt: Text
     system: str | None = None
     images: Annotated[Items[Image], Field(max_length=64)] | None = None
-    model: str | None = None
+    model: Name | None = None
     stream: bool = False
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
@@ -35,7 +35,7 @@ class GenerateBody(Body):
         """Return what is asked."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
         return Question(
-            [*system_turns(self.system), Turn("prompt", "user", self.prompt, images, text_field="prompt")],
+            [*system_turns(self.system), Turn("prompt", "user", [self.prompt], images, text_field="prompt")],
             "prompt",
             given(temperature=self.temperature, stop=self.stop, seed=self.seed),
             model=self.model,

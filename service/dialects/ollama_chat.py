@@ -58,7 +58,7 @@ class OllamaGenerateBody(Asked):
     def question(self) -> Question:
         """Return what is asked."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
-        prompt = Turn("prompt", "user", self.prompt, images, text_field="prompt")
+        prompt = Turn("prompt", "user", [self.prompt], images, text_field="prompt")
         return self.asked([*system_turns(self.system), prompt], "prompt")
 
 

@@ -54,7 +54,8 @@ class OllamaMessage(Body):
         """Return message `field` as the question has it."""
         images = {f"{field}.images[{i}]": data for i, data in enumerate(self.images or ())}
         calls = [call.asked(f"{field}.tool_calls[{i}]") for i, call in enumerate(self.tool_calls or ())]
-        return Turn(field, self.role, self.content, images, calls, self.tool_call_id or None, self.tool_name or None)
+        id_, tool = self.tool_call_id or None, self.tool_name or None
+        return Turn(field, self.role, [self.content], images, calls, id_, tool)
 
 
 class OllamaTool(Body):

@@ -79,7 +79,7 @@ class CompletionsBody(Body):
             seed=self.seed,
         )
         return Question(
-            [Turn(field, "user", text, text_field=field)],
+            [Turn(field, "user", [text], text_field=field)],
             "prompt",
             options,
             model=self.model,

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import Body, Ignored, Items, Name
 from service.question import MAX_TOOL_CALLS, Called, Turn
 
@@ -40,7 +41,7 @@ class ImagePart(Body):
     cache_control: Ignored
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart, TOLD_BY_TYPE]
 
 
 class FunctionCall(Body):
@@ -82,11 +83,11 @@ class Message(Body):
     reasoning: Ignored
     annotations: Ignored
 
-    def text(self) -> str:
-        """Return the message's text, its parts joined."""
+    def texts(self) -> list[str]:
+        """Return the message's text in its parts."""
         if isinstance(self.content, list):
-            return "".join(part.text for part in self.content if isinstance(part, TextPart))
-        return self.content or ""
+            return [part.text for part in self.content if isinstance(part, TextPart)]
+        return [self.content or ""]
 
     def asked(self, field: str) -> Turn:
         """Return message `field` as the question has it; a person's name is left out, Ollama has no place for it."""
@@ -95,4 +96,4 @@ class Message(Body):
         calls = [call.asked(f"{field}.tool_calls[{i}]") for i, call in enumerate(self.tool_calls or ())]
         tool = self.name if self.role == "tool" else None
         role = "system" if self.role == "developer" else self.role
-        return Turn(field, role, self.text(), images, calls, self.tool_call_id, tool)
+        return Turn(field, role, self.texts(), images, calls, self.tool_call_id, tool)

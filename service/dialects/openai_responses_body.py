@@ -180,7 +180,7 @@ class ResponsesBody(Body):
         """Return what is asked; raises InvalidRequest."""
         turns = system_turns(self.instructions, "instructions")
         if isinstance(self.input, str):
-            turns.append(Turn("input", "user", self.input, text_field="input"))
+            turns.append(Turn("input", "user", [self.input], text_field="input"))
         else:
             turns += conversation(self.input)
         return Question(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.openai_messages import DataURL
+from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import Body, Ignored, Items, Name
 from service.question import Called, Turn
 
@@ -41,17 +42,17 @@ class InputImage(Body):
     detail: Ignored
 
 
-Part = Annotated[InputText | OutputText | InputImage, Field(discriminator="type")]
+Part = Annotated[InputText | OutputText | InputImage, TOLD_BY_TYPE]
 Content = Annotated[
     Annotated[str, Tag("text")] | Annotated[Items[Part], Field(max_length=256), Tag("parts")],
     Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
 ]
 
 
-def _text(content: str | list[Part]) -> str:
+def _texts(content: str | list[Part]) -> list[str]:
     if isinstance(content, str):
-        return content
-    return "".join(part.text for part in content if not isinstance(part, InputImage))
+        return [content]
+    return [part.text for part in content if not isinstance(part, InputImage)]
 
 
 def _images(content: str | list[Part], field: str) -> dict[str, str]:
@@ -72,7 +73,7 @@ class MessageItem(Body):
     def asked(self, field: str) -> Turn:
         """Return message `field` as the question has it."""
         role = "system" if self.role == "developer" else self.role
-        return Turn(field, role, _text(self.content), _images(self.content, f"{field}.content"))
+        return Turn(field, role, _texts(self.content), _images(self.content, f"{field}.content"))
 
 
 class CallItem(Body):
@@ -107,7 +108,7 @@ class ResultItem(Body):
         """Return result `field` of a tool as the question has it."""
         where, name = f"{field}.output", self.name or tool
         images = _images(self.output, where)
-        return Turn(field, "tool", _text(self.output), images, call_id=self.call_id, tool=name, text_field=where)
+        return Turn(field, "tool", _texts(self.output), images, call_id=self.call_id, tool=name, text_field=where)
 
 
 class ReasoningItem(Body):
@@ -147,30 +148,21 @@ Item = Annotated[
 def conversation(items: Iterable[Item]) -> list[Turn]:
     """Return the turns that `input` tells in items: the calls of an answer belong to one turn, as does its text."""
     turns: list[Turn] = []
-    texts: list[list[str]] = []  # of each turn, joined at the end: text after text would copy the first ever again
     tools: dict[str, str] = {}
-
-    def add(turn: Turn) -> Turn:
-        turns.append(turn)
-        texts.append([turn.text])
-        return turn
-
     for i, item in enumerate(items):
         field = f"input[{i}]"
         last = turns[-1] if turns and turns[-1].role == "assistant" else None
         if isinstance(item, CallItem):
-            last = last or add(Turn(field, "assistant"))
+            if last is None:
+                turns.append(last := Turn(field, "assistant"))
             last.calls.append(item.asked(field))
             tools[item.call_id] = item.name
         elif isinstance(item, ResultItem):
-            add(item.asked(field, tools.get(item.call_id)))
+            turns.append(item.asked(field, tools.get(item.call_id)))
         elif isinstance(item, MessageItem):
             turn = item.asked(field)
             if last and last.calls and turn.role == "assistant":
-                texts[-1].append(turn.text)
-                last.images |= turn.images
+                last.extend(turn, "\n")
             else:
-                add(turn)
-    for turn, said in zip(turns, texts, strict=True):
-        turn.text = "\n".join(filter(None, said))
+                turns.append(turn)
     return turns
