@@ -16,9 +16,9 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class GitRemote:
-    """Where the manifests branch is read, and whom notices go to: GitHub, or what stands in for it.
+    """The repository with the manifests branch, and the API that gets notifications: GitHub's, or a stand-in's.
 
-    repository: OWNER/NAME. repo_url: as `git clone` takes it. api_url: without a slash at its end.
+    repository: OWNER/NAME. repo_url: for `git clone`. api_url: without a trailing slash.
     """
 
     repository: str
@@ -38,9 +38,9 @@ def sluice(stage: Stage, remote: GitRemote) -> list[Object]:
 
 
 def settings(stage: Stage, remote: GitRemote) -> list[Object]:
-    """Return the ConfigMaps that give an Argo CD our roles and notifications: argocd-cm, -rbac-cm, -notifications-cm.
+    """Return the ConfigMaps with our roles and notifications: argocd-cm, -rbac-cm, -notifications-cm.
 
-    argocd-cm holds only what is ours, so these are for `kubectl apply --server-side`, which leaves the rest alone.
+    argocd-cm has our keys only: apply it with `kubectl apply --server-side`, which keeps the others.
     """
     return [*_load("settings.yaml", stage, remote), *_load("notifications.yaml", stage, remote)]
 
@@ -53,7 +53,7 @@ def platform(stage: Stage, remote: GitRemote) -> list[Object]:
 
 
 def chart_values(stage: Stage, remote: GitRemote) -> Object:
-    """Return the values of Argo CD's chart: values.yaml with what settings() gives, where the chart wants it."""
+    """Return the values of Argo CD's chart: values.yaml, and settings() where the chart has its places for them."""
     [values] = _load("values.yaml", stage, remote)
     ours, roles, notices = (config["data"] for config in settings(stage, remote))
     values["configs"]["cm"] |= ours
@@ -65,6 +65,6 @@ def chart_values(stage: Stage, remote: GitRemote) -> Object:
 
 def _load(name: str, stage: Stage, remote: GitRemote) -> list[Object]:
     names = {"stage": stage.name, "namespace": stage.namespace, "branch": MANIFESTS_BRANCH, **vars(remote)}
-    # safe: notifications have a $github-token of their own, which Argo CD takes from its Secret
+    # safe_substitute leaves the notifications' $github-token, which Argo CD takes from its Secret
     text = Template((HERE / name).read_text()).safe_substitute(names)
     return list(yaml.safe_load_all(text))

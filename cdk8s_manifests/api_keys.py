@@ -7,11 +7,11 @@ from constructs import Construct
 from cdk8s_manifests.custom_object import custom_object
 from config import Stage
 
-STORE = "aws"  # the ClusterSecretStore, which whoever installs External Secrets names
+STORE = "aws"  # the ClusterSecretStore, which is named when External Secrets is installed
 
 
 def api_keys(scope: Construct, id_: str, *, stage: Stage) -> None:
-    """Make the ExternalSecret that fills Secret `stage.api_keys`; without a source the Secret is made by hand."""
+    """Create the ExternalSecret that fills Secret `stage.api_keys`; without a source, the Secret is created by hand."""
     if not stage.api_keys_source:
         return
     spec: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How many pods there are: by the work there is (KEDA), or by the CPU they use (a plain HorizontalPodAutoscaler)."""
+"""The autoscaler: by requests served and queued (KEDA), or by CPU (a plain HorizontalPodAutoscaler)."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from cdk8s_manifests.custom_object import custom_object
 from cdk8s_manifests.names import GATEWAY, PROXIES, STATUS_PORT, host
 from config import Autoscaling, Stage
 
-# What waits and what is served, of every proxy: one holds the queue at a time, and the sum is right while it moves.
+# Requests served and queued, of every proxy: one at a time holds the queue, and while it moves the sum is still right.
 WORK = 'haproxy_backend_current_sessions{proxy="generate"}'
 CPU = "100m"  # of a pod, on average
-POLLING = 5  # seconds, of KEDA from 0 to 1 pod; above that the HPA asks it, every 15 s
-IDLE = 300  # seconds without a request after which a minimum of 0 is reached
+POLLING = 5  # seconds, by KEDA between 0 and 1 pods; above that the HPA asks KEDA, every 15 s
+IDLE = 300  # seconds without a request after which a minimum of 0 is applied
 
-# Up at once, by as much again or four pods every 15 s. Down when five minutes have needed less, one pod a minute: a
-# pod that goes takes the time of its longest answer, and one that comes back has its model to load.
+# Scale up at once: double, or add four pods, every 15 s. Scale down by one pod a minute, once five minutes have needed
+# fewer: a pod that stops takes as long as its longest answer, and one that starts has a model to load.
 BEHAVIOR: dict[str, Any] = {
     "scaleUp": {
         "stabilizationWindowSeconds": 0,
@@ -33,7 +33,7 @@ BEHAVIOR: dict[str, Any] = {
 
 
 def autoscaler(scope: Construct, id_: str, *, stage: Stage) -> None:
-    """Make what Stage.autoscaling names, for the gateway's Deployment."""
+    """Create the autoscaler that Stage.autoscaling names, for the gateway's Deployment."""
     if stage.autoscaling is Autoscaling.REQUESTS:
         spec = scaled_object(stage)
         custom_object(scope, id_, api_version="keda.sh/v1alpha1", kind="ScaledObject", name=GATEWAY, spec=spec)
@@ -46,7 +46,7 @@ def autoscaler(scope: Construct, id_: str, *, stage: Stage) -> None:
 def scaled_object(stage: Stage) -> dict[str, Any]:
     """Return the spec of KEDA's ScaledObject.
 
-    When no proxy's metrics can be read, the pods there are stay, and never fewer than the minimum.
+    When no proxy's metrics can be read, the current pods are kept, and at least the minimum.
     """
     work = {
         "url": f"http://{host(PROXIES, stage.namespace)}:{STATUS_PORT}/metrics",
@@ -73,7 +73,7 @@ def scaled_object(stage: Stage) -> dict[str, Any]:
 
 
 def by_cpu(stage: Stage) -> dict[str, Any]:
-    """Return the spec of a HorizontalPodAutoscaler on CPU: the comparison, for one generation takes all the CPU."""
+    """Return the spec of a HorizontalPodAutoscaler on CPU, for comparison: one generation already takes all the CPU."""
     target = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": CPU}}
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": GATEWAY},

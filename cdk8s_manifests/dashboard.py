@@ -1,4 +1,4 @@
-"""The Grafana dashboard: is it answering, how long does one wait, and what is it busy with."""
+"""The Grafana dashboard: answers, waiting times and load."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from cdk8s_manifests.names import PODS, PROXIES
 
 RATE = "[$__rate_interval]"
-# Fronts and pods have the same metrics: what callers see is the fronts', what is generated the pods'.
+# Fronts and gateways export the same metrics: the fronts' say what callers see, the gateways' what is generated.
 OF_FRONTS, OF_PODS = f'{{service="{PROXIES}"}}', f'{{service="{PODS}"}}'
 
 

@@ -1,4 +1,4 @@
-"""The pods that generate: Ollama with the model as a sidecar, and the gateway in its role `back` before it."""
+"""The pods that generate: Ollama with the model as a sidecar, and the gateway in its role `back` in front of it."""
 
 import json
 
@@ -13,13 +13,13 @@ from config import GATEWAY_CPUS, Stage
 USER = 10001  # service/Dockerfile
 COMMAND = ["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
 MODELS = "/models"
-# Seconds a new pod must have been ready before an old one may go, also when a node is drained, which heeds no
-# minReadySeconds: CoreDNS may know it 5 s late, HAProxy asks once a second, and then looks at it twice a second.
+# Seconds for which a new pod must be ready before an old one may be removed, also when a node is drained, which ignores
+# minReadySeconds: CoreDNS may be 5 s late, HAProxy resolves once a second, and checks a new pod twice a second.
 SEEN_SECONDS = 8
 
 
 class Gateway(Construct):
-    """The Deployment, its settings, the headless Service that HAProxy finds its pods by, and its disruption budget.
+    """The Deployment, its settings, the headless Service by which HAProxy finds its pods, and its disruption budget.
 
     image, weights: full references of the images. The autoscaler owns the number of replicas.
     """
@@ -46,9 +46,9 @@ class Gateway(Construct):
         )
 
     def _addresses(self) -> k8s.ServiceSpec:
-        """Return a Service without an address of its own.
+        """Return a headless Service.
 
-        It lists pods from their start to their end: HAProxy's own checks tell sooner than DNS who is ready.
+        It lists pods whether they are ready or not: HAProxy's health checks notice sooner than DNS which of them are.
         """
         ports = {"http": GATEWAY_PORT, "private": GATEWAY_PRIVATE_PORT}
         return k8s.ServiceSpec(
@@ -73,7 +73,7 @@ class Gateway(Construct):
         )
 
     def _nodes(self) -> k8s.Affinity | None:
-        """Return the node pools whose nodes the Stage's numbers were made for: see stacks/node_pools.py."""
+        """Return an affinity to the node pools that the Stage's numbers are made for: see stacks/node_pools.py."""
         if self._stage.node is None:
             return None
         pools = ["sluice", "sluice-arm64"] if self._stage.arm64_nodes else ["sluice"]
@@ -85,9 +85,9 @@ class Gateway(Construct):
         )
 
     def _ollama(self) -> k8s.Container:
-        """Return the sidecar: up before the gateway, and until it has ended, so that its streams aren't cut.
+        """Return the sidecar, which starts before the gateway and stops after it, so that its streams aren't cut off.
 
-        It has no liveness probe: one that is run in a container whose CPUs are all taken would fail for that alone.
+        It has no liveness probe: one that runs in a container whose CPUs are all busy would fail for that alone.
         """
         stage = self._stage
         variables = ollama_variables(stage) | {"HOME": "/tmp", "OLLAMA_MODELS": MODELS}  # noqa: S108

@@ -1,4 +1,4 @@
-"""What a Stage says to the gateway, in its two roles, and to Ollama, as environment variables."""
+"""The environment variables of the gateway, in its two roles, and of Ollama, from a Stage."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ MIB = 2**20
 
 
 def back_settings(stage: Stage) -> dict[str, str]:
-    """Return the settings of service/settings.py for a pod that generates; image and defaults have the rest."""
+    """Return the settings (service/settings.py) of a pod that generates; the others are the image's or the defaults."""
     values: dict[str, object] = {
         **_common(stage),
         "ROLE": Role.BACK,
         "SLOTS": stage.slots,
         "THREADS": stage.cpus,
         "PROMPT_CACHE_MIB": stage.prompt_cache_mib,
-        # While the queue moves from one proxy to another, each of them may send as much as there are slots.
+        # While the queue moves from one proxy to another, each of them may fill all slots.
         "MAX_QUEUE": stage.back_in_flight - stage.slots,
-        # What comes was checked by a front, so that nothing is refused here for its size but what would be too much.
+        # A front has checked the request, so only what is larger than any front sends is refused here.
         "MAX_BODY_BYTES": stage.payload_mib * MIB,
         "RECEIVE_MIB": stage.back_in_flight * stage.payload_mib,
     }
@@ -30,7 +30,7 @@ def back_settings(stage: Stage) -> dict[str, str]:
 
 
 def front_settings(stage: Stage) -> dict[str, str]:
-    """Return the settings of a front, whose callers are everybody."""
+    """Return the settings of a front, which anybody may call."""
     values: dict[str, object] = {
         **_common(stage),
         "ROLE": Role.FRONT,
@@ -53,7 +53,7 @@ def front_settings(stage: Stage) -> dict[str, str]:
 
 def ollama_variables(stage: Stage) -> dict[str, str]:
     """Return Ollama's own environment variables, which follow from the same settings."""
-    kv_type = "" if stage.kv_type == "f16" else stage.kv_type  # f16 is Ollama's own
+    kv_type = "" if stage.kv_type == "f16" else stage.kv_type  # f16 is Ollama's default
     speculation = "" if stage.speculation == "none" else stage.speculation
     more = {"OLLAMA_KV_CACHE_TYPE": kv_type, "LLAMA_ARG_SPEC_TYPE": speculation}
     return ollama_environ(Settings.from_environ(back_settings(stage)), more)

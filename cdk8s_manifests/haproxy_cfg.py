@@ -24,8 +24,8 @@ TEMPLATE = Path(__file__).with_name("haproxy.cfg")
 LUA = Path(__file__).with_name("await_pod.lua")
 FOLDER = "/usr/local/etc/haproxy"  # of both, in the container
 GENERATION_PATHS = (f"{PREFIX}/chat", f"{PREFIX}/embed")
-SPARE_CONNECTIONS = 64  # of a front, that it keeps or has just opened anew; and for probes and metrics
-SMALL_TIMEOUT = 10  # seconds for a request to come, of which a front or a proxy sends all at once
+SPARE_CONNECTIONS = 64  # of a front, idle or just reopened; and for probes and metrics
+SMALL_TIMEOUT = 10  # seconds to receive a request, which a front or a proxy sends all at once
 
 
 def haproxy_cfg(stage: Stage) -> str:
@@ -38,7 +38,7 @@ def haproxy_cfg(stage: Stage) -> str:
         "max_status": SPARE_CONNECTIONS,
         "max_connections": clients * (1 + stage.proxy_replicas) + SPARE_CONNECTIONS,
         "buffer_bytes": BUFFER_BYTES,
-        # While pods are replaced, old ones that still drain keep their places beside the new ones.
+        # During a rollout, pods that still drain keep their places next to the new ones.
         "pods": 2 * stage.max_replicas,
         "proxies": 2 * stage.proxy_replicas,
         "slots": stage.slots,
@@ -55,12 +55,12 @@ def haproxy_cfg(stage: Stage) -> str:
 
 
 def drain_seconds(stage: Stage) -> int:
-    """Return the longest that a front needs to end what it has accepted."""
+    """Return the longest time in seconds that a front needs to finish the requests that it has accepted."""
     return stage.prestop + stage.head_timeout + stage.body_timeout + answer_seconds(stage) + stage.write_timeout
 
 
 def answer_seconds(stage: Stage) -> int:
-    """Return the longest that HAProxy has a request: in its queue, and with a pod."""
+    """Return the longest time in seconds that HAProxy holds a request: in its queue, then at a pod."""
     return stage.queue_timeout + stage.proxy_timeout
 
 
@@ -91,7 +91,7 @@ def _seconds(stage: Stage) -> dict[str, object]:
 
 
 def _errors() -> dict[str, object]:
-    """Return the bodies of errors by their names in the template, where they stand between single quotes."""
+    """Return the bodies of errors by their names in the template, which puts them in single quotes."""
     later = "see Retry-After"
     errors = {
         "bad_request": _plain(HTTPStatus.BAD_REQUEST, "the request is malformed"),

@@ -1,4 +1,4 @@
-"""The class of our Ingress, and what EKS Auto Mode makes of it: neither has a namespace."""
+"""The IngressClass of our Ingress and its parameters for EKS Auto Mode, neither of which has a namespace."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from cdk8s_manifests.names import NAME
 from config import Stage
 
 API_GROUP = "eks.amazonaws.com"
-# They outlive the Ingress, whose load balancer can't be removed without them.
+# They must outlive the Ingress, whose load balancer can't be removed without them.
 KEPT = "argocd.argoproj.io/sync-options", "Delete=false"
 
 
 def ingress_class(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None:
-    """Make the class. certificate: an ARN, or "" for plain HTTP."""
+    """Create the class and its parameters. certificate: an ARN, or "" for plain HTTP."""
     parameters = k8s.IngressClassParametersReference(api_group=API_GROUP, kind="IngressClassParams", name=NAME)
     spec = k8s.IngressClassSpec(controller=f"{API_GROUP}/alb", parameters=parameters)
     k8s.KubeIngressClass(scope, id_, metadata=k8s.ObjectMeta(name=NAME, annotations=dict([KEPT])), spec=spec)

@@ -16,7 +16,7 @@ ALB = "alb.ingress.kubernetes.io"
 
 
 def ingress(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None:
-    """Make the Service, and with an ALB its Ingress. certificate: an ARN, or "" for plain HTTP."""
+    """Create the Service, and with an ALB its Ingress. certificate: an ARN, or "" for plain HTTP."""
     if stage.load_balancer is LoadBalancer.NLB:
         service = _balanced_service(certificate)
         metadata = k8s.ObjectMeta(name=NAME, annotations=nlb_annotations(stage, certificate))
@@ -49,7 +49,7 @@ def _balanced_service(certificate: str) -> k8s.ServiceSpec:
 
 
 def nlb_annotations(stage: Stage, certificate: str) -> dict[str, str]:
-    """Return how a Network Load Balancer is set up. Its TLS listeners have a fixed idle timeout of 350 s."""
+    """Return the annotations of a Network Load Balancer, whose TLS listeners have a fixed idle timeout of 350 s."""
     annotations = {
         f"{AWS}-scheme": "internet-facing",
         f"{AWS}-nlb-target-type": "ip",
@@ -70,7 +70,7 @@ def nlb_annotations(stage: Stage, certificate: str) -> dict[str, str]:
 
 
 def alb_annotations(stage: Stage, certificate: str) -> dict[str, str]:
-    """Return how an Application Load Balancer's listeners and targets are set up; the class has the rest."""
+    """Return the annotations for an Application Load Balancer's listeners and targets; the class has the rest."""
     target = {
         "load_balancing.algorithm.type": "least_outstanding_requests",
         "deregistration_delay.timeout_seconds": drain_seconds(stage),

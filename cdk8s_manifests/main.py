@@ -1,4 +1,4 @@
-"""render(): a Stage and two digests in, the YAML of every object out."""
+"""Render a Stage and two digests to the YAML of every object."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""For a cluster with the Prometheus Operator and Grafana: what to read, and a dashboard to see it on."""
+"""A ServiceMonitor and a dashboard, for a cluster with the Prometheus Operator and Grafana."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from config import Stage
 
 
 def monitoring(scope: Construct, id_: str, *, stage: Stage) -> None:
-    """Make the ServiceMonitor and the ConfigMap with the dashboard, where the stage wants them."""
+    """Create the ServiceMonitor and the ConfigMap with the dashboard, if the stage has monitoring."""
     if not stage.monitoring:
         return
     custom_object(
@@ -23,7 +23,7 @@ def monitoring(scope: Construct, id_: str, *, stage: Stage) -> None:
         name=NAME,
         spec=_service_monitor(),
     )
-    # Grafana's sidecar looks for this label, as kube-prometheus-stack sets it up.
+    # Grafana's sidecar, as kube-prometheus-stack configures it, looks for this label.
     metadata = k8s.ObjectMeta(name="dashboard", labels={"grafana_dashboard": "1"})
     k8s.KubeConfigMap(scope, f"{id_}-dashboard", metadata=metadata, data={"sluice.json": dashboard()})
 

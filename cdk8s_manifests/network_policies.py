@@ -1,4 +1,4 @@
-"""Who may talk to whom; all else is closed, in both directions."""
+"""Which connections are allowed; all others are blocked, in both directions."""
 
 from cdk8s_plus_36 import k8s
 from constructs import Construct
@@ -19,7 +19,7 @@ KEDA, MONITORING = "keda", "monitoring"  # namespaces
 
 
 class NetworkPolicies(Construct):
-    """A closed namespace, and the ways that a request, a probe and a metric take."""
+    """The policies that close a namespace, except to requests, probes and metrics."""
 
     def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
         super().__init__(scope, id_)
@@ -30,7 +30,7 @@ class NetworkPolicies(Construct):
         k8s.KubeNetworkPolicy(self, "proxy", metadata=k8s.ObjectMeta(name=PROXY), spec=self._proxy())
 
     def _gateway(self) -> k8s.NetworkPolicySpec:
-        """Proxies come in; nothing goes out, for the model is in the pod."""
+        """Allow proxies in, and nothing out: the model is in the pod."""
         ingress = [_from([_pods(PROXY)], GATEWAY_PORT, GATEWAY_PRIVATE_PORT)]
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
@@ -70,7 +70,7 @@ class NetworkPolicies(Construct):
         return keda + ([_namespace(MONITORING)] if self._stage.monitoring else [])
 
     def _dns(self) -> list[k8s.NetworkPolicyPeer]:
-        """Return CoreDNS: pods, and in EKS Auto Mode a service of the node behind an address of the service network."""
+        """Return CoreDNS: pods, and in EKS Auto Mode a process of the node behind an address of the service network."""
         system = k8s.NetworkPolicyPeer(
             namespace_selector=k8s.LabelSelector(match_labels={"kubernetes.io/metadata.name": "kube-system"}),
             pod_selector=k8s.LabelSelector(match_labels={"k8s-app": "kube-dns"}),

@@ -1,4 +1,4 @@
-"""What both kinds of pods have in common: who they are, where they run, and how little they may do."""
+"""What both kinds of pods have in common: labels, security, resources, probes, and how they are spread and replaced."""
 
 from hashlib import sha256
 
@@ -24,7 +24,7 @@ def metadata(component: str, *, rolled_by: str = "") -> k8s.ObjectMeta:
 
 
 def pod_security(user: int) -> k8s.PodSecurityContext:
-    """Return what Pod Security `restricted` asks of a pod that runs as `user`."""
+    """Return what Pod Security `restricted` requires of a pod that runs as `user`."""
     return k8s.PodSecurityContext(
         run_as_non_root=True,
         run_as_user=user,
@@ -34,7 +34,7 @@ def pod_security(user: int) -> k8s.PodSecurityContext:
 
 
 def container_security() -> k8s.SecurityContext:
-    """Return what Pod Security `restricted` asks of a container, and a root that can't be written."""
+    """Return what Pod Security `restricted` requires of a container, and a read-only root file system."""
     return k8s.SecurityContext(
         allow_privilege_escalation=False,
         read_only_root_filesystem=True,
@@ -43,7 +43,7 @@ def container_security() -> k8s.SecurityContext:
 
 
 def resources(*, cpu_request: float, cpu_limit: float, mib: int) -> k8s.ResourceRequirements:
-    """Return CPUs as they are given, and memory of which all is reserved."""
+    """Return CPUs as given, and a memory limit that is reserved in full."""
     memory = k8s.Quantity.from_string(f"{mib}Mi")
     return k8s.ResourceRequirements(
         requests={"cpu": _cpus(cpu_request), "memory": memory},
@@ -52,7 +52,7 @@ def resources(*, cpu_request: float, cpu_limit: float, mib: int) -> k8s.Resource
 
 
 def _cpus(cpus: float) -> k8s.Quantity:
-    """Return CPUs as the API server itself writes them, so that nothing looks changed."""
+    """Return CPUs as the API server writes them, so that nothing looks changed."""
     return k8s.Quantity.from_string(f"{cpus:.0f}" if cpus == int(cpus) else f"{cpus * 1000:.0f}m")
 
 
@@ -68,7 +68,7 @@ def probe(path: str, port: int, *, period: int, failures: int, successes: int | 
 
 
 def spread(component: str) -> list[k8s.TopologySpreadConstraint]:
-    """Return that a release's pods are spread over zones and nodes as far as there are some."""
+    """Return constraints that spread a release's pods over zones and nodes where possible."""
     return [
         k8s.TopologySpreadConstraint(
             max_skew=1,
@@ -82,7 +82,7 @@ def spread(component: str) -> list[k8s.TopologySpreadConstraint]:
 
 
 def rolling() -> k8s.DeploymentStrategy:
-    """Return a rolling update in which a new pod is ready before an old one goes."""
+    """Return a rolling update in which a new pod is ready before an old one is removed."""
     return k8s.DeploymentStrategy(
         type="RollingUpdate",
         rolling_update=k8s.RollingUpdateDeployment(
@@ -92,7 +92,7 @@ def rolling() -> k8s.DeploymentStrategy:
 
 
 def one_at_a_time(component: str) -> k8s.PodDisruptionBudgetSpec:
-    """Return a budget by which node drains take one pod after the other, and a pod that isn't ready at any time."""
+    """Return a budget by which node drains evict one pod at a time, and a pod that isn't ready at any time."""
     return k8s.PodDisruptionBudgetSpec(
         selector=selector(component),
         max_unavailable=k8s.IntOrString.from_number(1),

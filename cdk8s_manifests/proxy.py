@@ -1,4 +1,4 @@
-"""A proxy: the front, which callers reach, and HAProxy beside it, which has the one queue in front of the pods."""
+"""A proxy's pod: the front, which callers reach, and HAProxy, which holds the one queue in front of the gateways."""
 
 import json
 
@@ -21,11 +21,11 @@ from cdk8s_manifests.names import (
 from config import EXIT_MARGIN, GATEWAY_CPUS, PROXY_MIB, Stage
 
 CPUS = 0.1
-START_SECONDS = 60  # of a proxy once there is a pod of its release: see service/front.py
+START_SECONDS = 60  # for a proxy to start once there is a pod of its release: see service/front.py
 
 
 class Proxy(Construct):
-    """The Deployment, its configurations, the headless Service that proxies find each other by, and its budget.
+    """The Deployment, its configurations, the headless Service by which proxies find each other, and its budget.
 
     image: full reference of the gateway's image, for the front.
     """
@@ -48,7 +48,7 @@ class Proxy(Construct):
             replicas=self._stage.proxy_replicas,
             selector=pods.selector(PROXY),
             strategy=pods.rolling(),
-            min_ready_seconds=5,  # until every proxy has found the new one, for it may hold the queue
+            min_ready_seconds=5,  # until every proxy has found the new one, which may become the queue's holder
             progress_deadline_seconds=self._stage.start_timeout + START_SECONDS,
             revision_history_limit=3,
             template=k8s.PodTemplateSpec(metadata=pods.metadata(PROXY, rolled_by=config), spec=self._pod()),
@@ -63,9 +63,9 @@ class Proxy(Construct):
         )
 
     def _pod(self) -> k8s.PodSpec:
-        """Return the pod. HAProxy is the sidecar: it is up before the front, and until the front's last answer is out.
+        """Return the pod. HAProxy is its sidecar: it starts before the front, and stops after the front's last answer.
 
-        Then HAProxy is still open for as long as it may be another front's: see haproxy.cfg.
+        It then stays open for as long as another front may use it: see haproxy.cfg.
         """
         volumes = [k8s.Volume(name="config", config_map=k8s.ConfigMapVolumeSource(name=PROXY))]
         if self._stage.api_keys:
@@ -106,7 +106,7 @@ class Proxy(Construct):
         return k8s.Container(
             name="haproxy",
             image=self._stage.proxy_image,
-            # Without a master process: Kubernetes starts it again, and sends it the image's stop signal, SIGUSR1.
+            # Without a master process: Kubernetes restarts it, and sends it the image's stop signal, SIGUSR1.
             command=["haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg"],
             restart_policy="Always",
             ports=[k8s.ContainerPort(name=name, container_port=port) for name, port in ports.items()],

@@ -1,1 +1,1 @@
-"""What the workflows call: moves releases on the manifests branch, forward and back, and checks what is live."""
+"""Moves releases forward and back on the manifests branch, and checks what is live. The workflows call it."""

@@ -1,7 +1,7 @@
-"""The manifests branch: one folder a stage, plain YAML, written by CI alone and only ever forward.
+"""The manifests branch: one folder per stage, plain YAML, written only by CI and only by fast-forward.
 
-Commits are made from the tip's tree with one folder replaced, without a work tree, so nothing can conflict and the
-clone's own files are left as they are.
+A commit is the tip's tree with one folder replaced. It is made without a work tree, so nothing can conflict, and the
+clone's own files don't change.
 """
 
 import random
@@ -14,23 +14,23 @@ from pathlib import Path
 from config import IMAGE_REPOSITORY, MANIFESTS_BRANCH, WEIGHTS_REPOSITORY
 from delivery.git import COMMITTER_EMAIL, attempt, failed, git
 
-SOURCE, REVERTS = "Source-Commit", "Reverts"  # trailers: the commit of main that was rendered; what was taken back
-GITHUB_EMAIL = "noreply@github.com"  # the committer of what a person merges there
-ATTEMPTS = 30  # a writer loses at most once to each of the others
+SOURCE, REVERTS = "Source-Commit", "Reverts"  # trailers: the rendered commit of main; the reverted commit
+GITHUB_EMAIL = "noreply@github.com"  # the committer of what a person merges on GitHub
+ATTEMPTS = 30  # a writer loses the race at most once to each of the others
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 # How git and GitHub say that another writer was first.
 LOST = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "incorrect old value")
 
 
 class Refused(Exception):
-    """What was asked for must not be done; the message is one sentence that says why, and what may be."""
+    """The operation isn't allowed; the message is one sentence that says why, and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Release:
     """What a stage runs from a commit of the branch on.
 
-    source: the commit of main it was rendered from. reverts: it takes a release back.
+    source: the commit of main it was rendered from. reverts: whether it reverts another release.
     """
 
     commit: str
@@ -40,21 +40,21 @@ class Release:
 
 @dataclass(frozen=True)
 class Branch:
-    """The branch at `remote`, through a clone that also has main's history. Methods raise GitError and Refused."""
+    """The branch at `remote`, seen through a clone that also has main's history. Methods raise GitError and Refused."""
 
     repo: Path
     remote: str = "origin"
     pause: Callable[[float], object] = time.sleep
 
     def fetch(self) -> str | None:
-        """Return the newest commit, or None where there is no branch yet; refuses one that was written by hand."""
+        """Return the newest commit, or None if there is no branch yet. Refuses a branch that was written by hand."""
         tip = self.fetch_ref(f"refs/heads/{MANIFESTS_BRANCH}")
         if tip:
             self._check_committers(tip)
         return tip
 
     def fetch_ref(self, ref: str) -> str | None:
-        """Return the commit of a ref at the remote, which is fetched with its history; None if there is no such ref."""
+        """Fetch a ref of the remote with its history, and return its commit, or None if the ref doesn't exist."""
         done = attempt(self.repo, "fetch", "--quiet", "--no-tags", self.remote, ref)
         if done.returncode and "couldn't find remote ref" in done.stderr:
             return None
@@ -75,7 +75,7 @@ class Branch:
             )
 
     def release(self, revision: str | None, stage: str) -> Release | None:
-        """Return what `stage` runs at a commit of the branch, or None where it has nothing there."""
+        """Return what `stage` runs at a commit of the branch, or None if it has no files there."""
         if revision is None or self.folder(revision, stage) is None:
             return None
         entry = git(self.repo, "log", "-1", "--format=%H%n%B", revision, "--", f"{stage}/")
@@ -102,7 +102,7 @@ class Branch:
         return found.pop()
 
     def release_at(self, tip: str | None, revision: str, stage: str) -> Release:
-        """Return what `stage` runs at `revision`; refuses one that isn't on the branch up to `tip`."""
+        """Return what `stage` runs at `revision`. Refuses a revision that isn't on the branch up to `tip`."""
         known = tip and attempt(self.repo, "merge-base", "--is-ancestor", revision, tip).returncode == 0
         release = self.release(revision, stage) if known else None
         if release is None:
@@ -110,14 +110,14 @@ class Branch:
         return release
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Say whether `newer` is `older` or descends from it."""
+        """Return whether `newer` is `older` or descends from it."""
         done = attempt(self.repo, "merge-base", "--is-ancestor", older, newer)
         if done.returncode > 1:
             raise failed(done, "merge-base")
         return done.returncode == 0
 
     def check_order(self, deployed: Release | None, stage: str, source: str) -> None:
-        """Refuse a source that isn't what `stage` runs, or newer."""
+        """Refuse a source that is neither the commit that `stage` runs nor a newer one."""
         if deployed and not self.is_ancestor(deployed.source, source):
             raise Refused(
                 f"{source[:12]} doesn't descend from {deployed.source[:12]}, which {stage} runs: it is older, or main "
@@ -130,7 +130,7 @@ class Branch:
         return git(self.repo, "mktree", stdin="".join(f"100644 blob {blob}\t{name}\n" for name, blob in blobs.items()))
 
     def commit(self, tip: str | None, stage: str, folder: str, message: str) -> str | None:
-        """Return a commit on `tip` in which the stage has the files of the tree `folder`; None if it has them there."""
+        """Return a commit on `tip` whose folder for the stage is the tree `folder`; None if it is already."""
         listing = git(self.repo, "ls-tree", tip).splitlines() if tip else []
         others = [line for line in listing if line.partition("\t")[2] != stage]
         root = git(self.repo, "mktree", stdin="\n".join([*others, f"040000 tree {folder}\t{stage}"]) + "\n")
@@ -140,14 +140,14 @@ class Branch:
         return git(self.repo, "commit-tree", root, *parent, stdin=message)
 
     def push(self, commit: str, ref: str, *, force: bool = False) -> bool:
-        """Move `ref` at the remote to `commit`; False if another writer was first. Forwards only, unless forced."""
+        """Move `ref` at the remote to `commit`; False if another writer was first. Fast-forward only, unless forced."""
         done = attempt(self.repo, "push", "--porcelain", self.remote, f"{'+' * force}{commit}:{ref}")
         if done.returncode and not any(reason in done.stdout + done.stderr for reason in LOST):
             raise failed(done, "push")
         return not done.returncode
 
     def update(self, change: Callable[[str | None], str | None]) -> str | None:
-        """Push the commit that `change` makes of the tip, again from the new tip as often as another writer was first.
+        """Push the commit that `change` makes from the tip; whenever another writer was first, retry from the new tip.
 
         Returns the commit, or None if `change` had nothing to do.
         """
@@ -161,6 +161,6 @@ class Branch:
 
 
 def find(trailer: str, text: str) -> str | None:
-    """Return the commit that a trailer of a commit message names. GitHub puts lines of its own after it in a squash."""
+    """Return the commit that a commit message's trailer names. In a squash, GitHub adds lines of its own after it."""
     found = re.search(rf"^{trailer}: ([0-9a-f]{{40}})$", text, re.MULTILINE)
     return found[1] if found else None

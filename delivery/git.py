@@ -18,7 +18,7 @@ class GitError(Exception):
 
 
 def attempt(repo: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run git in `repo` as CI's committer, in English, and return what became of it."""
+    """Run git in `repo` as CI's committer, in English, and return the finished process."""
     environ = {**os.environ, **_IDENTITY, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     command = ["git", "-C", str(repo), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ)
@@ -33,7 +33,7 @@ def git(repo: Path, *arguments: str, stdin: str | None = None) -> str:
 
 
 def failed(done: subprocess.CompletedProcess[str], name: str) -> GitError:
-    """Return the error for a git command that failed: what git and the remote said, but for advice, as one line."""
+    """Return the error for a git command that failed: the messages of git and the remote without hints, as one line."""
     said = (line.strip() for line in done.stderr.splitlines())
     reasons = [line for line in said if line not in ("", "remote:") and not line.startswith("hint:")]
     return GitError(f"git {name}: {'; '.join(reasons) or f'exit code {done.returncode}'}")

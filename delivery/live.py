@@ -1,4 +1,4 @@
-"""What a stage really runs, and which of its releases passed their smoke."""
+"""Which release a stage really runs, and which of its releases passed their smoke test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from delivery.branch import Branch, Refused, Release
 
 @dataclass(frozen=True)
 class Live:
-    """The release that is live. superseded: the branch has a newer one for the stage, which a smoke would meet."""
+    """The release that is live. superseded: the branch has a newer one, which a smoke test might reach instead."""
 
     release: Release
     image: str
@@ -17,10 +17,10 @@ class Live:
 
 
 def check_live(branch: Branch, *, stage: str, revision: str, images: Sequence[str]) -> Live:
-    """Return the release of `stage` at the commit `revision`; refuses unless its image is among those that run.
+    """Return the release of `stage` at the commit `revision`. Refuses unless its image is among those that run.
 
-    images: those of the stage's containers, as Argo CD lists them. The release before may be among them, its pods
-    drain for a while; weights aren't, they are no container's image.
+    images: those of the stage's containers, as Argo CD lists them. They may include the previous release's, whose pods
+    still drain, but not the weights, which are no container's image.
     """
     tip = branch.fetch()
     release = branch.release_at(tip, revision, stage)
@@ -31,9 +31,9 @@ def check_live(branch: Branch, *, stage: str, revision: str, images: Sequence[st
 
 
 def mark_passed(branch: Branch, *, stage: str, revision: str) -> bool:
-    """Note at the remote that the release of `stage` at `revision` passed its smoke.
+    """Record at the remote that the release of `stage` at `revision` passed its smoke test.
 
-    False if the stage has moved on: then nobody knows which release answered.
+    Returns False if the stage has a newer release by now: then it isn't known which one answered.
     """
     tip = branch.fetch()
     if branch.release_at(tip, revision, stage) != branch.release(tip, stage):
@@ -42,11 +42,11 @@ def mark_passed(branch: Branch, *, stage: str, revision: str) -> bool:
 
 
 def last_passed(branch: Branch, stage: str, tip: str) -> Release | None:
-    """Return the stage's newest release up to `tip` that passed its smoke, or None if none has."""
+    """Return the stage's newest release up to `tip` that passed its smoke test, or None if none has."""
     commit = branch.fetch_ref(passed_ref(stage))
     return branch.release(commit, stage) if commit and branch.is_ancestor(commit, tip) else None
 
 
 def passed_ref(stage: str) -> str:
-    """Return the ref whose commit is the newest at which the stage passed: no branch, so it starts nothing."""
+    """Return the ref of the newest commit at which the stage passed. It is no branch, so no workflow reacts to it."""
     return f"refs/sluice/passed/{stage}"

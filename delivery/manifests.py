@@ -1,4 +1,4 @@
-"""What a stage's folder is rendered from: its Stage, the owner's context, and two digests."""
+"""Rendering a stage's folder, from its Stage, the owner's context, and two digests."""
 
 import json
 import re
@@ -9,13 +9,13 @@ from config import Stage
 from context import Context
 from delivery.branch import Refused
 
-# The weights' digest by the model's name. On main, so that a model changes in one commit with the numbers that go with
-# it, and a commit says all that its release is made of but the image. The models workflow proposes new entries.
+# The digest of the weights by the model's name. It is on main, so that a model changes in one commit together with its
+# numbers, and a commit determines all of its release but the image. The models workflow proposes new entries.
 WEIGHTS = Path(__file__).with_name("weights.json")
 
 
 def weights_of(stage: Stage, path: Path = WEIGHTS) -> str:
-    """Return the digest of the weights for a stage's model; refuses a model that has none."""
+    """Return the digest of the weights for a stage's model. Refuses a model that has none."""
     name = stage.model.name
     digest: str | None = json.loads(path.read_text()).get(name)
     if digest is None:

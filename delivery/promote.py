@@ -11,10 +11,10 @@ from delivery.publish import message
 def promote(
     branch: Branch, *, before: str, to: str, source: str, render: Callable[[str, str], Mapping[str, str]]
 ) -> Proposal | None:
-    """Propose for stage `to` the digests of stage `before`; None if `to` has just these manifests already.
+    """Propose for stage `to` the digests of stage `before`; None if `to` has exactly these manifests already.
 
-    source: the commit of main that is checked out, and renders; refused unless it is the one that `before` runs, and
-    isn't older than what `to` runs. render: (image, weights) → files of `to`.
+    source: the commit of main that is checked out and renders. It is refused unless it is the one that `before` runs
+    and isn't older than what `to` runs. render: (image, weights) → files of `to`.
     """
     tip = branch.fetch()
     tried = branch.release(tip, before)
@@ -29,6 +29,6 @@ def promote(
     if commit is None:
         return None
     smoke = "passed" if last_passed(branch, before, tip) == tried else "has **not** passed"
-    text = f"{about}\n\nThis release {smoke} its smoke in {before}. Merging it is what deploys it."
+    text = f"{about}\n\nThis release {smoke} its smoke in {before}. Merging this deploys it."
     head, title = f"promote/{source[:12]}", f"{to}: promote {source[:12]}"
     return propose(branch, head=head, commit=commit, title=title, text=text)

@@ -1,11 +1,11 @@
-"""A change of a stage that a person must agree to: a branch of its own, for a pull request."""
+"""A change of a stage that needs a person's approval: a branch of its own, for a pull request."""
 
 from dataclasses import dataclass
 
 from delivery.branch import Branch
 from delivery.git import git
 
-# GitHub commits a merge and a squash itself; a rebase is committed by whoever merges, like a commit by hand.
+# GitHub is the committer of a merge and a squash; a rebase is committed by whoever merges, like a commit by hand.
 ADVICE = "Merge this by a merge commit or a squash, not by a rebase: the branch takes CI's and GitHub's commits only."
 LONGEST_DIFF = 50_000  # characters; GitHub takes 65,536 for the whole text
 
@@ -22,7 +22,7 @@ class Proposal:
 def propose(branch: Branch, *, head: str, commit: str, title: str, text: str) -> Proposal:
     """Push `commit` as the branch `head`, and return the pull request with the rendered change below `text`.
 
-    A branch of this name that is there already is an earlier run's, and is replaced.
+    An existing branch of this name is from an earlier run, and is replaced.
     """
     branch.push(commit, f"refs/heads/{head}", force=True)
     diff = git(branch.repo, "diff", "--no-ext-diff", "--no-color", f"{commit}^", commit)

@@ -1,4 +1,4 @@
-"""Put a release that was rendered from a commit of main onto the branch, directly."""
+"""Push a release that was rendered from a commit of main to the branch, without a pull request."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from delivery.branch import SOURCE, Branch
 
 
 def publish(branch: Branch, *, stage: str, files: Mapping[str, str], source: str, about: str) -> str | None:
-    """Make `files` (name → YAML) what `stage` runs, and return the commit; None if it runs just these already.
+    """Make `files` (name → YAML) what `stage` runs, and return the commit; None if it runs exactly these already.
 
-    source: the commit of main they were rendered from. about: what the commit says of them. Refuses a source that is
+    source: the commit of main they were rendered from. about: text for the commit message. Refuses a source that is
     older than what the stage runs.
     """
     folder = branch.store(files)

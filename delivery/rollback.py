@@ -1,4 +1,4 @@
-"""Take a bad release back: a revert on the branch, to the last release that is known to be good."""
+"""Roll a bad release back: a revert on the branch, to the last release that is known to be good."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Choice = Callable[[str | None], tuple[Release, Release]]  # from the branch's ti
 
 
 class Superseded(Refused):
-    """There is nothing to take back: the stage doesn't run it any more."""
+    """There is nothing to roll back: the stage no longer runs that release."""
 
 
 @dataclass(frozen=True)
 class Rollback:
-    """A revert. source: the commit of main that is, or would be, deployed again. proposal: None where it is."""
+    """A revert. source: the commit of main that is deployed again, or would be by merging the proposal, if any."""
 
     bad: Release
     source: str
@@ -27,9 +27,9 @@ class Rollback:
 def after_failure(branch: Branch, *, stage: str, revision: str) -> Choice:
     """Choose for a release that failed, which `stage` ran at the commit `revision`.
 
-    Good is the last that passed its smoke: one in between was built on the same fault, or never tried. Where none has
-    passed, it is the one before. A revert is never reverted: when the good release fails too, the fault isn't the
-    release's, and going on would walk back through all of history.
+    The good one is the last that passed its smoke test: those in between have the same fault or were never tested. If
+    none has passed, it is the previous one. A revert is never reverted: when the good release fails too, the release
+    isn't the cause, and further reverts would walk back through the whole history.
     """
 
     def choose(tip: str | None) -> tuple[Release, Release]:
@@ -52,7 +52,7 @@ def after_failure(branch: Branch, *, stage: str, revision: str) -> Choice:
 
 
 def on_request(branch: Branch, *, stage: str, to: str) -> Choice:
-    """Choose what `stage` ran at the commit `to`, because a person says so."""
+    """Choose what `stage` ran at the commit `to`, which a person has named."""
 
     def choose(tip: str | None) -> tuple[Release, Release]:
         return branch.release_at(tip, str(tip), stage), branch.release_at(tip, to, stage)
@@ -61,7 +61,7 @@ def on_request(branch: Branch, *, stage: str, to: str) -> Choice:
 
 
 def revert(branch: Branch, choose: Choice, *, stage: str, review: bool) -> Rollback:
-    """Revert `stage` to the release that is chosen: by a pull request with `review`, else at once."""
+    """Revert `stage` to the chosen release: with `review` by a pull request, otherwise at once."""
 
     def change(tip: str | None) -> str | None:
         bad, good = choose(tip)
@@ -75,7 +75,7 @@ def revert(branch: Branch, choose: Choice, *, stage: str, review: bool) -> Rollb
     proposal = None
     if review:
         head, title = f"rollback/{stage}-{bad.commit[:12]}", f"{stage}: back to {now.source[:12]}"
-        text = f"Takes {bad.source} back. {stage} runs it until this is merged."
+        text = f"Rolls {bad.source} back. {stage} runs it until this is merged."
         proposal = propose(branch, head=head, commit=commit, title=title, text=text)
     return Rollback(bad, now.source, proposal)
 

@@ -14,7 +14,7 @@ from stacks.logs import keep_logs, log_group
 from stacks.nag import acknowledge, managed_policies
 from stacks.node_pools import cluster_manifests
 
-# What EKS Auto Mode needs of the cluster's role; aws_eks_v2 attaches them.
+# The policies that EKS Auto Mode needs on the cluster's role; aws_eks_v2 attaches them.
 AUTO_MODE_POLICIES = (
     "AmazonEKSClusterPolicy",
     "AmazonEKSComputePolicy",
@@ -27,7 +27,7 @@ KUBECTL_POLICIES = (
     "service-role/AWSLambdaVPCAccessExecutionRole",
     "AmazonEC2ContainerRegistryReadOnly",
 )
-# As cdk-nag spells a policy that is there on a condition.
+# How cdk-nag writes a policy that is attached on a condition.
 PUBLIC_ECR_POLICY = (
     '{"Fn::If":["CONDITION",{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},'
     '":iam::aws:policy/AmazonElasticContainerRegistryPublicReadOnly"]]},{"Ref":"AWS::NoValue"}]}'
@@ -38,8 +38,8 @@ NODE_POLICIES = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistry
 class Cluster(Stack):
     """A stage's EKS cluster in Auto Mode, its nodes, and metrics-server.
 
-    The deploying role gets no entry to the cluster: what `cdk deploy` puts into it goes through the kubectl provider, a
-    Lambda inside the VPC.
+    The deploying role has no access to the cluster: `cdk deploy` applies objects through the kubectl provider, a Lambda
+    inside the VPC.
     """
 
     def __init__(self, scope: Construct, id_: str, *, stage: Stage, context: Context, vpc: ec2.IVpc) -> None:
@@ -58,7 +58,7 @@ class Cluster(Stack):
             cluster_name=self.cluster.cluster_name,
             preserve_on_delete=False,
         )
-        metrics.node.add_dependency(nodes)  # its creation isn't finished until it runs on one
+        metrics.node.add_dependency(nodes)  # it counts as created only once it runs on one
         self._accept_kubectl_provider(stage)
         line = f"aws eks update-kubeconfig --name {name} --region {self.region}"
         CfnOutput(self, "UpdateKubeconfig", value=line)
@@ -84,7 +84,7 @@ class Cluster(Stack):
         resource = cast(eks.CfnCluster, cluster.node.default_child)
         resource.deletion_protection = stage.deletion_protection
         resource.upgrade_policy = eks.CfnCluster.UpgradePolicyProperty(support_type="STANDARD")
-        # EKS writes to this very name, and would make the group itself.
+        # EKS writes to the group of this name, and would otherwise create it itself.
         resource.node.add_dependency(log_group(self, "ControlPlaneLogs", stage=stage, name=f"/aws/eks/{name}/cluster"))
         acknowledge(
             cluster.role,
@@ -111,7 +111,7 @@ class Cluster(Stack):
         return role
 
     def _secrets_key(self, name: str) -> kms.Key:
-        """Return the key of the cluster's Secrets, of no use once the cluster is gone."""
+        """Return the key that encrypts the cluster's Secrets; it is deleted with the cluster."""
         return kms.Key(
             self,
             "SecretsKey",
@@ -122,7 +122,7 @@ class Cluster(Stack):
         )
 
     def _accept_kubectl_provider(self, stage: Stage) -> None:
-        """Keep the provider's logs as the stage says, and accept what cdk-nag finds in it: the CDK makes it so."""
+        """Set the retention of the provider's logs, and acknowledge cdk-nag's findings: the CDK defines it."""
         provider = self.cluster.node.find_child("KubectlProvider")
         keep_logs(provider, stage=stage)
         handler = provider.node.find_child("Handler")
@@ -148,7 +148,7 @@ class Cluster(Stack):
 
 
 def endpoint_access(stage: Stage) -> eks.EndpointAccess:
-    """Return who reaches the cluster's API: the VPC, and the networks on the stage's list if there are any."""
+    """Return who can reach the cluster's API: the VPC, and the networks that the stage allows."""
     if not stage.api_allowed_cidrs:
         return eks.EndpointAccess.PRIVATE
     return eks.EndpointAccess.PUBLIC_AND_PRIVATE.only_from(*stage.api_allowed_cidrs)

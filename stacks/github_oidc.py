@@ -11,8 +11,8 @@ ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
 MAIN_BRANCH = "ref:refs/heads/main"
 DEPLOY_ENVIRONMENT = "environment:prod"
-# What the CDK's command line assumes, of the five roles that `cdk bootstrap` makes: there are no image assets, and
-# only CloudFormation itself uses cfn-exec-role.
+# Those of the five roles from `cdk bootstrap` that the CDK's command line assumes: there are no image assets, and only
+# CloudFormation itself uses cfn-exec-role.
 BOOTSTRAP_ROLES = ("deploy-role", "file-publishing-role", "lookup-role")
 
 
@@ -40,7 +40,7 @@ class GitHubTrust(Stack):
         role.add_to_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=resources))
 
     def _role(self, id_: str, name: str, context: Context, subject: str) -> iam.Role:
-        """Return a role for those workflow runs whose token ends in `subject`."""
+        """Return a role for the workflow runs whose token has a `sub` that ends in `subject`."""
         claims = {"aud": AUDIENCE, "sub": subjects(context, subject), "repository_id": context.github_repository_id}
         conditions = {"StringEquals": {f"{ISSUER}:{claim}": value for claim, value in claims.items()}}
         provider = self._provider.oidc_provider_arn
@@ -49,13 +49,13 @@ class GitHubTrust(Stack):
         return role
 
     def _bootstrap(self, role: str) -> str:
-        """Return the ARN of one of the roles that `cdk bootstrap` made in this account for this region."""
+        """Return the ARN of one of the roles that `cdk bootstrap` created in this account for this region."""
         qualifier = self.synthesizer.bootstrap_qualifier
         return f"arn:{self.partition}:iam::{self.account}:role/cdk-{qualifier}-{role}-{self.account}-{self.region}"
 
 
 def subjects(context: Context, subject: str) -> list[str]:
-    """Return both shapes of a token's `sub`: by names, and with ids as repositories made since 2026-07-15 send it."""
+    """Return both forms of a token's `sub`: with names, and with ids too, for repositories created since 2026-07-15."""
     owner, repository = context.github_owner, context.github_repository
     with_ids = f"{owner}@{context.github_owner_id}/{repository}@{context.github_repository_id}"
     return [f"repo:{owner}/{repository}:{subject}", f"repo:{with_ids}:{subject}"]

@@ -9,9 +9,9 @@ from argocd.objects import GitRemote, Object, platform, sluice
 from config import Stage
 from context import Context
 
-# Helm installs Argo CD once, and Argo CD owns its chart from then on, at the version and with the values of argocd/. A
-# change here would have Helm upgrade what Argo CD owns, and Helm 4 refuses to take fields from another owner. So these
-# are only what decides which objects there are.
+# Helm installs Argo CD once; from then on Argo CD owns its chart, at the version and with the values of argocd/. A
+# change here would make Helm upgrade what Argo CD owns, and Helm 4 refuses to take over the fields of another owner. So
+# these are only the values that decide which objects exist.
 FIRST_CHART = "10.9.2"
 FIRST_VALUES = {"dex": {"enabled": False}, "notifications": {"secret": {"create": False}}}
 
@@ -19,8 +19,8 @@ FIRST_VALUES = {"dex": {"enabled": False}, "notifications": {"secret": {"create"
 class GitOps(Stack):
     """Argo CD in a stage's cluster, and what it runs there: itself, KEDA, and Sluice from the manifests branch.
 
-    Each object waits for the one before it, and `cdk destroy` deletes them the other way round: Sluice with its load
-    balancer, then KEDA, which takes the finalizers off its objects, then Argo CD, which does all of that.
+    Each object depends on the previous one, and `cdk destroy` deletes them in reverse order: Sluice with its load
+    balancer, then KEDA, which removes the finalizers of its objects, then Argo CD, which deletes all of these.
     """
 
     def __init__(self, scope: Construct, id_: str, *, stage: Stage, context: Context, cluster: eks.Cluster) -> None:
@@ -55,11 +55,11 @@ class GitOps(Stack):
 
     def _object(self, cluster: eks.ICluster, manifest: Object) -> Construct:
         id_ = f"{manifest['kind']}-{manifest['metadata']['name']}"
-        # overwrite: Argo CD has made the project `default` already; and a deployment that failed may have left some.
+        # overwrite: Argo CD has created the project `default`, and a deployment that failed may have left objects.
         return eks.KubernetesManifest(self, id_, cluster=cluster, manifest=[manifest], overwrite=True, prune=False)
 
     def _keda_kinds(self, cluster: eks.ICluster) -> Construct:
-        """Wait until Argo CD has installed KEDA: without its kinds, the first sync of Sluice would fail."""
+        """Wait until Argo CD has installed KEDA: without its CRDs, the first sync of Sluice would fail."""
         return eks.KubernetesObjectValue(
             self,
             "KedaKinds",

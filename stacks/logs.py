@@ -6,14 +6,14 @@ from stacks.removal import removal_policy
 
 
 def log_group(scope: Construct, id_: str, *, stage: Stage, name: str | None = None) -> logs.LogGroup:
-    """Return a log group for what a service would otherwise make one itself, which is kept for ever."""
+    """Return a log group that a service would otherwise create itself, with no end to its retention."""
     group = logs.LogGroup(scope, id_, log_group_name=name)
     keep_logs(group, stage=stage)
     return group
 
 
 def keep_logs(scope: IConstruct, *, stage: Stage) -> None:
-    """Keep every log group in `scope` as long as the stage says, and after `cdk destroy` if it keeps its data."""
+    """Set the retention of every log group in `scope`; they outlive `cdk destroy` if the stage keeps its data."""
     for resource in scope.node.find_all():
         if isinstance(resource, logs.CfnLogGroup):
             resource.retention_in_days = 365 if stage.keep_data else 30

@@ -3,11 +3,11 @@ from constructs import IConstruct
 
 
 def acknowledge(scope: IConstruct, *findings: str, reason: str) -> None:
-    """Accept findings of cdk-nag's AwsSolutions, such as `IAM5[Resource::*]`, in a construct and all that is in it."""
+    """Acknowledge findings of cdk-nag's AwsSolutions, such as `IAM5[Resource::*]`, in a construct and its children."""
     for finding in findings:
         Validations.of(scope).acknowledge(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{finding}", reason=reason))
 
 
 def managed_policies(*names: str) -> list[str]:
-    """Return the findings of cdk-nag about these policies of AWS's own."""
+    """Return cdk-nag's findings about these AWS managed policies."""
     return [f"IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{name}]" for name in names]

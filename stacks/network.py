@@ -17,7 +17,7 @@ class Network(Stack):
             self,
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(stage.vpc_cidr),
-            # By index: without a look-up, the CDK itself would give two zones and no more.
+            # By index: without a look-up, the CDK itself uses no more than two zones.
             availability_zones=[Fn.select(index, Fn.get_azs()) for index in range(stage.zones)],
             nat_gateways=stage.nat_gateways,
             subnet_configuration=[
@@ -26,7 +26,7 @@ class Network(Stack):
                 ),
                 ec2.SubnetConfiguration(name="private", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
             ],
-            # Nothing is ever put into the default security group, and emptying it would take a Lambda.
+            # Nothing uses the default security group, and removing its rules would take a Lambda.
             restrict_default_security_group=False,
         )
         self._log_flows(stage)
@@ -39,8 +39,8 @@ class Network(Stack):
     def _add_endpoints(self) -> None:
         """Add the endpoints that pay for themselves.
 
-        S3's costs nothing, and every layer of an image comes from there: past the NAT gateway's 4.5 cents a GB.
-        Others (ECR, STS, logs) cost 7 dollars a month and zone each, and save 3.5 cents a GB: 200 GB a zone that
-        isn't there, as ECR itself sends manifests only.
+        S3's is free, and all image layers come from S3, so they avoid the NAT gateway's 4.5 cents a GB. The others
+        (ECR, STS, logs) cost 7 dollars a month and zone each and save 3.5 cents a GB: they would need 200 GB a zone,
+        but ECR itself sends manifests only.
         """
         self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)

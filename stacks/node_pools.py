@@ -1,5 +1,7 @@
-"""The Kubernetes objects that say which nodes EKS Auto Mode may start. Auto Mode itself gives each node IMDSv2 with one
-hop (no pod gets the node's role), an encrypted disk and a new image a week.
+"""The Kubernetes objects that define which nodes EKS Auto Mode may start.
+
+Auto Mode itself gives each node IMDSv2 with one hop (no pod gets the node's role), an encrypted disk, and a new image
+every week.
 """
 
 import math
@@ -9,16 +11,16 @@ from config import ConfigError, Node, Stage
 
 Manifest = dict[str, Any]
 
-# A node goes after two weeks at most, its pods drained before. Its pods get ten minutes for that: more than their own
-# grace period, less than the quarter of an hour after which `cdk destroy` would give up on a drain that hangs.
+# A node is replaced after two weeks at most. Its pods get ten minutes to drain: more than their own grace period, less
+# than the quarter of an hour after which `cdk destroy` would give up on a drain that hangs.
 NODE_LIFETIME = "336h"
 DRAIN_TIME = "10m"
-# Before an empty node is stopped: a replica that is started again within that time finds its image there.
+# Before an empty node is stopped: a replica that starts within that time finds its images on the node.
 IDLE_TIME = "5m"
 
 
 def cluster_manifests(stage: Stage) -> list[Manifest]:
-    """Return the stage's node pools, and what makes the cluster enforce network policies.
+    """Return the stage's node pools, and the setting that makes the cluster enforce network policies.
 
     Raises ConfigError for a stage that has no nodes on AWS.
     """
@@ -33,7 +35,7 @@ def cluster_manifests(stage: Stage) -> list[Manifest]:
     return manifests
 
 
-# Without it, EKS accepts NetworkPolicies and enforces none.
+# Without it, EKS accepts NetworkPolicies but doesn't enforce them.
 NETWORK_POLICIES: Manifest = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -43,13 +45,13 @@ NETWORK_POLICIES: Manifest = {
 
 
 def cpu_pool(stage: Stage, node: Node) -> Manifest:
-    """Return the pool of the one instance type for which the stage's numbers were made."""
+    """Return the pool of the one instance type that the stage's numbers are made for."""
     only = {"node.kubernetes.io/instance-type": [node.instance_type]}
     return _pool("sluice", only, limits=_cpu_limits(stage, node))
 
 
 def arm64_pool(stage: Stage, node: Node) -> Manifest:
-    """Return a pool of Graviton nodes of the same size, which comes first: they cost less, and run the same images."""
+    """Return a pool of Graviton nodes of the same size, which is preferred: they cost less and run the same images."""
     only = {
         "kubernetes.io/arch": ["arm64"],
         "eks.amazonaws.com/instance-category": ["c", "m", "r"],
@@ -73,7 +75,7 @@ def gpu_pool(stage: Stage) -> Manifest:
 
 
 def _cpu_limits(stage: Stage, node: Node) -> dict[str, str]:
-    """Return how much may run at once: a node a replica, a quarter more for a rolling update, two for all the rest."""
+    """Return the limit: a node for each replica, a quarter more for a rolling update, two for everything else."""
     return {"cpu": str((math.ceil(stage.max_replicas * 1.25) + 2) * node.cpus)}
 
 
@@ -86,7 +88,7 @@ def _pool(name: str, only: dict[str, list[str]], *, limits: dict[str, str], weig
         "expireAfter": NODE_LIFETIME,
         "terminationGracePeriod": DRAIN_TIME,
     }
-    # Only when empty: moving pods together would interrupt answers to save a node that the autoscaler empties anyway.
+    # Only when empty: consolidating pods would interrupt answers, to save a node that the autoscaler empties anyway.
     disruption = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": IDLE_TIME}
     spec = {"template": {"spec": template}, "limits": limits, "disruption": disruption}
     if weight is not None:

@@ -8,7 +8,7 @@ from constructs import Construct
 from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
 from stacks.removal import removal_policy
 
-# Pods and their nodes are replaced far more often than that (stacks/node_pools.py), so what runs has been pulled since.
+# Nodes are replaced far more often than that (stacks/node_pools.py), so every image that runs has been pulled since.
 UNUSED_DAYS = 90
 ARCHIVED_DAYS = 365
 
@@ -16,7 +16,7 @@ ARCHIVED_DAYS = 365
 class Registry(Stack):
     """The repositories for the gateway's image and the models' weights, shared by every stage of the account.
 
-    keep_images: they outlive `cdk destroy`. It must not depend on the stage that is being deployed.
+    keep_images: they outlive `cdk destroy`. It must be the same whichever stage is being deployed.
     """
 
     def __init__(self, scope: Construct, id_: str, *, keep_images: bool, protect: bool) -> None:
@@ -42,9 +42,9 @@ class Registry(Stack):
         CfnOutput(self, f"{id_}Repository", value=repository.repository_uri)
 
 
-# By age or number alone, the digest that prod has run for months would go, and there may be no tag to tell it by. What
-# isn't pulled, ECR can only archive; from there an image can be restored. The parts of an index stay while it does.
-# aws_ecr.LifecycleRule has none of this.
+# Rules by age or count would delete the digest that prod has run for months, and it may have no tag to protect it by.
+# Images that aren't pulled, ECR can only archive; an archived image can be restored. The manifests of an index are kept
+# as long as the index. aws_ecr.LifecycleRule supports none of this.
 LIFECYCLE = [
     {
         "rulePriority": 1,

@@ -2,8 +2,8 @@ from aws_cdk import RemovalPolicy
 
 
 def removal_policy(*, keep: bool) -> RemovalPolicy:
-    """Return what becomes of data after `cdk destroy`.
+    """Return what happens to data on `cdk destroy`.
 
-    What is kept still goes when the first deployment fails: its name would block the next one.
+    Data that is kept is still deleted if the first deployment fails: its name would block the next one.
     """
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if keep else RemovalPolicy.DESTROY
