@@ -32,7 +32,8 @@ serve: uv ## Serve a model at http://localhost:5000, installing what is missing
 test: sync node_modules ## Run the tests; CI=true fails those whose tools are missing instead of skipping them
 	$(RUN) pytest --ignore tests/e2e -n auto --dist loadfile
 
-e2e: sync ## Run the tests on a real cluster, which CLUSTER_UP=.../up starts
+e2e: sync ## Run the tests on a real cluster: kind, or what CLUSTER_UP=.../up starts
+	$(or $(CLUSTER_UP),local_cluster/kind/up)
 	$(RUN) pytest tests/e2e -n 2 --dist loadfile
 
 lint: sync ## Check style and format
@@ -52,7 +53,7 @@ render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) 
 	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) $(if $(OUT),--out "$$OUT")
 
 demo: sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
-	@BUILD_OPTIONS="$(BUILD_OPTIONS)" $(RUN) python -m local_cluster.demo
+	@$(RUN) python -m local_cluster.demo
 
 load: sync ## Measure TARGET with SCENARIO (docs/load.md), and write loadtest/reports/SCENARIO
 	@$(RUN) python -m loadtest run $(if $(SCENARIO),--scenario "$$SCENARIO") $(if $(TARGET),--target "$$TARGET") \

@@ -37,7 +37,7 @@ def chaos_stage(namespace: str, replicas: int = PODS) -> Stage:
 
 def cluster_image() -> str:
     """Build the image with the stand-in engine, push it and HAProxy's, and return its digest."""
-    build_gateway(images.build_options(), tag="chaos")
+    build_gateway("chaos")
     push_proxy()
     name = f"{LOCAL.registry}/{IMAGE_REPOSITORY}:chaos"
     build_stand_in(name, f"{name}-engine", systems.figures())

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chaos import systems
-from experiments import images
 from launcher.console import Problem
+from local_cluster.images import build_options
 from testbed.docker import docker as run_docker
 from testbed.fetching import status
 from testbed.image import build_stand_in
@@ -43,7 +43,7 @@ def gateway() -> Iterator[Target]:
 @contextmanager
 def docker() -> Iterator[Target]:
     """Run the image with a published port, as README.md has it; the stand-in engine is its Ollama."""
-    run_docker("build", *images.build_options(), "--file", "service/Dockerfile", "--tag", TAG, ".")
+    run_docker("build", *build_options(), "--file", "service/Dockerfile", "--tag", TAG, ".")
     build_stand_in(TAG, f"{TAG}-engine", systems.figures())
     options = ["--memory", "512m", "--env", f"MODEL={MODEL}"]
     options += [word for port in (PUBLIC_PORT, PRIVATE_PORT) for word in ("--publish", f"127.0.0.1::{port}")]

@@ -14,7 +14,7 @@ from cdk8s_manifests.names import GATEWAY, NAME, PROXY
 from config import Stage
 from experiments.images import reference
 from launcher.console import say
-from local_cluster.kubectl import Object, apply, eventually, is_ready, kubectl, pods, run
+from local_cluster.kubectl import Object, allow_this_machine, apply, eventually, is_ready, kubectl, pods, run
 
 MANAGER = "sluice-experiments"
 READY_SECONDS = 300
@@ -33,6 +33,7 @@ def sluice(stage: Stage, *, image: str, weights: str, replicas: int | None = Non
     files = render(stage, image=image, weights=weights, context=None)
     with namespace(stage.namespace), tempfile.TemporaryDirectory() as folder:
         write(files, Path(folder))
+        allow_this_machine(stage.namespace, MANAGER)
         run("kubectl", "apply", "--server-side", "--namespace", stage.namespace, "--filename", folder)
         wanted = stage.min_replicas if replicas is None else replicas
         await_pods(stage.namespace, GATEWAY, wanted)

@@ -1,14 +1,12 @@
 """The images of the experiments: the stand-in engine in place of Ollama, no weights, and the naive predecessor."""
 
-import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
-from local_cluster.images import build_gateway, push, push_proxy
+from local_cluster.images import build_gateway, build_options, push, push_proxy
 from local_cluster.kubectl import ROOT, run
 from testbed.image import build_stand_in
 
@@ -28,19 +26,12 @@ CMD ["/venv/bin/python", "-m", "experiments.naive_page"]
 """
 
 
-def build_options() -> list[str]:
-    """Return what BUILD_OPTIONS of the environment has for `docker build`, as `make demo` has it."""
-    return shlex.split(os.environ.get("BUILD_OPTIONS", ""))
-
-
-def engine_image(
-    *, seconds: float, variation: float, load_seconds: float = 0, cpus: float = 0, options: Sequence[str] | None = None
-) -> str:
+def engine_image(*, seconds: float, variation: float, load_seconds: float = 0, cpus: float = 0) -> str:
     """Build the gateway's image with the stand-in engine, push it and HAProxy's, and return its digest.
 
     seconds, variation: mean and relative deviation of the service time; load_seconds, cpus: see testbed's Timed.
     """
-    build_gateway(build_options() if options is None else options, tag=TAG)
+    build_gateway(TAG)
     push_proxy()
     figures = {
         "ENGINE_SECONDS": seconds,
@@ -58,11 +49,10 @@ def no_weights() -> str:
     return _build(f"{WEIGHTS_REPOSITORY}:{TAG}", WEIGHTS, [])
 
 
-def naive_image(options: Sequence[str] | None = None) -> str:
+def naive_image() -> str:
     """Build the naive predecessor's image and return its reference."""
-    chosen = [*(build_options() if options is None else options)]
     files = ["bench/naive.py", "experiments/naive_page.py"]
-    return f"{LOCAL.registry}/sluice/naive@{_build(f'sluice/naive:{TAG}', NAIVE, files, chosen)}"
+    return f"{LOCAL.registry}/sluice/naive@{_build(f'sluice/naive:{TAG}', NAIVE, files, build_options())}"
 
 
 def reference(digest: str) -> str:

@@ -5,7 +5,6 @@ CLUSTER_UP=…/up uses another cluster than kind's; Ctrl-C ends the demo.
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -69,7 +68,7 @@ def build() -> tuple[str, str]:
     """Build and push both images, and return their digests."""
     say("2. Two images, each pinned by its digest: the service, and a model's weights. They change independently.")
     with Progress("   the service"):
-        image = images.build_gateway(shlex.split(os.environ.get("BUILD_OPTIONS", "")))
+        image = images.build_gateway()
         images.push_proxy()
     with Progress(f"   the weights of {LOCAL.model.name}"):
         weights = images.build_weights(images.fill_store(cache_dir(os.environ) / "demo-models"))

@@ -1,8 +1,8 @@
 """The images that a local cluster runs: built here, and pushed to its registry by digest."""
 
 import os
+import shlex
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from config import IMAGE_REPOSITORY, LOCAL, WEIGHTS_REPOSITORY
@@ -16,15 +16,20 @@ from service.settings import Settings
 WEIGHTS_DOCKERFILE = "FROM scratch\nCOPY . /\n"
 
 
-def build_gateway(options: Sequence[str] = (), *, tag: str = "local") -> str:
-    """Build the service's image and return its digest; options: further arguments of `docker build`."""
+def build_options() -> list[str]:
+    """Return the further arguments of `docker build` that BUILD_OPTIONS has, for the images that download something."""
+    return shlex.split(os.environ.get("BUILD_OPTIONS", ""))
+
+
+def build_gateway(tag: str = "local") -> str:
+    """Build the service's image, push it, and return its digest."""
     name = f"{LOCAL.registry}/{IMAGE_REPOSITORY}:{tag}"
-    run("docker", "build", *options, "--file", "service/Dockerfile", "--tag", name, ".")
+    run("docker", "build", *build_options(), "--file", "service/Dockerfile", "--tag", name, ".")
     return push(name)
 
 
 def build_weights(store: Path) -> str:
-    """Build the image of the weights in the folder `store`, one of Ollama's, and return its digest."""
+    """Build an image of the folder `store`, an Ollama's model store, push it, and return its digest."""
     name = f"{LOCAL.registry}/{WEIGHTS_REPOSITORY}:local"
     with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as dockerfile:
         dockerfile.write(WEIGHTS_DOCKERFILE)

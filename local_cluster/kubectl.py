@@ -81,6 +81,18 @@ def apply(objects: Sequence[Object], manager: str) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", "--field-manager", manager, "--filename", "-", stdin=text)
 
 
+def allow_this_machine(namespace: str, manager: str) -> None:
+    """Let this machine, which is no pod, connect to a namespace's pods where the cluster enforces NetworkPolicies."""
+    here = {"ipBlock": {"cidr": f"{environ()['node_ip']}/32"}}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "this-machine", "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [here]}]},
+    }
+    apply([policy], manager)
+
+
 def eventually(condition: Callable[[], Seen], seconds: float) -> Seen:
     """Return the condition's value as soon as it is true; it is polled twice a second. Raises ClusterError."""
     until = time.monotonic() + seconds

@@ -55,7 +55,7 @@ export IN_STEP=yes
 set -o pipefail
 /bin/bash "$@" 2>&1 | tee -a "$STEPS"
 """
-COMMANDS = {"docker": "", "gh": WRITE_BODY, "make": LAY_OUT_VENV, "npm": "", "npx": SYNTHESISE, "sudo": ""}
+COMMANDS = {"docker": "", "go": "", "gh": WRITE_BODY, "make": LAY_OUT_VENV, "npm": "", "npx": SYNTHESISE, "sudo": ""}
 
 
 def go_tool(module: str, version: str) -> str:

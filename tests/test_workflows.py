@@ -26,7 +26,7 @@ from tests.repositories import REGISTRY, digest, git
 from tests.runner import WORKFLOWS, Run, Runner, go_tool
 
 BIN = Path(sys.executable).parent
-NAMES = ["ci", "deliver", "infra", "models", "nightly", "promote", "rollback", "smoke"]
+NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "promote", "rollback", "smoke"]
 ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
 
 
@@ -172,6 +172,8 @@ def test_what_the_workflows_repeat_is_what_the_code_says() -> None:
     ollama = re.search(r"ARG OLLAMA_IMAGE=(\S+)", (ROOT / "service/Dockerfile").read_text())[1]
     assert f" {ollama}\n" in models
     assert f'user.name="{COMMITTER_NAME}"' in models
+    kind = re.search(r"sigs.k8s.io/kind@v(\d+\.\d+)\.", (WORKFLOWS / "e2e.yml").read_text())[1]
+    assert f"kind {kind}'s own node image" in (ROOT / "local_cluster/kind/cluster.yaml").read_text()
     assert f"user.email={COMMITTER_EMAIL}" in models
     sent = re.findall(r'"event_type": "([\w-]+)"', (ROOT / "argocd/notifications.yaml").read_text())
     received = [load(name)[True]["repository_dispatch"]["types"] for name in ("smoke", "rollback")]
@@ -220,6 +222,12 @@ def test_ci_runs_make(runner: Runner) -> None:
     run = runner.run("ci", "pull_request", {"number": 1})
     assert run.succeeded, run.output
     assert "make \n" in run.calls
+
+
+def test_e2e_installs_kind_and_runs_make_e2e(runner: Runner) -> None:
+    run = runner.run("e2e", "pull_request", {"number": 1})
+    assert run.succeeded, run.output
+    assert re.fullmatch(r"go install sigs.k8s.io/kind@v\S+\nmake e2e\n", run.calls)
 
 
 def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> None:

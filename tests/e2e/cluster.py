@@ -1,7 +1,4 @@
-"""The test cluster, and what stands beside it on this machine: a Git server, and a receiver of webhooks.
-
-The cluster is the one whose `up` script CLUSTER_UP names; beside `up` lie `argocd`, `git-server` and lib.sh.
-"""
+"""What the tests have on the local cluster and around it: Argo CD, a Git repository, and a receiver of webhooks."""
 
 import fcntl
 import json
@@ -12,22 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from config import MANIFESTS_BRANCH
-from local_cluster.kubectl import SCRIPTS, ClusterError, Object, apply, environ, eventually, get, kubectl, run, script
+from local_cluster.kubectl import SCRIPTS, ClusterError, environ, kubectl, run, script
 from testbed.tools import missing
 from tests.stub import Answer, Request, Stub
-
-__all__ = ["Object", "apply", "environ", "eventually", "get", "kubectl", "run", "script"]
 
 
 @cache
 def need_cluster() -> None:
     """Skip the test where there is no cluster; fail it where CI=true."""
-    if not (SCRIPTS / "lib.sh").exists():
-        missing(f"there is no test cluster, {SCRIPTS}: set CLUSTER_UP to the script that starts one")
     try:
         kubectl("get", "--raw", "/readyz")
-    except ClusterError:
-        missing(f"the test cluster doesn't answer: run {SCRIPTS}/up")
+    except (ClusterError, FileNotFoundError) as error:
+        missing(f"there is no cluster, {SCRIPTS}/up starts one: {error}")
 
 
 @contextmanager

@@ -4,15 +4,12 @@ from functools import cache
 
 from local_cluster.images import build_gateway, build_weights, fill_store, push_proxy
 from testbed.real_ollama import models_dir
-from tests.test_image import BASE, OLLAMA
-
-BUILD_OPTIONS = ["--network", "host", "--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"OLLAMA_IMAGE={OLLAMA}"]
 
 
 @cache
 def gateway() -> str:
     """Return the digest of the service's image."""
-    return build_gateway(BUILD_OPTIONS, tag="test")
+    return build_gateway("test")
 
 
 @cache
@@ -23,5 +20,5 @@ def weights() -> str:
 
 @cache
 def proxy() -> None:
-    """Push HAProxy's image to where the local stage has it from."""
+    """Push HAProxy's image to where the local stage pulls it from."""
     push_proxy()

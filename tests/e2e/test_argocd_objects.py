@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from argocd.objects import GitRemote, Object, settings, sluice
+from argocd.objects import GitRemote, settings, sluice
 from config import LOCAL
-from tests.e2e.cluster import Receiver, Repository, apply, argo_cd, environ, eventually, get, kubectl, run
+from local_cluster.kubectl import Object, apply, environ, eventually, get, kubectl, run
+from tests.e2e import images
+from tests.e2e.cluster import Receiver, Repository, argo_cd
 
 STAGE = replace(LOCAL, name="argocd-test", namespace="sluice-argocd-test")
 APPLICATION = f"sluice-{STAGE.name}"
@@ -29,9 +31,9 @@ def config_map(greeting: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "greeting"}, "data": {"text": greeting}}
 
 
-def deployment(version: str, *, image: str = "pause:1", label: str = "sluice", deadline: int = 120) -> Object:
+def deployment(version: str, *, image: str = LOCAL.proxy_image, label: str = "sluice", deadline: int = 120) -> Object:
     """Return a release whose pods take 3 seconds to count as available, and may take `deadline`."""
-    container = {"name": "main", "image": f"{environ()['registry']}/{image}", "securityContext": CONTAINER}
+    container = {"name": "main", "image": image, "command": ["sleep", "infinity"], "securityContext": CONTAINER}
     pod = {
         "metadata": {"labels": {"app": "sluice"}, "annotations": {"version": version}},
         "spec": {**RESTRICTED, "containers": [container]},
@@ -105,6 +107,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
     """Return a stage whose first release has been announced."""
     with ExitStack() as stack:
         password = stack.enter_context(argo_cd())
+        images.proxy()
         receiver = Receiver()
         stack.callback(receiver.stop)
         repository = Repository("sluice-argocd-test", tmp_path_factory.mktemp("clone"))
@@ -155,7 +158,7 @@ def test_a_release_is_announced_when_its_pods_are_ready(delivery: Delivery) -> N
         "app": APPLICATION,
         "stage": STAGE.name,
         "revision": revision,
-        "images": [f"{environ()['registry']}/pause:1"],
+        "images": [LOCAL.proxy_image],
     }
     assert rollout["availableReplicas"] == rollout["updatedReplicas"] == rollout["replicas"] == 1
 
@@ -218,7 +221,7 @@ def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
 
 
 def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
-    bad = delivery.release(deployment=deployment("5", image="missing:1", deadline=8))
+    bad = delivery.release(deployment=deployment("5", image=f"{LOCAL.registry}/missing:1", deadline=8))
     payload = delivery.failed(bad)
     assert "Degraded" in payload["reason"]
     assert find("deployment", "sluice")["status"]["availableReplicas"] >= 1

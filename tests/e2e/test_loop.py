@@ -14,11 +14,11 @@ from argocd.objects import GitRemote
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
 from config import LOCAL, MOONDREAM
 from local_cluster.images import push
-from local_cluster.kubectl import pods
+from local_cluster.kubectl import allow_this_machine, eventually, kubectl, pods, run, script
 from local_cluster.release import DeliveryLoop
 from testbed.fetching import fetch, metric
 from tests.e2e import images
-from tests.e2e.cluster import Receiver, argo_cd, eventually, kubectl, run, script
+from tests.e2e.cluster import Receiver, argo_cd
 from tests.e2e.streams import Streams
 
 STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_timeout=45)
@@ -47,6 +47,7 @@ class Delivered:
         stack.callback(self.loop.remove)
         images.proxy()
         self.loop.install()
+        allow_this_machine(STAGE.namespace, "sluice-test")
         kubectl("-n", "argocd", "rollout", "restart", "deployment/argocd-notifications-controller")
 
     @property

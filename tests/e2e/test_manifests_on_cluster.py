@@ -14,10 +14,10 @@ from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT, STATUS_PORT
 from config import LOCAL
-from local_cluster.kubectl import ClusterError, is_ready, kubectl, pods
+from local_cluster.kubectl import ClusterError, allow_this_machine, eventually, is_ready, kubectl, pods
 from testbed.fetching import fetch, metric
 from tests.e2e import images
-from tests.e2e.cluster import eventually, need_cluster
+from tests.e2e.cluster import need_cluster
 from tests.e2e.streams import Streams
 
 # Two pods: what is tested is how they are replaced.
@@ -86,6 +86,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     kubectl("create", "namespace", STAGE.namespace)
     try:
         kubectl("label", "namespace", STAGE.namespace, *RESTRICTED)
+        allow_this_machine(STAGE.namespace, "sluice-test")
         yield Deployed(tmp_path_factory.mktemp("manifests"))
     finally:
         kubectl("delete", "namespace", STAGE.namespace, "--wait=false")
