@@ -85,7 +85,7 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(ollama_embed_blueprint(gateway, keys))
     app.register_blueprint(ollama_models_blueprint(gateway, keys))
     app.register_blueprint(messages_blueprint(gateway, keys))
-    app.register_blueprint(openapi_blueprint(settings))
+    app.register_blueprint(openapi_blueprint(gateway))
 
 
 def _keep_records(app: Flask, metrics: Metrics) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -20,9 +20,15 @@ from service.dialects import (
     openai_models,
     openai_responses,
 )
+from service.dialects.anthropic_blocks import ImageBlock
 from service.dialects.described import TEXT, Document, Route, object_of
 from service.dialects.errors import form_of
+from service.dialects.openai_messages import ImagePart
+from service.dialects.openai_responses_items import InputImage
 from service.errors import ServiceError
+from service.gateway import Gateway
+from service.ollama import SEES, THINKS
+from service.parsing import or_null
 from service.settings import Settings
 
 ROUTES: tuple[Route, ...] = (
@@ -37,6 +43,7 @@ ROUTES: tuple[Route, ...] = (
     *ollama_models.ROUTES,
     *anthropic_messages.ROUTES,
 )
+IMAGE_PARTS = [part.__name__ for part in (ImagePart, InputImage, ImageBlock)]
 RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
 GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
 IN_PATH = re.compile(r"{(\w+)}")
@@ -56,20 +63,20 @@ ERRORS: Document = {
 }
 
 
-def openapi_blueprint(settings: Settings) -> Blueprint:
+def openapi_blueprint(gateway: Gateway) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("openapi", __name__)
-    document = cache(partial(openapi, settings))  # which nobody may ask for, and no start waits for
+    document = lru_cache(1)(partial(openapi, gateway.settings))  # which nobody may ask for, and no start waits for
 
     @blueprint.get("/openapi.json")
     def describe() -> Response:
-        return jsonify(document())
+        return jsonify(document(gateway.watch.capabilities))
 
     return blueprint
 
 
-def openapi(settings: Settings) -> Document:
-    """Return the document for a service with these settings."""
+def openapi(settings: Settings, capabilities: frozenset[str] = frozenset()) -> Document:
+    """Return the document for a service with these settings, and a model that can do this; none: it isn't known yet."""
     kinds = list(dict.fromkeys(route.body for route in ROUTES if route.body))
     _, defined = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
@@ -77,6 +84,8 @@ def openapi(settings: Settings) -> Document:
     schemas = defined["$defs"]
     for kind in kinds:
         _apply(settings, schemas[kind.__name__]["properties"])
+    if capabilities:
+        _withhold(capabilities, schemas)
     schemas |= {f"{name.capitalize()}Error": schema for name, schema in ERRORS.items()}
     paths: Document = {}
     for route in ROUTES:
@@ -100,6 +109,17 @@ def _apply(settings: Settings, properties: Document) -> None:
         properties["model"] = model if "anyOf" not in properties["model"] else {"anyOf": [model, {"type": "null"}]}
     if "images" in properties:
         properties["images"]["anyOf"][0]["maxItems"] = settings.max_images
+
+
+def _withhold(capabilities: frozenset[str], schemas: Document) -> None:
+    """Take out of the bodies what the model can't do."""
+    if THINKS not in capabilities:
+        for properties in (schema["properties"] for schema in schemas.values() if "think" in schema["properties"]):
+            properties["think"] = or_null({"const": False, "default": False})
+    if SEES not in capabilities:
+        for properties in (schema["properties"] for schema in schemas.values() if "images" in schema["properties"]):
+            properties["images"]["anyOf"][0]["maxItems"] = 0
+        schemas |= {name: {"not": {}, "description": "The model can't see images."} for name in IMAGE_PARTS}
 
 
 def _operation(route: Route, settings: Settings) -> Document:

@@ -4,8 +4,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
 from service.errors import InvalidRequest, ModelNotServed, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
@@ -17,6 +27,7 @@ SHOWN = 5  # complaints in one error
 NAME_SHOWN = 64  # characters of a name that the caller chose
 FORM = "content-disposition:"
 NOT_BLANK = re.compile(r"\S")
+NULL = {"type": "null"}
 IGNORED = "Accepted; changes no answer."
 
 
@@ -36,6 +47,22 @@ class Body(BaseModel):
         if isinstance(fields, dict):
             return {name: value for name, value in fields.items() if value is not None}
         return fields
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        fields, required = (handler.resolve_ref_schema(schema).get(name, {}) for name in ("properties", "required"))
+        fields |= {name: or_null(field) for name, field in fields.items() if name not in required}
+        return schema
+
+
+def or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """Return the JSON schema of a field that may be null too."""
+    told = {word: schema[word] for word in ("title", "description", "default") if word in schema}
+    inner = {word: value for word, value in schema.items() if word not in told}
+    if not inner or NULL in inner.get("anyOf", ()):
+        return schema
+    return {"anyOf": [inner, NULL], **told}
 
 
 def _not_blank(text: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic.config import JsonDict
+
 from service.errors import InvalidRequest
 from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
 from service.gateway import Fit, Gateway
@@ -15,6 +17,7 @@ from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
 MAX_MESSAGES, MAX_TOOLS, MAX_TOOL_CALLS = 1024, 128, 128  # of a conversation, of its tools, of calls in one message
+SPOKEN: JsonDict = {"description": "At least one of them must say something."}  # of a conversation, in JSON Schema
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 Role = Literal["system", "user", "assistant", "tool"]
 

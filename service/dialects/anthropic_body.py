@@ -9,7 +9,7 @@ from service.dialects.anthropic_blocks import only, said
 from service.dialects.anthropic_turns import Message, SystemContent, changed_tools, turns_of
 from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, given
-from service.question import MAX_MESSAGES, MAX_TOOLS, Form, Question, Turn
+from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn
 from service.question import Tool as AskedTool
 
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}  # in Ollama's words
@@ -100,7 +100,7 @@ class CountTokensBody(Body):
     )
 
     model: Name
-    messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN)]
     system: SystemContent | None = None
     tools: Annotated[Items[Annotated[Tool, only("custom", OWN_TOOLS)]], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoice | NamedToolChoice, TOLD_BY_TYPE] | None = None

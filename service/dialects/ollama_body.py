@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from service.errors import ModelNotServed
 from service.parsing import (
@@ -24,22 +24,21 @@ from service.question import Form, Question, Turn
 from service.settings import Settings
 
 # As Go's time.ParseDuration reads it.
-DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+DURATION = r"^[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)$"
 MAX_DURATION = 64  # characters
 # Tokens; see CONTEXT_LENGTH. For a `repeat_last_n` of -1, which llama-server refuses and Ollama means the whole by.
 MAX_CONTEXT = 1_048_576
 
 
 def _keep_alive(value: Any) -> Any:
-    text = isinstance(value, str) and len(value) <= MAX_DURATION and DURATION.fullmatch(value)
+    text = isinstance(value, str) and len(value) <= MAX_DURATION and re.fullmatch(DURATION, value)
     if not text and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError('must be seconds, or a duration such as "5m"')
     return value
 
 
-KeepAlive = Annotated[
-    Any, AfterValidator(_keep_alive), Field(json_schema_extra={"anyOf": [{"type": "number"}, {"type": "string"}]})
-]
+KEEP_ALIVE = [{"type": "number"}, {"type": "string", "pattern": DURATION, "maxLength": MAX_DURATION}]
+KeepAlive = Annotated[Any, AfterValidator(_keep_alive), WithJsonSchema({"anyOf": KEEP_ALIVE})]
 Format = Annotated[
     Annotated[Literal["", "json"], Tag("word")] | Annotated[dict[str, Any], Tag("schema")],
     Discriminator(lambda value: "schema" if isinstance(value, dict) else "word"),
@@ -48,6 +47,11 @@ Think = Annotated[
     Annotated[bool, Tag("switch")] | Annotated[Literal["low", "medium", "high", "max"], Tag("level")],
     Discriminator(lambda value: "level" if isinstance(value, str) else "switch"),
 ]
+
+
+# Of fields that may be sent as long as they say nothing.
+ONLY_FALSE = Field(description="false", json_schema_extra={"const": False})
+ONLY_EMPTY = Field(description='""', json_schema_extra={"const": ""})
 
 
 def without(reason: str) -> AfterValidator:
@@ -117,7 +121,7 @@ class Asked(Body):
     think: Think = False
     options: Options = Field(default_factory=lambda: Options.model_validate({}))
     keep_alive: KeepAlive | None = None
-    logprobs: Annotated[bool, without("probabilities aren't passed on"), Field(description="false")] = False
+    logprobs: Annotated[bool, without("probabilities aren't passed on"), ONLY_FALSE] = False
     top_logprobs: Ignored
     truncate: Ignored
     shift: Ignored

@@ -7,13 +7,13 @@ from pydantic import Field
 
 from service.dialects.described import NDJSON_PIECES, TEXT, Route
 from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, respond_idle
-from service.dialects.ollama_body import Asked, check_served, without
+from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, Asked, check_served, without
 from service.dialects.ollama_messages import OllamaMessage, OllamaTool
 from service.gateway import Gateway
 from service.keys import Keys
 from service.model_facts import Fields
 from service.parsing import Ignored, Image, Items, parse
-from service.question import MAX_MESSAGES, MAX_TOOLS, Question, Turn, system_turns
+from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question, Turn, system_turns
 from service.routing import caller, read_body
 
 
@@ -25,7 +25,9 @@ class OllamaChatBody(Asked):
         """-d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}'"""
     )
 
-    messages: Annotated[Items[OllamaMessage], Field(max_length=MAX_MESSAGES)] = Field(default_factory=list)
+    messages: Annotated[Items[OllamaMessage], Field(max_length=MAX_MESSAGES, json_schema_extra=SPOKEN)] = Field(
+        default_factory=list
+    )
     tools: Annotated[Items[OllamaTool], Field(max_length=MAX_TOOLS)] | None = None
     # What Open WebUI adds, and Ollama too has no ear for here.
     metadata: Ignored
@@ -48,11 +50,13 @@ class OllamaGenerateBody(Asked):
     prompt: str = ""
     system: str = ""
     images: Annotated[Items[Image], Field(max_length=64)] | None = None
-    raw: Annotated[bool, without("the model's template is always used"), Field(description="false")] = False
-    suffix: Annotated[str, without("no text can be filled in"), Field(description='""')] = ""
-    template: Annotated[str, without("the model has its own"), Field(description='""')] = ""
+    raw: Annotated[bool, without("the model's template is always used"), ONLY_FALSE] = False
+    suffix: Annotated[str, without("no text can be filled in"), ONLY_EMPTY] = ""
+    template: Annotated[str, without("the model has its own"), ONLY_EMPTY] = ""
     context: Annotated[
-        list[Any] | None, without("send the conversation to /api/chat instead"), Field(description="[]")
+        list[Any] | None,
+        without("send the conversation to /api/chat instead"),
+        Field(description="[]", json_schema_extra={"maxItems": 0}),
     ] = None
 
     def question(self) -> Question:

@@ -1,16 +1,18 @@
 """The messages and tools of `POST /api/chat`, as Ollama has them: images in each message, arguments as objects."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from service.dialects.openai_tools import Function
 from service.parsing import Body, Ignored, Image, Items, Name
-from service.question import MAX_TOOL_CALLS, Called, Tool, Turn
+from service.question import MAX_TOOL_CALLS, Called, Role, Tool, Turn
 
-Role = Annotated[
-    Literal["system", "user", "assistant", "tool"],
+ROLES = "|".join("".join(f"[{letter}{letter.upper()}]" for letter in role) for role in get_args(Role))
+AnyCaseRole = Annotated[
+    Role,
     BeforeValidator(lambda role: role.lower() if isinstance(role, str) else role),
+    WithJsonSchema({"type": "string", "pattern": f"^({ROLES})$"}),
 ]
 
 
@@ -41,7 +43,7 @@ class OllamaMessage(Body):
     tool_name, tool_call_id: of a tool's message: which tool it is from, and which call it answers.
     """
 
-    role: Role
+    role: AnyCaseRole
     content: str = ""
     images: Annotated[Items[Image], Field(max_length=64)] | None = None
     tool_calls: Annotated[Items[OllamaToolCall], Field(max_length=MAX_TOOL_CALLS)] | None = None

@@ -21,7 +21,7 @@ from service.parsing import (
     Temperature,
     given,
 )
-from service.question import MAX_MESSAGES, MAX_TOOLS, Question
+from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's word is another
@@ -47,7 +47,7 @@ class ChatBody(Body):
     )
 
     model: Name
-    messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None

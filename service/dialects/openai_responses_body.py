@@ -8,14 +8,15 @@ from service.dialects.openai_chat_body import EFFORTS, Effort
 from service.dialects.openai_responses_items import Item, conversation
 from service.errors import InvalidRequest
 from service.parsing import Body, Ignored, Items, MaxTokens, Name, Share, Temperature, given
-from service.question import MAX_MESSAGES, MAX_TOOLS, Form, Question, Turn, system_turns
+from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn, system_turns
 from service.question import Tool as AskedTool
 
 NOT_KEPT = "is not supported: nothing is stored here, so send the earlier items in input"
 MAX_METADATA = 16
 
 Input = Annotated[
-    Annotated[str, Tag("text")] | Annotated[Items[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("items")],
+    Annotated[str, Tag("text")]
+    | Annotated[Items[Item], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN), Tag("items")],
     Discriminator(lambda value: "items" if isinstance(value, list) else "text"),
 ]
 
