@@ -30,9 +30,9 @@ SERVER_DIED = (
 )
 # The same where it had ended, or was being loaded anew, before it had the request.
 SERVER_AWAY = ("no longer running", "connection refused", "server not responding", "unexpected server status")
-# The same for a request that can't be followed, by the field that is at fault.
+# The same for a request that can't be followed, by Ollama's name of the field at fault: see Question.ask().
 CALLERS_FAULT = {
-    "response_format: the model server can't follow this schema": (
+    "format: the model server can't follow this schema": (
         "invalid format",
         "grammar",
         "json schema",

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Self
 
 OWN_FAULT = "an error of the server's own"
@@ -39,6 +40,11 @@ class InvalidRequest(ServiceError):
     """The request can't be understood, or asks for what this server doesn't do."""
 
     status, code = 400, "invalid_request"
+
+    def rename(self, fields: Mapping[str, str]) -> None:
+        """Give the field that the message begins with the name that it has in `fields`, if any."""
+        field, colon, rest = self.message.partition(": ")
+        self.message = f"{fields.get(field, field)}{colon}{rest}"
 
 
 class Unauthorized(ServiceError):

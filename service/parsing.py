@@ -108,10 +108,10 @@ def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
     """Return the object in `data`; what isn't JSON at all is told how it looks."""
     start = data[:300].strip().lower()
     if start[:2] == b"--" and FORM.encode() in start:
-        raise InvalidRequest("body: is a multipart form; send JSON", hint=kind.example)
+        raise InvalidRequest("body: is a multipart form", hint=kind.example)
     if not start or (b"=" in start and start[:1] not in b'{["' and start.isascii()):
         what = "looks like a web form" if start else "is empty"
-        raise InvalidRequest(f"body: {what}; send JSON", hint=kind.example)
+        raise InvalidRequest(f"body: {what}", hint=kind.example)
     try:
         document = read_json(data)
     except InvalidRequest as error:

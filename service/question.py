@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from service.errors import InvalidRequest
 from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
-from service.gateway import Fit, Gateway
+from service.gateway import Answer, Caller, Fit, Gateway
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
 from service.parsing import check_images, check_model, check_size, given, shown
@@ -179,6 +179,30 @@ class Question:
     think_field: str = ""
     stream: bool = False
     stream_usage: bool = False
+
+    def ask(self, gateway: Gateway, caller: Caller, *, fitting: bool = True) -> Answer:
+        """Have the model go on with the conversation; returns and raises as Gateway.generate() does.
+
+        fitting: whether the answer is made again until it fits.
+        """
+        images = [field for turn in self.turns for field in turn.images]
+        chat, options, fit = self.for_ollama(gateway)
+        try:
+            return gateway.generate(caller, chat, options, fit if fitting else None)
+        except InvalidRequest as error:
+            error.rename(self._names(images, fit))
+            raise
+
+    def _names(self, images: list[str], fit: Fit | None) -> dict[str, str]:
+        """Return what the request calls the fields that the engine's errors name; images: all that it had."""
+        names = {"messages": self.said}
+        if isinstance(fit, ForcedCall):
+            names["format"] = fit.field
+        elif self.form:
+            names["format"] = self.form.field
+        if len(images) == 1:
+            names["images"] = images[0]
+        return names
 
     def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
         """Return chat and options for Ollama, and what its answer must fit.

@@ -21,6 +21,7 @@ from service.ollama import Ollama
 from service.settings import Settings
 from testbed.fetching import Reply, fetch
 from testbed.gateway import Served, serve
+from testbed.pictures import png
 from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
 from tests.test_faults import books, generate
@@ -231,12 +232,12 @@ def nested(message: str) -> str:
 @pytest.mark.parametrize(
     ("status", "text", "field"),
     [
-        (500, 'invalid format: "x"; expected "json" or a valid JSON Schema object', "response_format"),
-        (400, nested("Failed to initialize samplers: failed to parse grammar"), "response_format"),
+        (500, 'invalid format: "x"; expected "json" or a valid JSON Schema object', "format"),
+        (400, nested("Failed to initialize samplers: failed to parse grammar"), "format"),
         (
             400,
             nested(r'Field \'json_schema\': JSON schema conversion failed:\nUnrecognized schema: {"type":"x"}'),
-            "response_format",
+            "format",
         ),
         (400, nested("Multimodal data provided, but model does not support multimodal requests."), "images"),
         (400, nested("Failed to load image or audio file"), "images"),
@@ -244,8 +245,8 @@ def nested(message: str) -> str:
         (400, '"minilm" does not support chat', "model"),
         (400, "registry.ollama.ai/library/x:latest does not support tools", "tools"),
         (400, '"x" does not support thinking', "think"),
-        (500, nested("Conversation roles must alternate user/assistant/user/assistant/..."), "messages"),
-        (500, nested("System message must be at the beginning."), "messages"),
+        (500, nested("Conversation roles must alternate user/assistant/user/assistant/..."), "prompt"),
+        (500, nested("System message must be at the beginning."), "prompt"),
     ],
 )
 def test_what_the_engine_cannot_follow_is_the_callers_to_change(
@@ -257,6 +258,60 @@ def test_what_the_engine_cannot_follow_is_the_callers_to_change(
     assert error_of(reply)["message"].startswith(f"{field}: ")
     assert "Retry-After" not in reply.headers
     assert len(stand_in.chats()) == 1
+
+
+GRAMMAR = nested("Failed to initialize samplers: failed to parse grammar")
+ROLES = nested("Conversation roles must alternate user/assistant/user/assistant/...")
+IMAGE = nested("Failed to load image or audio file")
+A: Any = {"type": "object", "properties": {"a": {"type": "string"}}}
+HI: Any = [{"role": "user", "content": "Hi"}]
+TOOL: Any = {"type": "function", "function": {"name": "f", "parameters": A}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error", "field"),
+    [
+        ("/api/chat", {"messages": HI, "format": A}, GRAMMAR, "format"),
+        ("/api/generate", {"prompt": "Hi", "format": "json"}, GRAMMAR, "format"),
+        ("/api/generate", {"prompt": "Hi", "images": [png(3, 3)]}, IMAGE, "images[0]"),
+        ("/v1/completions", {"prompt": "Hi"}, ROLES, "prompt"),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": A}}},
+            *(GRAMMAR, "response_format.json_schema.schema"),
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "response_format": {"type": "json_object"}},
+            *(GRAMMAR, "response_format"),
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "tools": [TOOL], "tool_choice": "required"},
+            *(GRAMMAR, "tools[0].function.parameters"),
+        ),
+        ("/v1/chat/completions", {"messages": HI}, ROLES, "messages"),
+        (
+            "/v1/responses",
+            {"input": "Hi", "text": {"format": {"type": "json_schema", "name": "a", "schema": A}}},
+            *(GRAMMAR, "text.format.schema"),
+        ),
+        ("/v1/responses", {"input": "Hi"}, ROLES, "input"),
+        (
+            "/v1/messages",
+            {"messages": HI, "max_tokens": 9, "output_config": {"format": {"type": "json_schema", "schema": A}}},
+            *(GRAMMAR, "output_config.format.schema"),
+        ),
+    ],
+)
+def test_the_field_that_the_engine_cannot_follow_has_the_name_that_it_has_in_the_request(
+    client: FlaskClient, stand_in: StandIn, path: str, body: Any, error: str, field: str
+) -> None:
+    stand_in.error = (400, error)
+    reply: Any = client.post(path, json={"model": MODEL, **body})
+    told = reply.json["error"]
+    assert reply.status_code == 400
+    assert (told if isinstance(told, str) else told["message"]).startswith(f"{field}: the model")
 
 
 def test_a_prompt_that_is_too_long_is_told_both_numbers(client: FlaskClient, stand_in: StandIn) -> None:

@@ -52,7 +52,7 @@ def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/v1/messages")
     def messages() -> Response:
         who, (question, thoughts) = caller(keys), asked()
-        answer = gateway.generate(who, *question.for_ollama(gateway))
+        answer = question.ask(gateway, who)
         if question.stream:
             request_id = who.record.request_id
             lines = (sse(event, event["type"]) for event in events(answer, thoughts))
@@ -65,8 +65,7 @@ def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         # The engine counts exactly, but says so only with an answer: so one of a single token is made, in a slot as any
         # other. That leaves the prompt in the slot's cache, from where the answer that is then asked for goes on.
         who, question = caller(keys), parse(CountTokensBody, read_body()).question()
-        chat, options = question.for_ollama(gateway)[:2]
-        with gateway.generate(who, chat, options) as answer:
+        with question.ask(gateway, who, fitting=False) as answer:
             answer.whole()
             return jsonify({"input_tokens": answer.usage["prompt_tokens"]})
 

@@ -64,7 +64,7 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     def generate() -> Response:
         who, question = caller(keys), parse(GenerateBody, read_body()).question()
         think = bool(question.think)
-        answer = gateway.generate(who, *question.for_ollama(gateway))
+        answer = question.ask(gateway, who)
         if question.stream:
             write, kind = (sse, SSE) if SSE in request.headers.get("Accept", "") else (ndjson, NDJSON)
             return stream(answer, map(write, pieces(answer, think)), kind, lambda error: write(error.body()))

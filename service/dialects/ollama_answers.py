@@ -37,7 +37,7 @@ def answer_schema(**fields: Any) -> Document:
 
 def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
     """Run a question through the model, and return its answer, whole or as a stream."""
-    answer = gateway.generate(who, *question.for_ollama(gateway))
+    answer = question.ask(gateway, who)
     if question.stream:
         written = map(ndjson, pieces(answer, asked.model, shape))
         return stream(answer, written, NDJSON, lambda error: ndjson(ollama(error)))

@@ -33,7 +33,7 @@ def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/v1/chat/completions")
     def chat() -> Response:
         who, question = caller(keys), parse(ChatBody, read_body()).question()
-        answer = gateway.generate(who, *question.for_ollama(gateway))
+        answer = question.ask(gateway, who)
         if question.stream:
             return stream(answer, events(chunks(answer, question.stream_usage)), SSE, broken)
         with answer:

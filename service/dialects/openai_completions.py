@@ -103,7 +103,7 @@ def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/v1/completions")
     def complete() -> Response:
         who, question = caller(keys), parse(CompletionsBody, read_body()).question()
-        answer = gateway.generate(who, *question.for_ollama(gateway))
+        answer = question.ask(gateway, who)
         if question.stream:
             return stream(answer, events(pieces(answer, question.stream_usage)), SSE, broken)
         with answer:

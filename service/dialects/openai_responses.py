@@ -50,7 +50,7 @@ def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         question, told = body.question(), body.told(gateway.settings.max_tokens)
         output = Output(thoughts=body.shows_thoughts)
         del body  # with its images
-        answer = gateway.generate(who, *question.for_ollama(gateway))
+        answer = question.ask(gateway, who)
         run = Run(answer, output, told)
         if question.stream:
             return stream(answer, run.events(), SSE, run.broken)
