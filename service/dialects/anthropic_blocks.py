@@ -1,11 +1,11 @@
 """What the messages of `POST /v1/messages` are made of: texts, images, documents, calls of tools and their results."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
-from service.dialects.unions import TOLD_BY_TYPE
+from service.dialects.unions import TOLD_BY_TYPE, TextOrList
 from service.parsing import Body, Ignored, Image, Items, Name
 from service.question import Called, Turn
 
@@ -114,9 +114,9 @@ class ToolUseBlock(Block):
         return Called(field, self.name, self.input, self.id, name_field="name", arguments_field="input")
 
 
-# A content is a text or a list of blocks.
-TEXT_OR_BLOCKS = Discriminator(lambda value: "blocks" if isinstance(value, list) else "text")
-Plain = Annotated[str, Tag("text")]
+AnyBlock = TypeVar("AnyBlock")
+# What a message or a result says: a text, or a list of blocks.
+Content = TextOrList[str, Annotated[Items[AnyBlock], Field(max_length=MAX_BLOCKS)]]
 
 
 class ToolReferenceBlock(Block):
@@ -131,10 +131,6 @@ class ToolReferenceBlock(Block):
 
 
 ResultBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolReferenceBlock, TOLD_BY_TYPE]
-ResultContent = Annotated[
-    Plain | Annotated[Items[ResultBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
-    TEXT_OR_BLOCKS,
-]
 
 
 class ToolResultBlock(Block):
@@ -142,7 +138,7 @@ class ToolResultBlock(Block):
 
     type: Literal["tool_result"]
     tool_use_id: Name
-    content: ResultContent = ""
+    content: Content[ResultBlock] = ""
     is_error: bool = False
 
     def found(self) -> list[str]:

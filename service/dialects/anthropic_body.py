@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from service.dialects.anthropic_blocks import only, said
-from service.dialects.anthropic_turns import Message, SystemContent, changed_tools, turns_of
+from service.dialects.anthropic_blocks import Content, TextBlock, only, said
+from service.dialects.anthropic_turns import Message, changed_tools, turns_of
 from service.dialects.unions import TOLD_BY_TYPE
 from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, given
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn
@@ -101,7 +101,7 @@ class CountTokensBody(Body):
 
     model: Name
     messages: Annotated[Items[Message], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN)]
-    system: SystemContent | None = None
+    system: Content[TextBlock] | None = None
     tools: Annotated[Items[Annotated[Tool, only("custom", OWN_TOOLS)]], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoice | NamedToolChoice, TOLD_BY_TYPE] | None = None
     thinking: Thinking | None = None

@@ -3,15 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
-
 from service.dialects.anthropic_blocks import (
-    MAX_BLOCKS,
-    TEXT_OR_BLOCKS,
     Block,
+    Content,
     DocumentBlock,
     ImageBlock,
-    Plain,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
@@ -21,24 +17,12 @@ from service.dialects.anthropic_blocks import (
     said,
 )
 from service.dialects.unions import TOLD_BY_TYPE, ToldBy
-from service.parsing import Body, Ignored, Items, Name
+from service.parsing import Body, Ignored, Name
 from service.question import Turn
 
 JOINED = ("user", "assistant")
 UserBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolResultBlock, TOLD_BY_TYPE]
-UserContent = Annotated[
-    Plain | Annotated[Items[UserBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
-    TEXT_OR_BLOCKS,
-]
 AssistantBlock = Annotated[TextBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock, TOLD_BY_TYPE]
-AssistantContent = Annotated[
-    Plain | Annotated[Items[AssistantBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
-    TEXT_OR_BLOCKS,
-]
-SystemContent = Annotated[
-    Plain | Annotated[Items[TextBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
-    TEXT_OR_BLOCKS,
-]
 
 
 class ChangedTool(Body):
@@ -56,17 +40,13 @@ class ToolChangeBlock(Block):
 
 
 SystemBlock = Annotated[TextBlock | ToolChangeBlock, TOLD_BY_TYPE]
-ChangingContent = Annotated[
-    Plain | Annotated[Items[SystemBlock], Field(max_length=MAX_BLOCKS), Tag("blocks")],
-    TEXT_OR_BLOCKS,
-]
 
 
 class UserMessage(Body):
     """What the user says and sees, and what the tools have answered."""
 
     role: Literal["user"]
-    content: UserContent
+    content: Content[UserBlock]
 
     def asked(self, field: str, tools: Mapping[str, str]) -> Iterator[Turn]:
         """Yield message `field` as the question has it: each tool's result, and then what the user says."""
@@ -82,7 +62,7 @@ class AssistantMessage(Body):
     """What the model said, also as a whole answer of ours has it."""
 
     role: Literal["assistant"]
-    content: AssistantContent
+    content: Content[AssistantBlock]
     id: Ignored
     type: Ignored
     model: Ignored
@@ -104,7 +84,7 @@ class SystemMessage(Body):
     """What the system says in the course of the conversation; perhaps only until the user speaks again."""
 
     role: Literal["system"]
-    content: ChangingContent
+    content: Content[SystemBlock]
     clear_at: Literal["never", "next_user_message"] = "never"
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
+from service.dialects.unions import WordOrObject
 from service.errors import ModelNotServed
 from service.parsing import (
     WHOLE,
@@ -39,10 +40,7 @@ def _keep_alive(value: Any) -> Any:
 
 KEEP_ALIVE = [{"type": "number"}, {"type": "string", "pattern": DURATION, "maxLength": MAX_DURATION}]
 KeepAlive = Annotated[Any, AfterValidator(_keep_alive), WithJsonSchema({"anyOf": KEEP_ALIVE})]
-Format = Annotated[
-    Annotated[Literal["", "json"], Tag("word")] | Annotated[dict[str, Any], Tag("schema")],
-    Discriminator(lambda value: "schema" if isinstance(value, dict) else "word"),
-]
+Format = WordOrObject[Literal["", "json"], dict[str, Any]]
 Think = Annotated[
     Annotated[bool, Tag("switch")] | Annotated[Literal["low", "medium", "high", "max"], Tag("level")],
     Discriminator(lambda value: "level" if isinstance(value, str) else "switch"),

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from flask import Blueprint, Response, g, jsonify
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from service.dialects.described import COUNT, NUMBER, TEXT, Route, list_of, object_of
 from service.dialects.ollama_answers import check_ready, nanoseconds
 from service.dialects.ollama_body import KeepAlive, Options, check_served
+from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Caller, Gateway
 from service.keys import Keys
@@ -15,10 +16,7 @@ from service.model_facts import Fields
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, given, parse
 from service.routing import caller, listing, read_body
 
-Texts = Annotated[
-    Annotated[str, Tag("text")] | Annotated[Items[str], Field(max_length=MAX_TEXTS), Tag("texts")],
-    Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
-]
+Texts = TextOrList[str, Annotated[Items[str], Field(max_length=MAX_TEXTS)]]
 
 
 class Embedded(Body):

@@ -8,84 +8,48 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from flask import Blueprint, Response, jsonify
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.openai_chat import USAGE, broken, events, openai_usage
-from service.dialects.openai_chat_body import StreamOptions
 from service.dialects.openai_embeddings import no_tokens
+from service.dialects.openai_sampling import SamplingBody
+from service.dialects.unions import TextOrList
 from service.fitting import joined
 from service.gateway import Answer, Gateway
 from service.keys import Keys
-from service.parsing import (
-    Body,
-    Ignored,
-    MaxTokens,
-    Name,
-    Penalty,
-    Seed,
-    Share,
-    Stop,
-    StopWord,
-    Temperature,
-    Text,
-    given,
-    parse,
-)
+from service.parsing import Text, parse
 from service.question import Question, Turn
 from service.routing import SSE, caller, read_body, stream
 
 Prompt = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[list[Text], Field(min_length=1, max_length=1), Tag("texts")],
-    Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
-    BeforeValidator(no_tokens),
+    TextOrList[Text, Annotated[list[Text], Field(min_length=1, max_length=1)]], BeforeValidator(no_tokens)
 ]
 
 
-class CompletionsBody(Body):
+class CompletionsBody(SamplingBody):
     """The body of POST /v1/completions; prompt is a text, or a list of one."""
 
     example = """send JSON, such as: curl "$URL/v1/completions" -d '{"model": "MODEL", "prompt": "Hi"}'"""
     refused: ClassVar = {"suffix": "is not supported: a prompt is answered, not filled in"}
 
-    model: Name
     prompt: Prompt
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: MaxTokens | None = None
-    temperature: Temperature | None = None
-    top_p: Share | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    stop: StopWord | Stop | None = None
-    seed: Seed | None = None
     # Only the values that change nothing.
     best_of: Literal[1] = 1
     echo: Literal[False] = False
-    logit_bias: Annotated[dict[str, float] | None, Field(max_length=0, description="{}")] = None
     logprobs: Literal[0] = 0
-    n: Literal[1] = 1
-    user: Ignored
 
     def question(self) -> Question:
         """Return what is asked."""
         text, field = (self.prompt, "prompt") if isinstance(self.prompt, str) else (self.prompt[0], "prompt[0]")
-        options = given(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
-            stop=[self.stop] if isinstance(self.stop, str) else self.stop,
-            seed=self.seed,
-        )
         return Question(
             [Turn(field, "user", [text], text_field=field)],
             "prompt",
-            options,
+            self.sampling(),
             model=self.model,
             max_tokens=self.max_tokens,
             stream=self.stream,
-            stream_usage=bool(self.stream_options and self.stream_options.include_usage),
+            stream_usage=self.stream_usage,
         )
 
 

@@ -7,9 +7,10 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
+from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Gateway
 from service.keys import Keys
@@ -37,9 +38,7 @@ def _not_empty(text: str) -> str:
 
 Embedded = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]  # blanks are a text
 Input = Annotated[
-    Annotated[Embedded, Tag("text")]
-    | Annotated[Items[Embedded], Field(min_length=1, max_length=MAX_TEXTS), Tag("texts")],
-    Discriminator(lambda value: "texts" if isinstance(value, list) else "text"),
+    TextOrList[Embedded, Annotated[Items[Embedded], Field(min_length=1, max_length=MAX_TEXTS)]],
     BeforeValidator(partial(no_tokens, advice=IN_LANGCHAIN)),
 ]
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field
 
-from service.dialects.unions import TOLD_BY_TYPE
+from service.dialects.unions import TOLD_BY_TYPE, TextOrList
 from service.parsing import Body, Ignored, Items, Name
 from service.question import MAX_TOOL_CALLS, Called, Turn
 
@@ -64,10 +64,7 @@ class ToolCall(Body):
         return Called(field, self.function.name, self.function.arguments, self.id)
 
 
-Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[Items[Part], Field(max_length=256), Tag("parts")],
-    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
-]
+Content = TextOrList[str, Annotated[Items[Part], Field(max_length=256)]]
 
 
 class Message(Body):

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Field
 
 from service.dialects.openai_chat_body import EFFORTS, Effort
 from service.dialects.openai_responses_items import Item, conversation
+from service.dialects.unions import TextOrList, WordOrObject
 from service.errors import InvalidRequest
 from service.parsing import Body, Ignored, Items, MaxTokens, Name, Share, Temperature, given
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn, system_turns
@@ -14,11 +15,7 @@ from service.question import Tool as AskedTool
 NOT_KEPT = "is not supported: nothing is stored here, so send the earlier items in input"
 MAX_METADATA = 16
 
-Input = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[Items[Item], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN), Tag("items")],
-    Discriminator(lambda value: "items" if isinstance(value, list) else "text"),
-]
+Input = TextOrList[str, Annotated[Items[Item], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=SPOKEN)]]
 
 
 class FunctionTool(Body):
@@ -42,10 +39,7 @@ class FunctionChoice(Body):
     name: Name
 
 
-ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("word")] | Annotated[FunctionChoice, Tag("tool")],
-    Discriminator(lambda value: "tool" if isinstance(value, dict) else "word"),
-]
+ToolChoice = WordOrObject[Literal["auto", "none", "required"], FunctionChoice]
 
 
 class TextFormat(Body):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from service.dialects.openai_messages import DataURL
-from service.dialects.unions import TOLD_BY_TYPE
+from service.dialects.unions import TOLD_BY_TYPE, TextOrList
 from service.parsing import Body, Ignored, Items, Name
 from service.question import Called, Turn
 
@@ -43,10 +43,7 @@ class InputImage(Body):
 
 
 Part = Annotated[InputText | OutputText | InputImage, TOLD_BY_TYPE]
-Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[Items[Part], Field(max_length=256), Tag("parts")],
-    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
-]
+Content = TextOrList[str, Annotated[Items[Part], Field(max_length=256)]]
 
 
 def _texts(content: str | list[Part]) -> list[str]:

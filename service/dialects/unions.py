@@ -1,10 +1,20 @@
 """Fields that may hold values of several kinds: how these are told apart, and what is said of any other."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag
 from pydantic_core import CoreSchema
+
+Text, List, Word, Object = TypeVar("Text"), TypeVar("List"), TypeVar("Word"), TypeVar("Object")
+TextOrList = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[List, Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
+]
+WordOrObject = Annotated[
+    Annotated[Word, Tag("word")] | Annotated[Object, Tag("object")],
+    Discriminator(lambda value: "object" if isinstance(value, dict) else "word"),
+]
 
 
 @dataclass(frozen=True)
