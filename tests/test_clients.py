@@ -329,6 +329,28 @@ def test_broken(client: Client, program: Program, engine: StandIn) -> None:
     assert was_asked(engine)
 
 
+[VERCEL] = [client for client in CLIENTS if client.package == "@ai-sdk/openai"]
+
+
+@pytest.mark.parametrize("how", ["_second_unstored", "_second_by_chat"])
+def test_vercels_sdk_sends_what_the_model_said_if_it_is_told_that_nothing_is_stored(
+    how: str, programs: Callable[[str], Program], engine: StandIn
+) -> None:
+    engine.script = [ANSWER, WARM]
+    assert programs(VERCEL.program).ask(VERCEL, how) == WARM
+    roles = [(message["role"], message["content"]) for message in engine.chats()[1]["messages"]]
+    assert roles == [("user", QUESTION), ("assistant", ANSWER), ("user", "How warm is it in Paris?")]
+
+
+def test_vercels_sdk_is_told_so_where_it_refers_to_what_the_model_said(
+    programs: Callable[[str], Program], engine: StandIn
+) -> None:
+    told = programs(VERCEL.program).ask(VERCEL, "_second_by_default")
+    assert "nothing is stored here" in told
+    assert "providerOptions.openai.store false" in told
+    assert len(engine.chats()) == 1
+
+
 def test_every_feature_is_tested() -> None:
     assert all(f"test_{feature}" in globals() for feature in FEATURES)
 

@@ -14,6 +14,7 @@ REFERENCE = (
     "refers to an item that isn't kept: nothing is stored here, so send the item itself "
     "(in Vercel's AI SDK: providerOptions.openai.store false)"
 )
+REASONING = "rs"  # what ids of reasoning items begin with, here and at OpenAI
 KINDS = "must be a message, function_call, function_call_output or reasoning item"
 
 
@@ -119,13 +120,23 @@ class ReasoningItem(Body):
     status: Ignored
 
 
+class ReasoningReference(Body):
+    """What stands for a reasoning item, as Vercel's AI SDK sends it: that would not be sent to the model either."""
+
+    type: Literal["item_reference"] = "item_reference"
+    id: Annotated[str, Field(pattern=f"^{REASONING}_", max_length=256)]
+
+
 def _kind(item: Any) -> Any:
     """Return an item's type, which a message needn't say."""
-    return item.get("type", "message" if "role" in item else None) if isinstance(item, dict) else None
+    if not isinstance(item, dict):
+        return None
+    fields = {name for name, value in item.items() if value is not None}
+    return item.get("type") or ("message" if "role" in fields else "item_reference" if fields == {"id"} else None)
 
 
 def _kept(item: Any) -> Any:
-    if _kind(item) == "item_reference" or (isinstance(item, dict) and set(item) == {"id"}):
+    if _kind(item) == "item_reference" and not str(item.get("id")).startswith(f"{REASONING}_"):
         raise ValueError(REFERENCE)
     return item
 
@@ -135,7 +146,8 @@ Item = Annotated[
         Annotated[MessageItem, Tag("message")]
         | Annotated[CallItem, Tag("function_call")]
         | Annotated[ResultItem, Tag("function_call_output")]
-        | Annotated[ReasoningItem, Tag("reasoning")],
+        | Annotated[ReasoningItem, Tag("reasoning")]
+        | Annotated[ReasoningReference, Tag("item_reference")],
         Discriminator(_kind, custom_error_type="item_type", custom_error_message=KINDS),
     ],
     BeforeValidator(_kept),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from service.dialects.openai_responses_items import REASONING
 from service.routing import new_id
 
 Item = dict[str, Any]
@@ -53,7 +54,7 @@ class Output:
             yield self._added({"id": new_id("msg"), **item})
             yield "content_part.added", {**self._place(), "part": output_text("")}
         else:
-            yield self._added({"id": new_id("rs"), "type": kind, "summary": []})
+            yield self._added({"id": new_id(REASONING), "type": kind, "summary": []})
             yield "reasoning_summary_part.added", {**self._place(), "part": summary_text("")}
 
     def close(self, status: str = "completed") -> Iterator[Event]:

@@ -1,7 +1,10 @@
 // Vercel's AI SDK, with its provider for OpenAI, which speaks /v1/responses, and the one for all that are compatible.
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { Output, embedMany, generateObject, generateText, stepCountIs, streamText, tool } from 'ai';
+import {
+  Output, defaultSettingsMiddleware, embedMany, generateObject, generateText, stepCountIs, streamText, tool,
+  wrapLanguageModel,
+} from 'ai';
 import { City, Weather } from './city.mjs';
 import { MODEL, PNG, QUESTION, WARMTH, WEATHER, call, piecesUntilItBroke, serve, weather } from './features.mjs';
 
@@ -78,9 +81,31 @@ class Model {
 class OpenAI extends Model {
   constructor(url) {
     super();
-    const provider = createOpenAI({ baseURL: `${url}/v1`, apiKey: 'none' });
-    this._model = provider(MODEL);
-    this._embedding = provider.embedding(MODEL);
+    this._provider = createOpenAI({ baseURL: `${url}/v1`, apiKey: 'none' });
+    this._model = this._provider(MODEL);
+    this._embedding = this._provider.embedding(MODEL);
+  }
+
+  // The text of the answer to a second question, whose conversation has the answer to the first one.
+  async _second(model) {
+    const messages = [{ role: 'user', content: QUESTION }];
+    const first = streamText({ model, messages });
+    await first.consumeStream();
+    messages.push(...(await first.response).messages, { role: 'user', content: WARMTH });
+    return (await generateText({ model, messages })).text;
+  }
+
+  async _second_by_default() {
+    return this._second(this._model).catch(({ message }) => message);
+  }
+
+  async _second_unstored() {
+    const settings = { providerOptions: { openai: { store: false } } };
+    return this._second(wrapLanguageModel({ model: this._model, middleware: defaultSettingsMiddleware({ settings }) }));
+  }
+
+  async _second_by_chat() {
+    return this._second(this._provider.chat(MODEL));
   }
 }
 
