@@ -20,16 +20,16 @@ from service.dialects.openai_completions import completions_blueprint
 from service.dialects.openai_embeddings import embeddings_blueprint
 from service.dialects.openai_models import models_blueprint
 from service.dialects.openai_responses import responses_blueprint
+from service.error_handlers import answer_errors_in_json
 from service.front import Pods, PodsWatch
 from service.gateway import Gateway
-from service.handlers import answer_errors_in_json
 from service.keys import Keys
 from service.metrics import Metrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama
 from service.openapi import openapi_blueprint
 from service.page import page_blueprint
-from service.record import Record
+from service.request_log import RequestLog
 from service.settings import Role, Settings
 from service.suspects import Suspects
 
@@ -95,11 +95,11 @@ def _keep_records(app: Flask, metrics: Metrics) -> None:
     def begin() -> None:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        g.record = Record(request_id, request.method, request.path)
+        g.record = RequestLog(request_id, request.method, request.path)
 
     @app.after_request
     def end(response: Response) -> Response:
-        record: Record = g.record
+        record: RequestLog = g.record
         record.status = response.status_code
         response.headers.update(form_of(record.path).id_headers(record.request_id))
         route = request.url_rule.rule if request.url_rule else "none"

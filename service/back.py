@@ -12,13 +12,13 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from service.admission import Priority
-from service.client import Client
+from service.client import ClientConnection
 from service.engine_errors import EngineDied
+from service.error_handlers import answer_error
 from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
 from service.front import PREFIX
-from service.gateway import QUEUED_HEADERS, Answer, Caller, Gateway
-from service.handlers import answer_error
-from service.routing import NDJSON, listing, ndjson, read_body, stream
+from service.gateway import QUEUED_HEADERS, Caller, Gateway, Generation
+from service.http_request import NDJSON, listing, ndjson, read_body, stream
 
 CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
@@ -61,7 +61,7 @@ def front() -> Caller:
     """Return who sends the current request: a front, for a caller whose key and priority it has checked."""
     priority = Priority(request.headers.get("X-Priority", Priority.INTERACTIVE))
     g.record.priority = priority
-    return Caller(Client(request.environ.get("gunicorn.socket")), g.record, priority)
+    return Caller(ClientConnection(request.environ.get("gunicorn.socket")), g.record, priority)
 
 
 def read_payload() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def with_wait(response: Response, who: Caller) -> Response:
     return response
 
 
-def lines(answer: Answer) -> Iterator[dict[str, Any]]:
+def lines(answer: Generation) -> Iterator[dict[str, Any]]:
     """Yield an answer as Ollama writes it: messages, and a last line with the figures."""
     for message in answer:
         yield {"message": message, "done": False}

@@ -8,8 +8,8 @@ from flask import Flask, Response, request
 
 from service import addresses
 from service.errors import Forbidden, Unauthorized
+from service.http_request import authenticate
 from service.keys import Keys
-from service.routing import authenticate
 from service.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # with these a page of another site learns nothing and changes nothing

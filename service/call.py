@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.client import Client
+from service.client import ClientConnection
 from service.engine_errors import RETRY_AFTER, EngineDied, EngineDown
 from service.errors import ClientGone, EngineUnavailable, KillsEngine
 from service.metrics import Metrics
@@ -41,7 +41,7 @@ class Call:
     engine: Engine
     path: str
     payload: dict[str, Any]
-    client: Client
+    client: ClientConnection
     deadline: float
     headers: Mapping[str, str] = field(default_factory=dict)
     delayed: bool = False  # by a death: its duration says nothing about the next request's

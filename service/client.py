@@ -6,7 +6,7 @@ import socket
 from service.outbox import Outbox
 
 
-class Client:
+class ClientConnection:
     """The connection a request came on; without a socket (in tests) it never leaves.
 
     A client that has closed its sending half counts as gone, as it does for nginx and HAProxy.

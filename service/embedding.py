@@ -8,7 +8,7 @@ from service.errors import InvalidRequest
 from service.reply import Reply
 
 if TYPE_CHECKING:
-    from service.gateway import Answer
+    from service.gateway import Generation
 
 # Texts that the engine gets at a time. Ollama takes up all of its slots with those of one request, and a request of
 # somebody else's waits for all of them; with fewer it computes less of them at once.
@@ -17,7 +17,7 @@ MAX_TEXTS = 2048  # as OpenAI has it
 MAX_NUMBERS = 1 << 21  # in one answer, of 8 bytes each: those of 2,048 texts with 1,024 each
 
 
-def embed(answer: "Answer", inputs: dict[str, Any]) -> dict[str, Any]:
+def embed(answer: "Generation", inputs: dict[str, Any]) -> dict[str, Any]:
     """Open an answer and return Ollama's reply for all texts in `inputs`. Raises a ServiceError or ClientGone."""
     ollama, texts = answer.gateway.ollama, inputs["input"]
     vectors, tokens, reply = list["array[float]"](), 0, dict[str, Any]()

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from service.errors import EngineFailed, EngineUnavailable, InvalidRequest, PromptTooLong, ServiceError, named
-from service.record import said
+from service.request_log import said
 
 log = logging.getLogger("sluice")
 
@@ -66,7 +66,7 @@ class EngineDied(EngineFailed):
         self.told, self.cut = told, cut
 
 
-def broke_off(error: Exception, *, cut: bool = False) -> EngineDied:
+def upstream_error(error: Exception, *, cut: bool = False) -> EngineDied:
     """Return the error for an exchange with Ollama that ended early, and log what ended it."""
     if not cut:
         log.warning("Ollama broke off: %s", said(error))

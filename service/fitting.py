@@ -17,7 +17,7 @@ from service.errors import InvalidRequest, Unfit
 from service.schemas import Grammar
 
 if TYPE_CHECKING:
-    from service.gateway import Answer
+    from service.gateway import Generation
 
 Message = dict[str, Any]
 TRIES = 3
@@ -73,7 +73,7 @@ class FittingText:
     schema: Schema
     calls: "FreeCalls | None" = None
 
-    def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
+    def __call__(self, answer: "Generation", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield the messages of an answer that fits, the first, second or third that the model gives."""
 
         def read() -> list[Message]:
@@ -131,7 +131,7 @@ class ForcedCall:
             return [first, *messages[1:]]
         return [{"role": "system", "content": text}, *messages]
 
-    def __call__(self, answer: "Answer", _messages: Iterable[Message]) -> Iterator[Message]:
+    def __call__(self, answer: "Generation", _messages: Iterable[Message]) -> Iterator[Message]:
         """Yield one message with the call; a call that is cut off by `max_tokens` is text."""
         yield from _fitting(answer, answer.read, self._judged, self.field, "call")
 
@@ -165,7 +165,7 @@ class FreeCalls:
     strict: tuple[CallableTool, ...]
     several: bool
 
-    def __call__(self, answer: "Answer", messages: Iterable[Message]) -> Iterator[Message]:
+    def __call__(self, answer: "Generation", messages: Iterable[Message]) -> Iterator[Message]:
         """Yield the messages as they come; a call that doesn't fit is made again, and is the last one then."""
         strict = {tool.name: tool for tool in self.strict}
         called = False
@@ -188,7 +188,7 @@ class FreeCalls:
             if kept:
                 yield {**message, "tool_calls": kept}
 
-    def _once_more(self, answer: "Answer", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
+    def _once_more(self, answer: "Generation", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
         forced = ForcedCall((tool,))
         options = {**answer.call.payload["options"], "stop": []}  # as in question.py, where a grammar forces the answer
         said = json.dumps(call, ensure_ascii=False)
@@ -197,7 +197,7 @@ class FreeCalls:
 
 
 def _fitting(
-    answer: "Answer",
+    answer: "Generation",
     read: Callable[[], list[Message]],
     judged: Callable[[list[Message]], tuple[list[Message], str]],
     field: str,

@@ -15,7 +15,7 @@ from service.suspects import Suspects
 log = logging.getLogger("sluice")
 
 PREFIX = "/engine"  # of the routes in service/back.py
-MODEL_PATH = "/model"  # on the private port: see service/private.py
+MODEL_PATH = "/model"  # on the private port: see service/private_port.py
 REFRESH = 5.0  # seconds between two looks at what the pods' model can do
 ALONE = 6.0  # seconds without any pod after which a new front serves all the same; HAProxy finds them in 5
 

@@ -10,17 +10,17 @@ from typing import Any, Self, TypeVar
 
 from service.admission import Admission, Priority, Refused, Ticket
 from service.call import LOOK, Call, Engine
-from service.client import Client
+from service.client import ClientConnection
 from service.embedding import embed
-from service.engine_errors import EngineDied, broke_off
+from service.engine_errors import EngineDied, upstream_error
 from service.errors import ClientGone, InvalidRequest, QuotaExceeded, Saturated, ServiceError
 from service.keys import Key
 from service.metrics import QUOTA, Metrics
 from service.model_watch import ModelWatch
 from service.ollama import CHATS, EMBEDS, UNSHIFTED, Ollama
-from service.record import Record
 from service.repeats import Repeats
 from service.reply import Reply
+from service.request_log import RequestLog
 from service.settings import Role, Settings
 from service.suspects import Suspects
 from service.system_role import without_system
@@ -39,8 +39,8 @@ REFUSALS = {
 class Caller:
     """Who asks: the connection, the key where keys are needed, the priority, and the request's log record."""
 
-    client: Client
-    record: Record
+    client: ClientConnection
+    record: RequestLog
     priority: Priority = Priority.INTERACTIVE
     key: Key | None = None
 
@@ -70,7 +70,7 @@ class Gateway:
 
     def generate(
         self, caller: Caller, chat: dict[str, Any], options: dict[str, Any], fit: "Fit | None" = None
-    ) -> "Answer":
+    ) -> "Generation":
         """Run a chat through the model and return its answer once the first piece is there.
 
         chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. fit: what the answer's
@@ -81,7 +81,7 @@ class Gateway:
             chat = {**chat, "messages": without_system(chat["messages"])}
         options = {"num_predict": self.settings.max_tokens, **options}
         fixed = {"stream": True, "think": False, "truncate": False, **UNSHIFTED}
-        answer = Answer(self, caller, fit)
+        answer = Generation(self, caller, fit)
         try:
             answer.start(self.ollama.chat_path, self.ollama.payload(options, **{**fixed, **chat}))
         except BaseException as error:
@@ -95,7 +95,7 @@ class Gateway:
         inputs: a list of texts in `input`, and what else /api/embed takes.
         """
         self.need_embeddings()
-        with Answer(self, caller) as answer:
+        with Generation(self, caller) as answer:
             result = embed(answer, inputs)
             caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
             self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
@@ -118,11 +118,11 @@ class Gateway:
 
 
 Message = dict[str, Any]  # of Ollama's: {"content", "thinking"?, "tool_calls"?}
-Fit = Callable[["Answer", Iterable[Message]], Iterator[Message]]
+Fit = Callable[["Generation", Iterable[Message]], Iterator[Message]]
 
 
 @dataclass
-class Answer:
+class Generation:
     """The answer to one request, from its place in the queue to the last token. close() may be called twice."""
 
     gateway: Gateway
@@ -203,7 +203,7 @@ class Answer:
             return piece
         if last := self._repeats.end():
             return last
-        raise broke_off(EOFError("the stream ended without done"))
+        raise upstream_error(EOFError("the stream ended without done"))
 
     def whole(self) -> list[Message]:
         """Return all of the model's messages at once, as __iter__ does."""

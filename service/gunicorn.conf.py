@@ -55,7 +55,7 @@ def pre_request(worker: Any, req: Any) -> None:
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "service.record.JsonFormatter"}},
+    "formatters": {"json": {"()": "service.request_log.JsonFormatter"}},
     "handlers": {
         "stdout": {
             "class": "logging.StreamHandler",

@@ -10,7 +10,7 @@ from service.engine_errors import EngineDied, EngineDown, answers_oddly
 from service.errors import GenerationTimeout, ServiceError
 from service.model_facts import Fields, ModelFacts
 from service.ollama import CHATS, LOAD_TIMEOUT, Ollama, loading
-from service.record import said
+from service.request_log import said
 from service.suspects import Suspects
 from service.system_role import has_system_role
 

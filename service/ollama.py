@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.addresses import with_port
-from service.client import Client
+from service.client import ClientConnection
 from service.engine_errors import EngineDied, answers_oddly
 from service.errors import ClientGone, GenerationTimeout, ServiceError
 from service.model_facts import Fields, ModelFacts, running_of
@@ -20,7 +20,7 @@ LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
 LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
 LOOK_PATIENCE = 5.0  # seconds in all
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
-NOBODY = Client(None)
+NOBODY = ClientConnection(None)
 # A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
 # every request that generates says it, and the one that loads the model too: with another value it is loaded again.
 UNSHIFTED = {"shift": False}
@@ -53,7 +53,7 @@ class Ollama:
         payload: Any = None,
         *,
         timeout: float,
-        client: Client = NOBODY,
+        client: ClientConnection = NOBODY,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send `payload` (None: a GET; bytes: as they are) and return the reply once its status is known to be 200.
@@ -66,7 +66,7 @@ class Ollama:
             self.pool.heard = time.monotonic()
         return reply
 
-    def _send(self, message: bytes, client: Client, deadline: float) -> Reply:
+    def _send(self, message: bytes, client: ClientConnection, deadline: float) -> Reply:
         if sock := self.pool.take():
             with contextlib.suppress(_Stale):
                 return self._exchange(sock, message, client, deadline, kept=True)
@@ -82,7 +82,7 @@ class Ollama:
             reply.close()
 
     def _exchange(
-        self, sock: WatchedSocket, message: bytes, client: Client, deadline: float, *, kept: bool = False
+        self, sock: WatchedSocket, message: bytes, client: ClientConnection, deadline: float, *, kept: bool = False
     ) -> Reply:
         sock.watch(client, deadline)
         reply = Reply(sock, self.pool)

@@ -167,7 +167,7 @@ def shown(name: str) -> str:
     return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
 
 
-def given(**fields: Any) -> dict[str, Any]:
+def drop_none(**fields: Any) -> dict[str, Any]:
     """Return the fields that have a value."""
     return {name: value for name, value in fields.items() if value is not None}
 

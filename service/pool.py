@@ -8,8 +8,8 @@ import socket
 import time
 from typing import Any
 
-from service.client import Client
-from service.engine_errors import RETRY_AFTER, EngineDown, broke_off
+from service.client import ClientConnection
+from service.engine_errors import RETRY_AFTER, EngineDown, upstream_error
 from service.errors import ClientGone, GenerationTimeout
 
 log = logging.getLogger("sluice")
@@ -22,7 +22,7 @@ class WatchedSocket(socket.socket):
 
     is_cut = False  # broken off by us
 
-    def watch(self, client: Client, deadline: float) -> None:
+    def watch(self, client: ClientConnection, deadline: float) -> None:
         """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
         self._client, self._deadline, self._poll = client, deadline, select.poll()
         client.watch(self._poll)
@@ -97,7 +97,7 @@ class Pool:
             if self._down_since is None:
                 self._down_since = time.monotonic()
             if stale:
-                raise broke_off(error) from error
+                raise upstream_error(error) from error
             raise EngineDown("the model server can't be reached", retry_after=RETRY_AFTER) from error
         self._down_since = None
         sock = WatchedSocket(fileno=plain.detach())

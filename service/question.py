@@ -9,10 +9,10 @@ from pydantic.config import JsonDict
 
 from service.errors import InvalidRequest
 from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
-from service.gateway import Answer, Caller, Fit, Gateway
+from service.gateway import Caller, Fit, Gateway, Generation
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
-from service.parsing import check_images, check_model, check_size, given, shown
+from service.parsing import check_images, check_model, check_size, drop_none, shown
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
@@ -50,7 +50,7 @@ class Called:
             arguments = read_json(arguments.encode(), where) if arguments.strip() else {}
             if not isinstance(arguments, dict):
                 raise InvalidRequest(f"{where}: must be a JSON object, as text")
-        return {**given(id=self.id), "function": {"name": self.name, "arguments": arguments}}
+        return {**drop_none(id=self.id), "function": {"name": self.name, "arguments": arguments}}
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Turn:
     def for_ollama(self) -> dict[str, Any]:
         """Return the message as Ollama wants it, but for its images; raises InvalidRequest."""
         calls = [call.for_ollama() for call in self.calls]
-        optional = given(tool_calls=calls or None, tool_call_id=self.call_id, tool_name=self.tool)
+        optional = drop_none(tool_calls=calls or None, tool_call_id=self.call_id, tool_name=self.tool)
         return {"role": self.role, "content": "".join(self.texts), **optional}
 
 
@@ -130,7 +130,7 @@ class Tool:
         """Return the tool as Ollama wants it; raises InvalidRequest."""
         if self.parameters:
             check_parameters(f"{self.field}.{self.schema_field}", self.parameters)
-        function = given(description=self.description, parameters=self.parameters)
+        function = drop_none(description=self.description, parameters=self.parameters)
         return {"type": "function", "function": {"name": self.name, **function}}
 
     def callable(self, prefix: str = "") -> CallableTool:
@@ -180,7 +180,7 @@ class Question:
     stream: bool = False
     stream_usage: bool = False
 
-    def ask(self, gateway: Gateway, caller: Caller, *, fitting: bool = True) -> Answer:
+    def ask(self, gateway: Gateway, caller: Caller, *, fitting: bool = True) -> Generation:
         """Have the model go on with the conversation; returns and raises as Gateway.generate() does.
 
         fitting: whether the answer is made again until it fits.

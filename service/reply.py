@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
-from service.engine_errors import EngineDied, answered_error, broke_off, error_in_stream
+from service.engine_errors import EngineDied, answered_error, error_in_stream, upstream_error
 from service.pool import Pool, WatchedSocket
 
 MAX_CHUNK_LINE = 1024  # bytes
@@ -52,7 +52,7 @@ class Reply:
                 retry_after = self._response.headers.get("Retry-After")
                 raise answered_error(self._response.status, self._response.read(), retry_after)
         except (HTTPException, OSError) as error:
-            raise self._broke_off(error) from error
+            raise self._upstream_error(error) from error
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a streamed answer as they come.
@@ -76,7 +76,7 @@ class Reply:
                             pass
                     yield message
         except (HTTPException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-            raise self._broke_off(error) from error
+            raise self._upstream_error(error) from error
 
     def _body(self) -> Iterator[bytes]:
         """Yield the body as it comes. http.client takes 10 µs to find a chunk, which is a token."""
@@ -109,10 +109,10 @@ class Reply:
         try:
             return dict(json.loads(self._response.read()))
         except (HTTPException, OSError, ValueError, TypeError, RecursionError) as error:
-            raise self._broke_off(error) from error
+            raise self._upstream_error(error) from error
 
-    def _broke_off(self, error: Exception) -> EngineDied:
-        return broke_off(error, cut=self._sock.is_cut)
+    def _upstream_error(self, error: Exception) -> EngineDied:
+        return upstream_error(error, cut=self._sock.is_cut)
 
     def close(self) -> None:
         """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""

@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
-from service.client import Client
+from service.client import ClientConnection
 from service.connections import Connection, Connections, Phase
 from service.errors import RequestTimeout, Saturated, ServiceError
 from service.intake import Incoming
@@ -226,7 +226,7 @@ class Traffic:
 
     def _check_in_turn(self, connection: Connection) -> None:
         """Begin with a request that has waited in the lane."""
-        if Client(connection.sock).gone():
+        if ClientConnection(connection.sock).gone():
             self._metrics.cancelled.inc()
             self._drop(connection)
             return

@@ -26,7 +26,7 @@ from service.connections import Connection
 from service.dialects.errors import form_of
 from service.errors import ServiceError, of_http
 from service.gateway import Gateway
-from service.record import Record
+from service.request_log import RequestLog
 from service.traffic import Traffic
 
 STATUSES: dict[type[Exception], HTTPStatus] = {
@@ -42,7 +42,7 @@ NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Logger(GunicornLogger):
-    """gunicorn's log without the access log, which costs time also where nobody reads it: see service/record.py."""
+    """gunicorn's log without the access log, which costs time even if nobody reads it: see service/request_log.py."""
 
     def access(self, *_args: object) -> None:
         """Write nothing."""
@@ -163,7 +163,7 @@ class Worker(ThreadWorker):
         method, path = (req.method, req.path) if req else ("", "")
         form = form_of(path)
         status = form.status(error)
-        record = Record(uuid.uuid4().hex, method, path, status=status, error=error.code)
+        record = RequestLog(uuid.uuid4().hex, method, path, status=status, error=error.code)
         self.gateway.metrics.responses.labels("none", status).inc()
         body = json.dumps(form.told(error, record.request_id))
         headers = {"Content-Type": "application/json", **form.id_headers(record.request_id), **error.headers}

@@ -4,7 +4,7 @@ import os
 
 from service import create_app
 from service.gateway import Gateway
-from service.private import create_private_app, serve_private
+from service.private_port import create_private_app, serve_private
 from service.settings import Settings
 
 settings = Settings.from_environ(os.environ)

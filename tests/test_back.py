@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.gateway import Gateway
-from service.private import create_private_app
+from service.private_port import create_private_app
 from service.settings import Role
 from testbed.fetching import fetch
 from testbed.gateway import Served

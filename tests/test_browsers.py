@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser
 
-from service.private import create_private_app
+from service.private_port import create_private_app
 from service.settings import SettingError, Settings
 from testbed.gateway import Served
 from testbed.stand_in import StandIn

@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 
 from service.errors import ServiceError
 from service.gateway import Gateway
-from service.record import JsonFormatter
+from service.request_log import JsonFormatter
 from testbed.fetching import fetch
 from testbed.gateway import Served
 from testbed.stand_in import MODEL, StandIn

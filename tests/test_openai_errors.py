@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 
 from service.dialects.openai_chat import broken
+from service.error_handlers import answer_errors_in_json
 from service.errors import (
     EngineFailed,
     Forbidden,
@@ -21,7 +22,6 @@ from service.errors import (
     ServiceError,
     Unauthorized,
 )
-from service.handlers import answer_errors_in_json
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service.handlers import answer_errors_in_json
+from service.error_handlers import answer_errors_in_json
 from service.pointers import LONGEST, Pointer, meant, pointers
 
 ROUTES = [

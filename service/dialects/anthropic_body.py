@@ -8,7 +8,7 @@ from pydantic import Field
 from service.dialects.anthropic_blocks import Content, TextBlock, only, said
 from service.dialects.anthropic_turns import Message, changed_tools, turns_of
 from service.dialects.unions import TOLD_BY_TYPE
-from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, given
+from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share, Stop, drop_none
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn
 from service.question import Tool as AskedTool
 
@@ -167,7 +167,7 @@ class MessagesBody(CountTokensBody):
 
     def question(self) -> Question:
         """Return what is asked."""
-        sampling = given(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, stop=self.stop_sequences)
+        sampling = drop_none(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, stop=self.stop_sequences)
         return replace(super().question(), options=sampling, max_tokens=self.max_tokens, stream=self.stream)
 
     @property

@@ -12,11 +12,11 @@ from service.dialects.anthropic_body import CountTokensBody, MessagesBody
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.errors import ANTHROPIC
 from service.errors import ServiceError
-from service.gateway import Answer, Gateway
+from service.gateway import Gateway, Generation
+from service.http_request import SSE, caller, new_id, read_body, sse, stream
 from service.keys import Keys
 from service.parsing import parse
 from service.question import Question
-from service.routing import SSE, caller, new_id, read_body, sse, stream
 
 Block = dict[str, Any]
 EMPTY: dict[str, Block] = {
@@ -83,7 +83,7 @@ def broken(error: ServiceError, request_id: str) -> str:
     return sse(ANTHROPIC.told(error, request_id), "error")
 
 
-def message(answer: Answer, thoughts: bool) -> dict[str, Any]:
+def message(answer: Generation, thoughts: bool) -> dict[str, Any]:
     """Return the whole answer as one object."""
     content: list[Block] = []
     for kind, group in groupby(pieces(answer.whole(), thoughts), itemgetter(0)):
@@ -96,7 +96,7 @@ def message(answer: Answer, thoughts: bool) -> dict[str, Any]:
     return {**envelope(answer), "content": content, **ending}
 
 
-def events(answer: Answer, thoughts: bool) -> Iterator[dict[str, Any]]:
+def events(answer: Generation, thoughts: bool) -> Iterator[dict[str, Any]]:
     """Yield the events of a streamed answer; the tokens used are known at its end."""
     yield {"type": "message_start", "message": envelope(answer)}
     called = False
@@ -147,7 +147,7 @@ def tool_use(function: dict[str, Any]) -> Block:
     return {"type": "tool_use", "id": new_id("toolu"), "name": function["name"], "input": function["arguments"]}
 
 
-def envelope(answer: Answer) -> dict[str, Any]:
+def envelope(answer: Generation) -> dict[str, Any]:
     """Return what is known of a message before its first word."""
     return {
         "id": f"msg_{answer.caller.record.request_id}",
@@ -161,7 +161,7 @@ def envelope(answer: Answer) -> dict[str, Any]:
     }
 
 
-def stop_reason(answer: Answer, called: bool) -> str:
+def stop_reason(answer: Generation, called: bool) -> str:
     """Say why the answer ended. Ollama doesn't tell a text of stop_sequences from a natural end."""
     if called:
         return "tool_use"

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
 from service.fitting import joined
-from service.gateway import Answer, Gateway
+from service.gateway import Gateway, Generation
+from service.http_request import NDJSON, SSE, caller, ndjson, read_body, sse, stream
 from service.keys import Keys
-from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, given, parse
+from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, drop_none, parse
 from service.question import Question, Turn, system_turns
-from service.routing import NDJSON, SSE, caller, ndjson, read_body, sse, stream
 
 
 class GenerateBody(Body):
@@ -37,7 +37,7 @@ class GenerateBody(Body):
         return Question(
             [*system_turns(self.system), Turn("prompt", "user", [self.prompt], images, text_field="prompt")],
             "prompt",
-            given(temperature=self.temperature, stop=self.stop, seed=self.seed),
+            drop_none(temperature=self.temperature, stop=self.stop, seed=self.seed),
             model=self.model,
             max_tokens=self.max_tokens,
             think=self.think,
@@ -74,13 +74,13 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     return blueprint
 
 
-def whole(answer: Answer, think: bool) -> dict[str, str]:
+def whole(answer: Generation, think: bool) -> dict[str, str]:
     """Return the text of an answer, and the model's thoughts where they were asked for."""
     messages = answer.whole()
     return {"response": joined(messages), **({"thinking": joined(messages, "thinking")} if think else {})}
 
 
-def pieces(answer: Answer, think: bool) -> Iterator[dict[str, Any]]:
+def pieces(answer: Generation, think: bool) -> Iterator[dict[str, Any]]:
     """Yield the objects of a streamed answer, the last one with `done: true`; thoughts only where asked for."""
     for message in answer:
         if think and message.get("thinking"):
@@ -90,7 +90,7 @@ def pieces(answer: Answer, think: bool) -> Iterator[dict[str, Any]]:
     yield {"response": "", "done": True, **ending(answer)}
 
 
-def ending(answer: Answer) -> dict[str, Any]:
+def ending(answer: Generation) -> dict[str, Any]:
     """Return what is known once an answer is complete."""
     return {
         "model": answer.gateway.settings.model,

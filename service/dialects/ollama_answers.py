@@ -12,10 +12,10 @@ from service.dialects.ollama_body import Asked
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
 from service.fitting import joined
-from service.gateway import Answer, Caller, Gateway
+from service.gateway import Caller, Gateway, Generation
+from service.http_request import NDJSON, ndjson, new_id, stream
 from service.model_facts import Fields
 from service.question import Question
-from service.routing import NDJSON, ndjson, new_id, stream
 
 Shape = Callable[[Fields], Fields]  # a message as the route's objects have it
 NOTHING: Fields = {"role": "assistant", "content": ""}
@@ -61,7 +61,7 @@ def check_ready(gateway: Gateway) -> None:
         raise EngineUnavailable("the model is not loaded yet", retry_after=RETRY_AFTER)
 
 
-def pieces(answer: Answer, model: str, shape: Shape) -> Iterator[Fields]:
+def pieces(answer: Generation, model: str, shape: Shape) -> Iterator[Fields]:
     """Yield the objects of a streamed answer, of which the last one has the figures."""
     for message in messages(answer):
         if message != NOTHING:
@@ -69,7 +69,7 @@ def pieces(answer: Answer, model: str, shape: Shape) -> Iterator[Fields]:
     yield {**head(model), **shape(NOTHING), "done": True, **figures(answer)}
 
 
-def whole(answer: Answer, model: str, shape: Shape) -> Fields:
+def whole(answer: Generation, model: str, shape: Shape) -> Fields:
     """Return the whole answer as one object."""
     said = list(messages(answer.whole()))
     calls = [call for message in said for call in message.get("tool_calls", ())]
@@ -104,7 +104,7 @@ def head(model: str) -> Fields:
     return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
 
 
-def figures(answer: Answer) -> Fields:
+def figures(answer: Generation) -> Fields:
     """Return how a complete answer ended, its tokens, and the nanoseconds that it took.
 
     In all since the request's arrival, waiting included; in the engine, or as it looks from here where that says none.

@@ -17,7 +17,7 @@ from service.parsing import (
     Share,
     StopWord,
     Temperature,
-    given,
+    drop_none,
     is_served,
     shown,
 )
@@ -95,7 +95,7 @@ class Options(Body):
 
     def sampling(self) -> dict[str, Any]:
         """Return those that Ollama gets, but for the length of the answer."""
-        return given(
+        return drop_none(
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,

@@ -10,11 +10,11 @@ from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, res
 from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, Asked, check_served, without
 from service.dialects.ollama_messages import OllamaMessage, OllamaTool
 from service.gateway import Gateway
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.model_facts import Fields
 from service.parsing import Ignored, Image, Items, parse
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question, Turn, system_turns
-from service.routing import caller, read_body
 
 
 class OllamaChatBody(Asked):

@@ -11,10 +11,10 @@ from service.dialects.ollama_body import KeepAlive, Options, check_served
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Caller, Gateway
+from service.http_request import caller, listing, read_body
 from service.keys import Keys
 from service.model_facts import Fields
-from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, given, parse
-from service.routing import caller, listing, read_body
+from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, drop_none, parse
 
 Texts = TextOrList[str, Annotated[Items[str], Field(max_length=MAX_TEXTS)]]
 
@@ -75,7 +75,7 @@ def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         check_served(body.model, gateway.settings)
         check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)
         if texts:
-            return gateway.embed(who, {"input": list(texts.values()), **given(**more)})
+            return gateway.embed(who, {"input": list(texts.values()), **drop_none(**more)})
         gateway.need_embeddings()
         check_ready(gateway)
         return None

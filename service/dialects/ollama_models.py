@@ -11,10 +11,10 @@ from service.dialects.ollama_body import check_served
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable, Forbidden, InvalidRequest
 from service.gateway import Gateway
+from service.http_request import authenticate, read_body
 from service.keys import Keys
 from service.model_facts import ModelFacts
 from service.parsing import Body, Ignored, parse
-from service.routing import authenticate, read_body
 
 Named = Annotated[str, Field(max_length=256)]
 

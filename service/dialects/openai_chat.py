@@ -12,10 +12,10 @@ from service.dialects.errors import openai
 from service.dialects.openai_chat_body import ChatBody
 from service.errors import ServiceError
 from service.fitting import joined
-from service.gateway import Answer, Gateway
+from service.gateway import Gateway, Generation
+from service.http_request import SSE, caller, new_id, read_body, sse, stream
 from service.keys import Keys
 from service.parsing import parse
-from service.routing import SSE, caller, new_id, read_body, sse, stream
 
 USAGE = object_of(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
 MESSAGE = object_of(role={"const": "assistant"}, content={"type": ["string", "null"]})
@@ -53,7 +53,7 @@ def broken(error: ServiceError) -> str:
     return sse(openai(error))
 
 
-def _envelope(answer: Answer, kind: str) -> dict[str, Any]:
+def _envelope(answer: Generation, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{answer.caller.record.request_id}",
         "object": kind,
@@ -75,7 +75,7 @@ def tool_calls(calls: list[dict[str, Any]], start: int) -> list[dict[str, Any]]:
     ]
 
 
-def completion(answer: Answer) -> dict[str, Any]:
+def completion(answer: Generation) -> dict[str, Any]:
     """Return the whole answer as one object."""
     messages = answer.whole()
     text, thoughts = joined(messages), joined(messages, "thinking")
@@ -93,7 +93,7 @@ def completion(answer: Answer) -> dict[str, Any]:
     return {**_envelope(answer, "chat.completion"), "choices": [choice], "usage": openai_usage(answer)}
 
 
-def chunks(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
+def chunks(answer: Generation, include_usage: bool) -> Iterator[dict[str, Any]]:
     """Yield the answer as chat.completion.chunk objects."""
     envelope = _envelope(answer, "chat.completion.chunk") | ({"usage": None} if include_usage else {})
 
@@ -115,7 +115,7 @@ def chunks(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
         yield {**envelope, "choices": [], "usage": openai_usage(answer)}
 
 
-def openai_usage(answer: Answer) -> dict[str, int]:
+def openai_usage(answer: Generation) -> dict[str, int]:
     """Return the tokens used, with their sum as OpenAI has it."""
     usage = answer.usage
     return {**usage, "total_tokens": sum(usage.values())}

@@ -8,7 +8,7 @@ from service.dialects.openai_messages import Message
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.openai_tools import NamedTool, ResponseFormat, Tool
 from service.dialects.unions import WordOrObject
-from service.parsing import WHOLE, Ignored, Items, MaxTokens, Share, given
+from service.parsing import WHOLE, Ignored, Items, MaxTokens, Share, drop_none
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -69,5 +69,5 @@ class ChatBody(SamplingBody):
 
     def sampling(self) -> dict[str, Any]:
         """Return the options as Ollama names them."""
-        more = given(top_k=self.top_k, min_p=self.min_p, repeat_penalty=self.repeat_penalty)
+        more = drop_none(top_k=self.top_k, min_p=self.min_p, repeat_penalty=self.repeat_penalty)
         return {**super().sampling(), **more}

@@ -16,11 +16,11 @@ from service.dialects.openai_embeddings import no_tokens
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.unions import TextOrList
 from service.fitting import joined
-from service.gateway import Answer, Gateway
+from service.gateway import Gateway, Generation
+from service.http_request import SSE, caller, read_body, stream
 from service.keys import Keys
 from service.parsing import Text, parse
 from service.question import Question, Turn
-from service.routing import SSE, caller, read_body, stream
 
 Prompt = Annotated[
     TextOrList[Text, Annotated[list[Text], Field(min_length=1, max_length=1)]], BeforeValidator(no_tokens)
@@ -77,7 +77,7 @@ def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     return blueprint
 
 
-def envelope(answer: Answer) -> dict[str, Any]:
+def envelope(answer: Generation) -> dict[str, Any]:
     """Return what an answer and each piece of it begin with."""
     return {
         "id": f"cmpl-{answer.caller.record.request_id}",
@@ -92,7 +92,7 @@ def chosen(text: str, reason: str | None = None) -> dict[str, Any]:
     return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
 
 
-def pieces(answer: Answer, include_usage: bool) -> Iterator[dict[str, Any]]:
+def pieces(answer: Generation, include_usage: bool) -> Iterator[dict[str, Any]]:
     """Yield the answer in pieces as they come."""
     begin = envelope(answer) | ({"usage": None} if include_usage else {})
     for message in answer:

@@ -13,9 +13,9 @@ from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Gateway
+from service.http_request import caller, listing, read_body
 from service.keys import Keys
-from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, given, parse
-from service.routing import caller, listing, read_body
+from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, drop_none, parse
 
 TOKENS = "token numbers stand for another text in each vocabulary, so send texts"
 IN_LANGCHAIN = " (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
@@ -60,7 +60,7 @@ class EmbeddingsBody(Body):
         texts = [self.input] if isinstance(self.input, str) else self.input
         names = ["input"] if isinstance(self.input, str) else [f"input[{i}]" for i in range(len(texts))]
         check_size(zip(names, map(len, texts), strict=True), gateway.settings)
-        return {"input": texts, **given(dimensions=self.dimensions)}
+        return {"input": texts, **drop_none(dimensions=self.dimensions)}
 
 
 EMBEDDING = object_of(object={"const": "embedding"}, index=COUNT, embedding={"type": ["array", "string"]})

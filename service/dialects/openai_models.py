@@ -7,9 +7,9 @@ from flask import Blueprint, Response, jsonify, request
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.errors import ANTHROPIC_HEADER
 from service.gateway import Gateway
+from service.http_request import authenticate
 from service.keys import Keys
 from service.parsing import check_model
-from service.routing import authenticate
 
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"  # as Anthropic's API writes a date that it doesn't know
 

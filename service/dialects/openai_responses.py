@@ -12,10 +12,10 @@ from service.dialects.errors import openai
 from service.dialects.openai_responses_body import ResponsesBody
 from service.dialects.openai_responses_output import Event, Output
 from service.errors import ServiceError
-from service.gateway import Answer, Gateway
+from service.gateway import Gateway, Generation
+from service.http_request import SSE, caller, read_body, sse, stream
 from service.keys import Keys
 from service.parsing import parse
-from service.routing import SSE, caller, read_body, sse, stream
 
 # Of the request, where it doesn't say otherwise; the rest is the same for every answer.
 FIXED = {
@@ -63,7 +63,7 @@ def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 class Run:
     """An answer on its way. told: what it repeats of the request."""
 
-    def __init__(self, answer: Answer, output: Output, told: dict[str, Any]) -> None:
+    def __init__(self, answer: Generation, output: Output, told: dict[str, Any]) -> None:
         self._answer, self._output, self._told = answer, output, told
         self._created, self._events = int(time.time()), 0
 
@@ -130,7 +130,7 @@ class Run:
         }
 
 
-def usage(answer: Answer) -> dict[str, Any]:
+def usage(answer: Generation) -> dict[str, Any]:
     """Return the tokens used, as this route names them; Ollama counts neither thoughts nor known beginnings apart."""
     prompt, completion = answer.usage["prompt_tokens"], answer.usage["completion_tokens"]
     return {

@@ -8,7 +8,7 @@ from service.dialects.openai_chat_body import EFFORTS, Effort
 from service.dialects.openai_responses_items import Item, conversation
 from service.dialects.unions import TextOrList, WordOrObject
 from service.errors import InvalidRequest
-from service.parsing import Body, Ignored, Items, MaxTokens, Name, Share, Temperature, given
+from service.parsing import Body, Ignored, Items, MaxTokens, Name, Share, Temperature, drop_none
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn, system_turns
 from service.question import Tool as AskedTool
 
@@ -70,7 +70,7 @@ class TextFormat(Body):
 
     def told(self) -> dict[str, Any]:
         """Return it as the answer repeats it."""
-        return given(**self.model_dump(by_alias=True))
+        return drop_none(**self.model_dump(by_alias=True))
 
 
 class TextOptions(Body):
@@ -181,7 +181,7 @@ class ResponsesBody(Body):
         return Question(
             turns,
             "input",
-            given(temperature=self.temperature, top_p=self.top_p),
+            drop_none(temperature=self.temperature, top_p=self.top_p),
             model=self.model,
             max_tokens=self.max_output_tokens,
             tools=[tool.asked(f"tools[{i}]") for i, tool in enumerate(self.tools or ())],

@@ -15,7 +15,7 @@ from service.parsing import (
     Stop,
     StopWord,
     Temperature,
-    given,
+    drop_none,
 )
 
 
@@ -50,7 +50,7 @@ class SamplingBody(Body):
 
     def sampling(self) -> dict[str, Any]:
         """Return the options as Ollama names them."""
-        return given(
+        return drop_none(
             temperature=self.temperature,
             top_p=self.top_p,
             frequency_penalty=self.frequency_penalty,

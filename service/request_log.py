@@ -16,7 +16,7 @@ FRAMES = 30  # of a traceback, the innermost
 
 
 @dataclass
-class Record:
+class RequestLog:
     """What is known of a request so far; times are in milliseconds since its arrival."""
 
     request_id: str

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 
 from service.dialects.errors import form_of
+from service.error_handlers import ClientClosedRequest, answer_errors_in_json
 from service.errors import ServiceError
-from service.handlers import ClientClosedRequest, answer_errors_in_json
-from service.private import NotReady
+from service.private_port import NotReady
 from testbed.gateway import Served
 from testbed.stand_in import StandIn
 from testbed.waiting import eventually

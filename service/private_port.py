@@ -18,10 +18,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.addresses import is_loopback
 from service.browsers import check_host
+from service.error_handlers import answer_errors_in_json
 from service.errors import ServiceError, of_http
 from service.front import MODEL_PATH
 from service.gateway import Gateway
-from service.handlers import answer_errors_in_json
 from service.settings import Role
 
 log = logging.getLogger("sluice")

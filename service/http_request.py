@@ -10,12 +10,12 @@ from flask import Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import Priority
-from service.client import Client
+from service.client import ClientConnection
 from service.errors import OWN_FAULT, ClientGone, InvalidRequest, ServiceError, Unauthorized
-from service.gateway import Answer, Caller
+from service.gateway import Caller, Generation
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
-from service.record import Record
+from service.request_log import RequestLog
 
 log = logging.getLogger("sluice")
 
@@ -24,12 +24,12 @@ NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 
 def caller(keys: Keys | None) -> Caller:
     """Return who sends the current request; raises Unauthorized, Forbidden, or InvalidRequest for no such priority."""
-    record: Record = g.record
+    record: RequestLog = g.record
     key = authenticate(keys)
     asked = asked_priority()
     priority = key.priority(asked) if key else asked or Priority.INTERACTIVE
     record.priority, record.key = priority, key.name if key else None
-    return Caller(Client(request.environ.get("gunicorn.socket")), record, priority, key)
+    return Caller(ClientConnection(request.environ.get("gunicorn.socket")), record, priority, key)
 
 
 def asked_priority() -> Priority | None:
@@ -93,7 +93,9 @@ def listing(fields: dict[str, Any], name: str, items: Iterable[Any]) -> Response
     return Response(pieces(), content_type="application/json")
 
 
-def stream(answer: Answer, pieces: Iterable[str], content_type: str, broken: Callable[[ServiceError], str]) -> Response:
+def stream(
+    answer: Generation, pieces: Iterable[str], content_type: str, broken: Callable[[ServiceError], str]
+) -> Response:
     """Return a response of `pieces` as they come, and of what `broken` writes where they break off.
 
     The answer is closed with the response, also when the response was never started.
