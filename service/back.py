@@ -18,7 +18,8 @@ from service.error_handlers import answer_error
 from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
 from service.front import PREFIX
 from service.gateway import QUEUED_HEADERS, Caller, Gateway, Generation
-from service.http_request import NDJSON, listing, ndjson, read_body, stream
+from service.http_request import read_body
+from service.streams import NDJSON, listing
 
 CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
@@ -45,7 +46,7 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
         answer = gateway.generate(who, fields, payload.get("options") or {})
-        return with_wait(stream(answer, map(ndjson, lines(answer)), NDJSON, lambda error: ndjson(error.body())), who)
+        return with_wait(NDJSON.respond(answer, lines(answer), lambda error: [error.body()]), who)
 
     @blueprint.post(f"{PREFIX}/embed")
     def embed() -> Response:

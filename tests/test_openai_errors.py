@@ -8,7 +8,7 @@ import openai
 import pytest
 from flask import Flask
 
-from service.dialects.openai_chat import broken
+from service.dialects.openai_chat import OPENAI_SSE, broken
 from service.error_handlers import answer_errors_in_json
 from service.errors import (
     EngineFailed,
@@ -64,7 +64,7 @@ def test_a_stream_that_breaks_off_is_raised_with_its_code() -> None:
 
     @app.post("/v1/completions")
     def fail() -> Iterator[str]:
-        yield broken(EngineFailed("it broke off"))
+        yield from map(OPENAI_SSE.write, broken(EngineFailed("it broke off")))
 
     with (
         httpx2.Client(transport=httpx2.WSGITransport(app)) as transport,

@@ -11,12 +11,12 @@ from flask import Blueprint, Response, jsonify
 from service.dialects.anthropic_body import CountTokensBody, MessagesBody
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.errors import ANTHROPIC
-from service.errors import ServiceError
 from service.gateway import Gateway, Generation
-from service.http_request import SSE, caller, new_id, read_body, sse, stream
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse
 from service.question import Question
+from service.streams import NAMED_SSE, new_id
 
 Block = dict[str, Any]
 EMPTY: dict[str, Block] = {
@@ -55,8 +55,9 @@ def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         answer = question.ask(gateway, who)
         if question.stream:
             request_id = who.record.request_id
-            lines = (sse(event, event["type"]) for event in events(answer, thoughts))
-            return stream(answer, lines, SSE, lambda error: broken(error, request_id))
+            return NAMED_SSE.respond(
+                answer, events(answer, thoughts), lambda error: [ANTHROPIC.told(error, request_id)]
+            )
         with answer:
             return jsonify(message(answer, thoughts))
 
@@ -76,11 +77,6 @@ def asked() -> tuple[Question, bool]:
     """Return the question in the current request, and whether the answer contains the model's thoughts."""
     body = parse(MessagesBody, read_body())
     return body.question(), body.shows_thoughts
-
-
-def broken(error: ServiceError, request_id: str) -> str:
-    """Return the event that ends a stream which breaks off."""
-    return sse(ANTHROPIC.told(error, request_id), "error")
 
 
 def message(answer: Generation, thoughts: bool) -> dict[str, Any]:

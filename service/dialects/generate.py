@@ -9,10 +9,11 @@ from pydantic import Field
 from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
 from service.fitting import joined
 from service.gateway import Gateway, Generation
-from service.http_request import NDJSON, SSE, caller, ndjson, read_body, sse, stream
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, drop_none, parse
 from service.question import Question, Turn, system_turns
+from service.streams import NDJSON, SSE
 
 
 class GenerateBody(Body):
@@ -66,8 +67,8 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         think = bool(question.think)
         answer = question.ask(gateway, who)
         if question.stream:
-            write, kind = (sse, SSE) if SSE in request.headers.get("Accept", "") else (ndjson, NDJSON)
-            return stream(answer, map(write, pieces(answer, think)), kind, lambda error: write(error.body()))
+            form = SSE if SSE.content_type in request.headers.get("Accept", "") else NDJSON
+            return form.respond(answer, pieces(answer, think), lambda error: [error.body()])
         with answer:
             return jsonify({**whole(answer, think), **ending(answer)})
 

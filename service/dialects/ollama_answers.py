@@ -13,9 +13,9 @@ from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
 from service.fitting import joined
 from service.gateway import Caller, Gateway, Generation
-from service.http_request import NDJSON, ndjson, new_id, stream
 from service.model_facts import Fields
 from service.question import Question
+from service.streams import NDJSON, new_id
 
 Shape = Callable[[Fields], Fields]  # a message as the route's objects have it
 NOTHING: Fields = {"role": "assistant", "content": ""}
@@ -39,8 +39,7 @@ def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, sha
     """Run a question through the model, and return its answer, whole or as a stream."""
     answer = question.ask(gateway, who)
     if question.stream:
-        written = map(ndjson, pieces(answer, asked.model, shape))
-        return stream(answer, written, NDJSON, lambda error: ndjson(ollama(error)))
+        return NDJSON.respond(answer, pieces(answer, asked.model, shape), lambda error: [ollama(error)])
     with answer:
         return jsonify(whole(answer, asked.model, shape))
 

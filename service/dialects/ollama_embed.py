@@ -11,10 +11,11 @@ from service.dialects.ollama_body import KeepAlive, Options, check_served
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Caller, Gateway
-from service.http_request import caller, listing, read_body
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.model_facts import Fields
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, drop_none, parse
+from service.streams import listing
 
 Texts = TextOrList[str, Annotated[Items[str], Field(max_length=MAX_TEXTS)]]
 

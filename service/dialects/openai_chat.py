@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -13,10 +14,12 @@ from service.dialects.openai_chat_body import ChatBody
 from service.errors import ServiceError
 from service.fitting import joined
 from service.gateway import Gateway, Generation
-from service.http_request import SSE, caller, new_id, read_body, sse, stream
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse
+from service.streams import SSE, new_id
 
+OPENAI_SSE = replace(SSE, end="data: [DONE]\n\n")
 USAGE = object_of(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
 MESSAGE = object_of(role={"const": "assistant"}, content={"type": ["string", "null"]})
 CHOICE = object_of(index=COUNT, message=MESSAGE, finish_reason={"enum": ["stop", "length", "tool_calls"]})
@@ -35,22 +38,16 @@ def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         who, question = caller(keys), parse(ChatBody, read_body()).question()
         answer = question.ask(gateway, who)
         if question.stream:
-            return stream(answer, events(chunks(answer, question.stream_usage)), SSE, broken)
+            return OPENAI_SSE.respond(answer, chunks(answer, question.stream_usage), broken)
         with answer:
             return jsonify(completion(answer))
 
     return blueprint
 
 
-def events(chunks: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield the chunks of a whole answer as server-sent events, and the one that ends them."""
-    yield from map(sse, chunks)
-    yield "data: [DONE]\n\n"
-
-
-def broken(error: ServiceError) -> str:
-    """Return the event that ends a stream which breaks off."""
-    return sse(openai(error))
+def broken(error: ServiceError) -> list[dict[str, Any]]:
+    """Return what ends a stream that breaks off."""
+    return [openai(error)]
 
 
 def _envelope(answer: Generation, kind: str) -> dict[str, Any]:

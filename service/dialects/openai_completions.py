@@ -11,13 +11,13 @@ from flask import Blueprint, Response, jsonify
 from pydantic import BeforeValidator, Field
 
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
-from service.dialects.openai_chat import USAGE, broken, events, openai_usage
+from service.dialects.openai_chat import OPENAI_SSE, USAGE, broken, openai_usage
 from service.dialects.openai_embeddings import no_tokens
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.unions import TextOrList
 from service.fitting import joined
 from service.gateway import Gateway, Generation
-from service.http_request import SSE, caller, read_body, stream
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import Text, parse
 from service.question import Question, Turn
@@ -69,7 +69,7 @@ def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         who, question = caller(keys), parse(CompletionsBody, read_body()).question()
         answer = question.ask(gateway, who)
         if question.stream:
-            return stream(answer, events(pieces(answer, question.stream_usage)), SSE, broken)
+            return OPENAI_SSE.respond(answer, pieces(answer, question.stream_usage), broken)
         with answer:
             choice = chosen(joined(answer.whole()), answer.caller.record.finish_reason)
             return jsonify({**envelope(answer), "choices": [choice], "usage": openai_usage(answer)})

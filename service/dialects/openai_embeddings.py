@@ -13,9 +13,10 @@ from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS
 from service.gateway import Gateway
-from service.http_request import caller, listing, read_body
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, drop_none, parse
+from service.streams import listing
 
 TOKENS = "token numbers stand for another text in each vocabulary, so send texts"
 IN_LANGCHAIN = " (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"

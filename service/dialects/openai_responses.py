@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import starmap
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -10,12 +11,13 @@ from flask import Blueprint, Response, jsonify
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.errors import openai
 from service.dialects.openai_responses_body import ResponsesBody
-from service.dialects.openai_responses_output import Event, Output
+from service.dialects.openai_responses_output import Output
 from service.errors import ServiceError
 from service.gateway import Gateway, Generation
-from service.http_request import SSE, caller, read_body, sse, stream
+from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse
+from service.streams import NAMED_SSE
 
 # Of the request, where it doesn't say otherwise; the rest is the same for every answer.
 FIXED = {
@@ -53,7 +55,7 @@ def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         answer = question.ask(gateway, who)
         run = Run(answer, output, told)
         if question.stream:
-            return stream(answer, run.events(), SSE, run.broken)
+            return NAMED_SSE.respond(answer, run.events(), run.broken)
         with answer:
             return jsonify(run.whole())
 
@@ -74,17 +76,17 @@ class Run:
         deque(self._output.end(cut=self._answer.cut), 0)
         return self._ended()
 
-    def events(self) -> Iterator[str]:
-        """Yield the answer as server-sent events."""
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of the answer."""
         yield self._event("created", {"response": self._response("in_progress")})
         yield self._event("in_progress", {"response": self._response("in_progress")})
         for message in self._answer:
-            yield from self._written(self._output.add(message))
-        yield from self._written(self._output.end(cut=self._answer.cut))
+            yield from starmap(self._event, self._output.add(message))
+        yield from starmap(self._event, self._output.end(cut=self._answer.cut))
         response = self._ended()
         yield self._event(response["status"], {"response": response})
 
-    def broken(self, error: ServiceError) -> str:
+    def broken(self, error: ServiceError) -> list[dict[str, Any]]:
         """Return the events that end a stream which breaks off.
 
         OpenAI's Python client raises the second one for its `error`, and passes over the first one.
@@ -93,18 +95,15 @@ class Run:
         told = openai(error)
         failed = self._response("failed", error={"code": code, "message": told["error"]["message"]})
         flat = {name: told["error"][name] for name in ("code", "message", "param")}
-        return self._event("failed", {"response": failed}) + self._write("error", {**flat, **told})
+        return [self._event("failed", {"response": failed}), self._numbered("error", {**flat, **told})]
 
-    def _written(self, events: Iterable[Event]) -> Iterator[str]:
-        return (self._event(name, fields) for name, fields in events)
+    def _event(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return self._numbered(f"response.{name}", fields)
 
-    def _event(self, name: str, fields: dict[str, Any]) -> str:
-        return self._write(f"response.{name}", fields)
-
-    def _write(self, kind: str, fields: dict[str, Any]) -> str:
+    def _numbered(self, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
         number = self._events
         self._events += 1
-        return sse({"type": kind, "sequence_number": number, **fields}, kind)
+        return {"type": kind, "sequence_number": number, **fields}
 
     def _ended(self) -> dict[str, Any]:
         if not self._answer.cut:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.dialects.openai_responses_items import REASONING
-from service.http_request import new_id
+from service.streams import new_id
 
 Item = dict[str, Any]
 Event = tuple[str, dict[str, Any]]  # its type, after `response.`, and its fields
