@@ -13,7 +13,7 @@ from service.metrics import Metrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama, encode
 from service.reply import Reply
-from service.suspects import Suspects
+from service.suspects import Run, Suspects
 from service.suspicions import MEMORY, Culprit
 
 LOOK = 0.25  # seconds between two looks at a waiting request's client
@@ -48,6 +48,9 @@ class Call:
     _reply: Reply | None = None
     _breaks: int = 0
     _loads: int = 0  # how often the model had been loaded when the request was sent
+    _body: bytes = field(init=False, repr=False)
+    _fingerprint: str = field(init=False)
+    _run: Run = field(init=False)
 
     def __post_init__(self) -> None:
         self._body = encode(self.payload)

@@ -131,8 +131,13 @@ class Generation:
     completed: bool = False
     closed: bool = False
     durations: dict[str, int] = field(default_factory=dict)  # DURATIONS that the engine told, once it is complete
+    call: Call = field(init=False, repr=False)  # once it is open
     _cleanup: ExitStack = field(default_factory=ExitStack)
-    _last_token: float = 0.0
+    _queued_ms: float = 0.0
+    _pieces: Iterator[Message] = field(init=False, repr=False)  # of the engine's, the first of which was read
+    _repeats: Repeats = field(init=False, repr=False)
+    _first: Message = field(init=False, repr=False)
+    _last_token: float = 0.0  # when it came, by time.monotonic()
 
     def open(self, path: str, payload: dict[str, Any]) -> None:
         """Pass quota and queue; after that `call` asks the engine."""

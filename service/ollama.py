@@ -67,11 +67,11 @@ class Ollama:
         return reply
 
     def _send(self, message: bytes, client: ClientConnection, deadline: float) -> Reply:
-        if sock := self.pool.take():
+        if sock := self.pool.take(client, deadline):
             with contextlib.suppress(_Stale):
-                return self._exchange(sock, message, client, deadline, kept=True)
+                return self._exchange(sock, message, kept=True)
             self.pool.forget()  # the others are as old
-        return self._exchange(self.pool.connect(stale=sock is not None), message, client, deadline)
+        return self._exchange(self.pool.connect(client, deadline, stale=sock is not None), message)
 
     def ask(self, path: str, payload: Any = None, *, timeout: float) -> dict[str, Any]:
         """Return the whole answer to a question of our own; raises as request() does."""
@@ -81,10 +81,7 @@ class Ollama:
         finally:
             reply.close()
 
-    def _exchange(
-        self, sock: WatchedSocket, message: bytes, client: ClientConnection, deadline: float, *, kept: bool = False
-    ) -> Reply:
-        sock.watch(client, deadline)
+    def _exchange(self, sock: WatchedSocket, message: bytes, *, kept: bool = False) -> Reply:
         reply = Reply(sock, self.pool)
         try:
             reply.begin(message)

@@ -20,7 +20,11 @@ CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
 class WatchedSocket(socket.socket):
     """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
 
-    is_cut = False  # broken off by us
+    def __init__(self, plain: socket.socket, client: ClientConnection, deadline: float) -> None:
+        super().__init__(fileno=plain.detach())
+        self.setblocking(False)
+        self.is_cut = False  # broken off by us
+        self.watch(client, deadline)
 
     def watch(self, client: ClientConnection, deadline: float) -> None:
         """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
@@ -76,18 +80,25 @@ class Pool:
         """Return the seconds for which nothing has accepted a connection; infinity before the first."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
-    def take(self) -> WatchedSocket | None:
-        """Return a connection that an earlier call left open, unless the engine has closed all of them since."""
+    def take(self, client: ClientConnection, deadline: float) -> WatchedSocket | None:
+        """Return a connection that an earlier call left open, unless the engine has closed all of them since.
+
+        client, deadline: see WatchedSocket.watch().
+        """
         with contextlib.suppress(IndexError):
             while sock := self._idle.pop():
                 if sock.is_silent():
+                    sock.watch(client, deadline)
                     self._busy.add(sock)
                     return sock
                 sock.close()
         return None
 
-    def connect(self, *, stale: bool = False) -> WatchedSocket:
-        """Return a new connection; raises EngineDown, or EngineDied where a kept one was lost with a request on it."""
+    def connect(self, client: ClientConnection, deadline: float, *, stale: bool = False) -> WatchedSocket:
+        """Return a new connection; raises EngineDown, or EngineDied if a kept one was lost with the request on it.
+
+        client, deadline: see WatchedSocket.watch(). stale: whether a kept one was lost.
+        """
         cuts = self._cuts
         try:
             plain = socket.create_connection(self._address, timeout=CONNECT_TIMEOUT)
@@ -100,8 +111,7 @@ class Pool:
                 raise upstream_error(error) from error
             raise EngineDown("the model server can't be reached", retry_after=RETRY_AFTER) from error
         self._down_since = None
-        sock = WatchedSocket(fileno=plain.detach())
-        sock.setblocking(False)
+        sock = WatchedSocket(plain, client, deadline)
         self._busy.add(sock)
         if self._cuts != cuts:  # it would go to the engine that is being ended
             sock.cut()
