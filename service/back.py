@@ -13,11 +13,13 @@ from flask import Blueprint, Response, g, request
 
 from service.admission import Priority
 from service.client import ClientConnection
+from service.embedding import embed_texts
 from service.engine_errors import EngineDied
 from service.error_handlers import answer_error
 from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
 from service.front import PREFIX
-from service.gateway import QUEUED_HEADERS, Caller, Gateway, Generation
+from service.gateway import Caller, Gateway
+from service.generation import QUEUED_HEADERS, Generation, generate
 from service.http_request import read_body
 from service.streams import NDJSON, listing
 
@@ -45,14 +47,14 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
     def chat() -> Response:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
-        answer = gateway.generate(who, fields, payload.get("options") or {})
+        answer = generate(gateway, who, fields, payload.get("options") or {})
         return with_wait(NDJSON.respond(answer, lines(answer), lambda error: [error.body()]), who)
 
     @blueprint.post(f"{PREFIX}/embed")
     def embed() -> Response:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in EMBED_FIELDS if name in payload}
-        vectors = (result := gateway.embed(who, fields)).pop("embeddings")
+        vectors = (result := embed_texts(gateway, who, fields)).pop("embeddings")
         return with_wait(listing(result, "embeddings", map(list, vectors)), who)
 
     return blueprint

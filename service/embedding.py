@@ -1,14 +1,13 @@
 """Embeddings of many texts: computed a few at a time, so that none waits for all of another's, and kept small."""
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.engine_errors import answers_oddly
 from service.errors import InvalidRequest
+from service.gateway import Caller, Gateway
+from service.generation import Generation
 from service.reply import Reply
-
-if TYPE_CHECKING:
-    from service.gateway import Generation
 
 # Texts that the engine gets at a time. Ollama takes up all of its slots with those of one request, and a request of
 # somebody else's waits for all of them; with fewer it computes less of them at once.
@@ -17,8 +16,22 @@ MAX_TEXTS = 2048  # as OpenAI has it
 MAX_NUMBERS = 1 << 21  # in one answer, of 8 bytes each: those of 2,048 texts with 1,024 each
 
 
-def embed(answer: "Generation", inputs: dict[str, Any]) -> dict[str, Any]:
-    """Open an answer and return Ollama's reply for all texts in `inputs`. Raises a ServiceError or ClientGone."""
+def embed_texts(gateway: Gateway, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Run /api/embed in a slot and return Ollama's reply, its vectors as arrays. Raises a ServiceError or ClientGone.
+
+    inputs: a list of texts in `input`, and what else /api/embed takes.
+    """
+    gateway.need_embeddings()
+    with Generation(gateway, caller) as answer:
+        result = _embed(answer, inputs)
+        caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
+        gateway.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
+        answer.completed = True
+    return result
+
+
+def _embed(answer: Generation, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Open an answer and return Ollama's reply for all texts in `inputs`."""
     ollama, texts = answer.gateway.ollama, inputs["input"]
     vectors, tokens, reply = list["array[float]"](), 0, dict[str, Any]()
     for start in range(0, len(texts), BATCH):

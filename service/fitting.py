@@ -17,7 +17,7 @@ from service.errors import InvalidRequest, Unfit
 from service.schemas import Grammar
 
 if TYPE_CHECKING:
-    from service.gateway import Generation
+    from service.generation import Generation
 
 Message = dict[str, Any]
 TRIES = 3

@@ -1,38 +1,20 @@
-"""A request's way through the service: quota, slot, Ollama, and back, with everything released exactly once."""
+"""The parts of the service that all requests share, and who sends one."""
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self, TypeVar
 
-from service.admission import Admission, Priority, Refused, Ticket
-from service.call import LOOK, Call, Engine
+from service.admission import Admission, Priority
+from service.call import Engine
 from service.client import ClientConnection
-from service.embedding import embed
-from service.engine_errors import EngineDied, upstream_error
-from service.errors import ClientGone, InvalidRequest, QuotaExceeded, Saturated, ServiceError
+from service.errors import InvalidRequest
 from service.keys import Key
-from service.metrics import QUOTA, Metrics
+from service.metrics import Metrics
 from service.model_watch import ModelWatch
-from service.ollama import CHATS, EMBEDS, UNSHIFTED, Ollama
-from service.repeats import Repeats
-from service.reply import Reply
+from service.ollama import CHATS, EMBEDS, Ollama
 from service.request_log import RequestLog
 from service.settings import Role, Settings
 from service.suspects import Suspects
-from service.system_role import without_system
-
-QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
-DURATIONS = ("load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds, in an answer's last line
-T = TypeVar("T")
-REFUSALS = {
-    "queue_full": "every slot is busy and the queue is full",
-    "wait_too_long": "every slot is busy and the wait would be too long",
-    "queue_timeout": "no slot became free in time",
-}
 
 
 @dataclass(frozen=True)
@@ -68,40 +50,6 @@ class Gateway:
         waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
         return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
 
-    def generate(
-        self, caller: Caller, chat: dict[str, Any], options: dict[str, Any], fit: "Fit | None" = None
-    ) -> "Generation":
-        """Run a chat through the model and return its answer once the first piece is there.
-
-        chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. fit: what the answer's
-        messages pass, and may be made again by. Raises a ServiceError or ClientGone; then nothing stays taken.
-        """
-        self.need_chat()
-        if not self.watch.system_role:
-            chat = {**chat, "messages": without_system(chat["messages"])}
-        options = {"num_predict": self.settings.max_tokens, **options}
-        fixed = {"stream": True, "think": False, "truncate": False, **UNSHIFTED}
-        answer = Generation(self, caller, fit)
-        try:
-            answer.start(self.ollama.chat_path, self.ollama.payload(options, **{**fixed, **chat}))
-        except BaseException as error:
-            answer.close(error)
-            raise
-        return answer
-
-    def embed(self, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run /api/embed in a slot and return Ollama's reply, its vectors as arrays; raises as generate() does.
-
-        inputs: a list of texts in `input`, and what else /api/embed takes.
-        """
-        self.need_embeddings()
-        with Generation(self, caller) as answer:
-            result = embed(answer, inputs)
-            caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
-            self.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
-            answer.completed = True
-        return result
-
     def need_chat(self) -> None:
         """Refuse to chat with a model that can't; raises InvalidRequest."""
         self._need(CHATS, "can't chat: embedding is all it does, at /api/embed and /v1/embeddings")
@@ -115,213 +63,3 @@ class Gateway:
         known = self.watch.capabilities
         if known and capability not in known:
             raise InvalidRequest(f"model: {self.settings.model} {without}")
-
-
-Message = dict[str, Any]  # of Ollama's: {"content", "thinking"?, "tool_calls"?}
-Fit = Callable[["Generation", Iterable[Message]], Iterator[Message]]
-
-
-@dataclass
-class Generation:
-    """The answer to one request, from its place in the queue to the last token. close() may be called twice."""
-
-    gateway: Gateway
-    caller: Caller
-    fit: Fit | None = None
-    completed: bool = False
-    closed: bool = False
-    durations: dict[str, int] = field(default_factory=dict)  # DURATIONS that the engine told, once it is complete
-    call: Call = field(init=False, repr=False)  # once it is open
-    _cleanup: ExitStack = field(default_factory=ExitStack)
-    _queued_ms: float = 0.0
-    _pieces: Iterator[Message] = field(init=False, repr=False)  # of the engine's, the first of which was read
-    _repeats: Repeats = field(init=False, repr=False)
-    _first: Message = field(init=False, repr=False)
-    _last_token: float = 0.0  # when it came, by time.monotonic()
-
-    def open(self, path: str, payload: dict[str, Any]) -> None:
-        """Pass quota and queue; after that `call` asks the engine."""
-        gateway, caller = self.gateway, self.caller
-        ticket = self._admit()
-        self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
-        self._await_slot(ticket)
-        deadline = time.monotonic() + gateway.settings.answer_timeout
-        self.call = Call(gateway.engine, path, payload, caller.client, deadline, caller.headers)
-        self._cleanup.callback(lambda: self.call.close(answered=self.completed))  # runs before the slot is released
-
-    def _admit(self) -> Ticket:
-        admission, metrics, caller = self.gateway.admission, self.gateway.metrics, self.caller
-        try:
-            if caller.key is not None:
-                self._cleanup.callback(caller.key.acquire(admission.service_time or 1.0))
-            caller.client.settled()
-            return admission.enter(caller.priority)
-        except QuotaExceeded:
-            metrics.refused.labels(QUOTA).inc()
-            raise
-        except Refused as refused:
-            raise self._saturated(refused) from None
-
-    def _saturated(self, refused: Refused) -> Saturated:
-        self.gateway.metrics.refused.labels(refused.reason).inc()
-        return Saturated(REFUSALS[refused.reason], hint="see Retry-After", retry_after=refused.retry_after)
-
-    def _await_slot(self, ticket: Ticket) -> None:
-        try:
-            while not ticket.wait(LOOK):
-                if self.caller.client.gone():
-                    raise ClientGone
-        except Refused as refused:
-            raise self._saturated(refused) from None
-        self._queued_ms = ticket.queued_for * 1000
-        self.caller.record.queued_ms = round(self._queued_ms, 3)
-        self.gateway.metrics.admitted.inc()
-        self.gateway.metrics.queue_wait.observe(ticket.queued_for)
-
-    def start(self, path: str, payload: dict[str, Any]) -> None:
-        """Open the stream and read its first piece, so that a fault before it is still a real status."""
-        self.open(path, payload)
-        self._begin()
-
-    def ask(self, read: Callable[[Reply], T]) -> T:
-        """Return what `read` makes of the engine's reply, and note how long the request waited behind this process."""
-        result, record = self.call.ask(read), self.caller.record
-        behind = sum(map(self.call.number, QUEUED_HEADERS))  # of a front: in HAProxy's queue and in the pod's
-        record.queued_ms = round(self._queued_ms + behind, 3)
-        return result
-
-    def _begin(self) -> None:
-        self._first = self.ask(self._read_first)
-        self._last_token = time.monotonic()
-        record = self.caller.record
-        if record.first_token_ms is None:
-            record.first_token_ms = record.elapsed_ms()
-            self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
-
-    def _read_first(self, reply: Reply) -> dict[str, Any]:
-        self._pieces, self._repeats = reply.lines(), Repeats()
-        return self._next()
-
-    def _next(self) -> dict[str, Any]:
-        for piece in self._pieces:
-            self._repeats.see(piece)
-            return piece
-        if last := self._repeats.end():
-            return last
-        raise upstream_error(EOFError("the stream ended without done"))
-
-    def whole(self) -> list[Message]:
-        """Return all of the model's messages at once, as __iter__ does."""
-        return list(self.fit(self, self._reread())) if self.fit else self.read()
-
-    def read(self) -> list[Message]:
-        """Return all of Ollama's messages at once; the engine's death costs the caller only time."""
-        while True:
-            try:
-                return list(self._messages())
-            except EngineDied as died:
-                self.call.survive(died)
-                self._begin()
-
-    def _reread(self) -> Iterator[Message]:
-        yield from self.read()
-
-    def __iter__(self) -> Iterator[Message]:
-        """Yield the model's messages as they come; afterwards the record has the usage."""
-        return self.fit(self, self._streamed()) if self.fit else self._streamed()
-
-    def _streamed(self) -> Iterator[Message]:
-        try:
-            yield from self._messages()
-        except EngineDied as died:
-            self.call.judge(died)  # raises another error for a request that is known to kill
-            raise
-
-    def again(self, more: list[Message], **fields: Any) -> None:
-        """Have the conversation go on with `more`, in the same slot and by the same deadline, and begin to read.
-
-        fields: of the request to the engine, in the place of those it had; None: without it.
-        """
-        self.completed, before = False, self.call.payload
-        fields["messages"] = [*before["messages"], *more]
-        self.go_on({name: value for name, value in {**before, **fields}.items() if value is not None})
-        self._begin()
-
-    def go_on(self, payload: dict[str, Any]) -> None:
-        """Have `call` ask the engine something else next, in the same slot and by the same deadline."""
-        before = self.call
-        before.close(answered=True)
-        self.call = Call(before.engine, before.path, payload, before.client, before.deadline, before.headers)
-
-    @property
-    def cut(self) -> bool:
-        """Say whether the answer ended at its limit of tokens."""
-        return self.caller.record.finish_reason == "length"
-
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        piece = self._first
-        while not piece["done"]:
-            yield piece["message"]
-            piece = self._next()
-            self._observe_token()
-        self._finish(piece)
-        yield piece["message"]
-
-    def _observe_token(self) -> None:
-        now = time.monotonic()
-        self.gateway.metrics.inter_token.observe(now - self._last_token)
-        self._last_token = now
-
-    def _finish(self, piece: dict[str, Any]) -> None:
-        record, metrics = self.caller.record, self.gateway.metrics
-        for name in DURATIONS:
-            if isinstance(took := piece.get(name), int):
-                self.durations[name] = self.durations.get(name, 0) + took
-        record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
-        # Ollama leaves prompt_eval_count out when it is 0.
-        prompt, completion = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
-        record.prompt_tokens = (record.prompt_tokens or 0) + prompt  # of an answer that was made again, all of them
-        record.completion_tokens = (record.completion_tokens or 0) + completion
-        metrics.prompt_tokens.inc(prompt)
-        metrics.completion_tokens.inc(completion)
-        self.completed = True
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """Return the tokens used, once the answer is complete."""
-        record = self.caller.record
-        return {"prompt_tokens": record.prompt_tokens or 0, "completion_tokens": record.completion_tokens or 0}
-
-    @property
-    def timings(self) -> dict[str, float | None]:
-        """Return the milliseconds since arrival: in the queue, to the first token, until now."""
-        record = self.caller.record
-        return {
-            "queued_ms": record.queued_ms,
-            "first_token_ms": record.first_token_ms,
-            "total_ms": record.elapsed_ms(),
-        }
-
-    def close(self, error: BaseException | None = None) -> None:
-        """Cut Ollama's work short where it still runs, and give the slot and the quota back.
-
-        An answer that is closed early and without an error was closed because its client left.
-        """
-        if self.closed:
-            return
-        self.closed = True
-        record = self.caller.record
-        if isinstance(error, ServiceError):
-            record.error = error.code
-        elif error is not None and not isinstance(error, ClientGone):
-            record.error = "internal_error"
-        elif not self.completed:
-            self.gateway.metrics.cancelled.inc()
-            record.error = "client_gone"
-        self._cleanup.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        self.close(error)

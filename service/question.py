@@ -9,7 +9,8 @@ from pydantic.config import JsonDict
 
 from service.errors import InvalidRequest
 from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
-from service.gateway import Caller, Fit, Gateway, Generation
+from service.gateway import Caller, Gateway
+from service.generation import Fit, Generation, generate
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
 from service.parsing import check_images, check_model, check_size, drop_none, shown
@@ -181,14 +182,14 @@ class Question:
     stream_usage: bool = False
 
     def ask(self, gateway: Gateway, caller: Caller, *, fitting: bool = True) -> Generation:
-        """Have the model go on with the conversation; returns and raises as Gateway.generate() does.
+        """Have the model go on with the conversation; returns and raises as generate() does.
 
         fitting: whether the answer is made again until it fits.
         """
         images = [field for turn in self.turns for field in turn.images]
         chat, options, fit = self.for_ollama(gateway)
         try:
-            return gateway.generate(caller, chat, options, fit if fitting else None)
+            return generate(gateway, caller, chat, options, fit if fitting else None)
         except InvalidRequest as error:
             error.rename(self._names(images, fit))
             raise

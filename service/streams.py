@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response
 
 from service.errors import OWN_FAULT, ClientGone, ServiceError
-from service.gateway import Generation
+from service.generation import Generation
 
 log = logging.getLogger("sluice")
 

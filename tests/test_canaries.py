@@ -225,7 +225,7 @@ def test_a_fault_of_our_own_is_logged_with_its_place_and_without_its_words(
         except KeyError as error:
             raise ValueError(f"can't do {PROMPT}") from error
 
-    monkeypatch.setattr("service.gateway.Gateway.generate", fail)
+    monkeypatch.setattr("service.question.generate", fail)
     app = make()
     reply = post(app, "/generate", {"prompt": PROMPT})
     assert (reply.status_code, reply.json["error"]["message"]) == (500, "an error of the server's own")

@@ -11,7 +11,8 @@ from flask import Blueprint, Response, jsonify
 from service.dialects.anthropic_body import CountTokensBody, MessagesBody
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.errors import ANTHROPIC
-from service.gateway import Gateway, Generation
+from service.gateway import Gateway
+from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse

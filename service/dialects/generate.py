@@ -8,7 +8,8 @@ from pydantic import Field
 
 from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
 from service.fitting import joined
-from service.gateway import Gateway, Generation
+from service.gateway import Gateway
+from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, drop_none, parse

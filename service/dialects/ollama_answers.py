@@ -12,7 +12,8 @@ from service.dialects.ollama_body import Asked
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
 from service.fitting import joined
-from service.gateway import Caller, Gateway, Generation
+from service.gateway import Caller, Gateway
+from service.generation import Generation
 from service.model_facts import Fields
 from service.question import Question
 from service.streams import NDJSON, new_id

@@ -9,7 +9,7 @@ from service.dialects.described import COUNT, NUMBER, TEXT, Route, list_of, obje
 from service.dialects.ollama_answers import check_ready, nanoseconds
 from service.dialects.ollama_body import KeepAlive, Options, check_served
 from service.dialects.unions import TextOrList
-from service.embedding import MAX_TEXTS
+from service.embedding import MAX_TEXTS, embed_texts
 from service.gateway import Caller, Gateway
 from service.http_request import caller, read_body
 from service.keys import Keys
@@ -76,7 +76,7 @@ def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         check_served(body.model, gateway.settings)
         check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)
         if texts:
-            return gateway.embed(who, {"input": list(texts.values()), **drop_none(**more)})
+            return embed_texts(gateway, who, {"input": list(texts.values()), **drop_none(**more)})
         gateway.need_embeddings()
         check_ready(gateway)
         return None

@@ -13,7 +13,8 @@ from service.dialects.errors import openai
 from service.dialects.openai_chat_body import ChatBody
 from service.errors import ServiceError
 from service.fitting import joined
-from service.gateway import Gateway, Generation
+from service.gateway import Gateway
+from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse

@@ -16,7 +16,8 @@ from service.dialects.openai_embeddings import no_tokens
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.unions import TextOrList
 from service.fitting import joined
-from service.gateway import Gateway, Generation
+from service.gateway import Gateway
+from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import Text, parse

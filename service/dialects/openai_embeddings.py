@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.unions import TextOrList
-from service.embedding import MAX_TEXTS
+from service.embedding import MAX_TEXTS, embed_texts
 from service.gateway import Gateway
 from service.http_request import caller, read_body
 from service.keys import Keys
@@ -78,7 +78,7 @@ def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     def embeddings() -> Response:
         who = caller(keys)
         body = parse(EmbeddingsBody, read_body())
-        result = gateway.embed(who, body.for_ollama(gateway))
+        result = embed_texts(gateway, who, body.for_ollama(gateway))
         encode = as_base64 if body.encoding_format == "base64" else list
         data = (
             {"object": "embedding", "index": index, "embedding": encode(vector)}

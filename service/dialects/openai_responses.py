@@ -13,7 +13,8 @@ from service.dialects.errors import openai
 from service.dialects.openai_responses_body import ResponsesBody
 from service.dialects.openai_responses_output import Output
 from service.errors import ServiceError
-from service.gateway import Gateway, Generation
+from service.gateway import Gateway
+from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.parsing import parse
