@@ -37,14 +37,14 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def create_app(settings: Settings) -> Flask:
-    """Return the public WSGI app; its Gateway is `app.extensions["sluice"]`, for whoever serves it."""
+    """Return the public WSGI app; whoever serves it finds its Gateway in `app.extensions["sluice"]`."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer stands before the figures
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the answer in front of the figures
     gateway = create_gateway(settings)
     keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
     answer_errors_in_json(app, pointing=settings.role is not Role.BACK)
-    _keep_records(app, gateway.metrics)  # before the checks, whose refusals are recorded too
+    _keep_records(app, gateway.metrics)  # before the checks, so that refusals are logged too
     if settings.role is Role.BACK:
         app.register_blueprint(back_blueprint(gateway))
     else:
@@ -70,7 +70,7 @@ def create_gateway(settings: Settings) -> Gateway:
 
 
 def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
-    """Add the page and the API, and check who asks: a back has fronts alone before it, and no browsers."""
+    """Add the page and the API, and check who asks; a back needs neither, since only fronts reach it."""
     settings = gateway.settings
     check_host(app, settings.host, settings)
     check_origin(app, keys, settings)
@@ -89,7 +89,7 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
 
 
 def _keep_records(app: Flask, metrics: Metrics) -> None:
-    """Give every request an id, and write its log line once its last byte is out."""
+    """Give every request an id, and write its log line once its last byte has been sent."""
 
     @app.before_request
     def begin() -> None:

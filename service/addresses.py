@@ -1,4 +1,4 @@
-"""Hosts and origins as HTTP writes them, in one spelling each, so that they can be compared."""
+"""Hosts and origins in HTTP headers, normalised so that they can be compared."""
 
 import re
 from collections.abc import Callable
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 def remembered(function: Callable[[str], T]) -> Callable[[str], T]:
-    """Have `function` remember what it has returned: nearly all requests name the same few hosts and origins."""
+    """Cache `function` for short arguments: nearly all requests name the same few hosts and origins."""
     cached = lru_cache(256)(function)
     return lambda text: cached(text) if len(text) <= LONGEST else function(text)
 
 
 @remembered
 def origin(text: str) -> str:
-    """Return `scheme://host[:port]` in lower case and without a default port; "" for what is none, such as `null`."""
+    """Return `scheme://host[:port]` in lower case and without a default port; "" if it isn't one, such as `null`."""
     match = ORIGIN.fullmatch(text.strip().lower())
     if match is None:
         return ""
@@ -30,14 +30,14 @@ def origin(text: str) -> str:
 
 @remembered
 def host_name(text: str) -> str:
-    """Return the name or address in a Host header, without its port and brackets; "" for what is none."""
+    """Return the name or address in a Host header, without port and brackets; "" if there is none."""
     match = ORIGIN.fullmatch(f"http://{text.strip().lower()}")
     return match["host"].strip("[]").rstrip(".") if match else ""
 
 
 @remembered
 def is_loopback(name: str) -> bool:
-    """Say whether a name or address is this machine's own, which no name server can make another's."""
+    """Say whether a name or address always means this machine, whatever a name server answers."""
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
         return True
     try:
@@ -47,10 +47,10 @@ def is_loopback(name: str) -> bool:
 
 
 def with_port(host: str, port: int | None) -> str:
-    """Return `host:port`, with the brackets that an IPv6 address needs there."""
+    """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listed(text: str) -> list[str]:
-    """Return the items of a list with commas between them."""
+    """Return the items of a comma-separated list."""
     return [item.strip() for item in text.split(",") if item.strip()]

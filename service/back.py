@@ -1,7 +1,7 @@
-"""`/engine/…`: what fronts ask of a model's pod, through HAProxy. Nobody else reaches it, so nothing is checked twice.
+"""`/engine/…`: the API that fronts use, through HAProxy. Nobody else can reach it, so nothing is checked twice.
 
-The bodies and answers are Ollama's, without the model's name and how it is loaded: those are this pod's own, which
-keeps every request working while pods of two releases stand beside each other.
+Bodies and answers are Ollama's, without the model's name and its load options: each pod adds its own, so that every
+request works while pods of two releases run at the same time.
 """
 
 import json
@@ -27,8 +27,8 @@ CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
 
 
-# HAProxy takes a pod out after three answers of 500 and more, except 501 (`observe layer7`). These errors are the
-# request's as much as the pod's; the front knows them by their code.
+# HAProxy takes a pod out of rotation after three answers of 500 or more, except 501 (`observe layer7`). These errors
+# may be the request's fault as much as the pod's, so they are sent as a 501; the front recognises them by their code.
 BLAMELESS = (EngineFailed.code, GenerationTimeout.code)
 
 
@@ -61,14 +61,14 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
 
 
 def front() -> Caller:
-    """Return who sends the current request: a front, for a caller whose key and priority it has checked."""
+    """Return the caller of the current request, whose key and priority the front has checked."""
     priority = Priority(request.headers.get("X-Priority", Priority.INTERACTIVE))
     g.record.priority = priority
     return Caller(ClientConnection(request.environ.get("gunicorn.socket")), g.record, priority)
 
 
 def read_payload() -> dict[str, Any]:
-    """Return the body of the current request; raises InvalidRequest where it isn't a JSON object."""
+    """Return the body of the current request; raises InvalidRequest if it isn't a JSON object."""
     try:
         payload = json.loads(read_body())
     except ValueError:
@@ -79,13 +79,13 @@ def read_payload() -> dict[str, Any]:
 
 
 def with_wait(response: Response, who: Caller) -> Response:
-    """Tell the front how long its request has waited here, beside the time in HAProxy's queue."""
+    """Tell the front how long its request waited here, in addition to HAProxy's queue."""
     response.headers[QUEUED_HEADERS[-1]] = str(who.record.queued_ms or 0)
     return response
 
 
 def lines(answer: Generation) -> Iterator[dict[str, Any]]:
-    """Yield an answer as Ollama writes it: messages, and a last line with the figures."""
+    """Yield an answer in Ollama's form: messages, and a last line with the figures."""
     for message in answer:
         yield {"message": message, "done": False}
     record = answer.caller.record

@@ -1,7 +1,7 @@
-"""What web pages may do here: a browser sends what any page asks of it, also to addresses that only it can reach.
+"""Protection from web pages: a browser sends requests for any page, even to addresses that only it can reach.
 
-A page of another site is refused, unless ALLOWED_ORIGINS names its origin or the request has an API key. Where the
-server listens on a loopback address, so is a page whose own name was made to resolve to that address (DNS rebinding).
+A page of another site is refused, unless ALLOWED_ORIGINS names its origin or the request has an API key. If the server
+listens on a loopback address, so is a page whose host name was made to resolve to that address (DNS rebinding).
 """
 
 from flask import Flask, Response, request
@@ -12,18 +12,18 @@ from service.http_request import authenticate
 from service.keys import Keys
 from service.settings import Settings
 
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # with these a page of another site learns nothing and changes nothing
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # a page of another site can't read the answer, and they change nothing
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
-    # `*` is for the headers that OpenAI's and Anthropic's clients add; it doesn't cover Authorization.
+    # `*` covers the headers that OpenAI's and Anthropic's clients add, but not Authorization.
     "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Priority, X-Request-Id, *",
-    "Access-Control-Max-Age": "7200",  # seconds; Chromium keeps it no longer
+    "Access-Control-Max-Age": "7200",  # seconds; the most that Chromium honours
 }
 EXPOSED = "Retry-After, X-Request-Id, Request-Id"
 
 
 def check_host(app: Flask, listens_on: str, settings: Settings) -> None:
-    """Have `app`, which listens on an address, answer only to names of its own; see ALLOWED_HOSTS.
+    """Make `app` answer only to its own host names; see ALLOWED_HOSTS. listens_on: its address.
 
     A request without Host passes: browsers always send one.
     """
@@ -40,7 +40,7 @@ def check_host(app: Flask, listens_on: str, settings: Settings) -> None:
 
 
 def check_origin(app: Flask, keys: Keys | None, settings: Settings) -> None:
-    """Have `app` refuse other sites' pages, and answer CORS for the origins in ALLOWED_ORIGINS."""
+    """Make `app` refuse pages of other sites, and send CORS headers to the origins in ALLOWED_ORIGINS."""
     listed = addresses.listed(settings.allowed_origins)
     everyone, origins = "*" in listed, {addresses.origin(each) for each in listed if each != "*"}
 
@@ -69,8 +69,8 @@ def check_origin(app: Flask, keys: Keys | None, settings: Settings) -> None:
 def is_foreign() -> bool:
     """Say whether a page of another site sends the current request.
 
-    As Go's http.CrossOriginProtection does: Sec-Fetch-Site is the browser's own word, and also true where a proxy has
-    changed Host; browsers leave it out towards plain HTTP, where Origin and Host must agree instead.
+    The rules are those of Go's http.CrossOriginProtection: Sec-Fetch-Site comes from the browser itself, and holds even
+    if a proxy has changed Host. Browsers omit it over plain HTTP; there Origin and Host must agree.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if site is not None:

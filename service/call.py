@@ -1,4 +1,4 @@
-"""One request's dealings with the engine: sent when it is its turn, and again where the engine died under it."""
+"""One request to the engine: sent when it is its turn, and resent if the engine dies under it."""
 
 import hashlib
 import time
@@ -16,22 +16,22 @@ from service.reply import Reply
 from service.suspects import Run, Suspects
 from service.suspicions import MEMORY, Culprit
 
-LOOK = 0.25  # seconds between two looks at a waiting request's client
-POLL = 0.1  # seconds between two looks at an engine that is away
+LOOK = 0.25  # seconds between two checks whether a waiting client is still there
+POLL = 0.1  # seconds between two checks whether a lost engine is back
 PATIENCE = 15.0  # seconds an engine may be away before requests are refused at once
-BREAKS = 2  # exchanges that may break off while the engine lives
+BREAKS = 2  # exchanges of a request that may break off while the engine is alive
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine, and what is known of it and of those that may have killed it."""
+    """The engine, its state, and the requests suspected of killing it."""
 
     ollama: Ollama
     watch: ModelWatch
     suspects: Suspects
     metrics: Metrics
-    waits: bool = True  # for one that is away, with requests it hasn't had yet; else others shall have them
+    waits: bool = True  # for a lost engine to return; if not, a request that it hasn't got yet fails, for another pod
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Call:
     client: ClientConnection
     deadline: float
     headers: Mapping[str, str] = field(default_factory=dict)
-    delayed: bool = False  # by a death: its duration says nothing about the next request's
+    delayed: bool = False  # by the engine's death, so that its duration says nothing about other requests
     _reply: Reply | None = None
     _breaks: int = 0
     _loads: int = 0  # how often the model had been loaded when the request was sent
@@ -58,9 +58,9 @@ class Call:
         self._run = self.engine.suspects.run(self._fingerprint)
 
     def ask(self, read: Callable[[Reply], T]) -> T:
-        """Send the request and return what `read` makes of the reply; once more whenever the engine dies under that.
+        """Send the request and return what `read` makes of the reply; retry whenever the engine dies meanwhile.
 
-        Nothing of an earlier try may have been passed on. Raises a ServiceError or ClientGone.
+        Nothing of an earlier try may have reached the client. Raises a ServiceError or ClientGone.
         """
         while True:
             try:
@@ -71,7 +71,7 @@ class Call:
                 self.survive(died)
 
     def number(self, header: str) -> float:
-        """Return the number in a header of the reply, 0 where there is none."""
+        """Return the number in a header of the reply, 0 if there is none."""
         return self._reply.number(header) if self._reply else 0.0
 
     def _send(self) -> Reply:
@@ -87,7 +87,7 @@ class Call:
             except EngineDown as down:
                 self._run.unsent()
                 self._await_return(down)
-            except KillsEngine:  # a gateway nearer to the engine has found it out
+            except KillsEngine:  # found out by the gateway in the pod
                 self.engine.suspects.convict(self._fingerprint)
                 raise
 
@@ -111,7 +111,7 @@ class Call:
             raise self._refused() from None
 
     def _await_return(self, down: EngineDown) -> None:
-        """Return once the engine may be asked again; raises `down` when that takes too long."""
+        """Wait until the engine can be asked again; raises `down` if that takes too long."""
         self.engine.watch.lost()
         patience = PATIENCE if self.engine.waits or self.delayed else 0.0
         self.delayed = True
@@ -128,17 +128,17 @@ class Call:
             raise ClientGone
 
     def survive(self, died: EngineDied) -> None:
-        """Return where the request may be sent again after this; else raise what its caller gets."""
+        """Return if the request may be resent; else raise the error for its caller."""
         self.judge(died, again=True)
         if self._breaks > BREAKS:
             raise died
         self.engine.metrics.sent_again.inc()
 
     def judge(self, died: EngineDied, *, again: bool = False) -> None:
-        """Find out whether the engine has died, and hold it against those that were with it; raises KillsEngine."""
+        """Find out whether the engine has died, and if so blame the requests that were with it; raises KillsEngine."""
         self.delayed = True
         self._end_try()
-        if died.cut:  # by the watch, which has found the engine stuck and starts it again
+        if died.cut:  # by the watch, which is restarting a stuck engine
             self._breaks += 1
             self._die(again=again, cut=True)
             return
@@ -169,7 +169,7 @@ class Call:
             reply.close()
 
     def close(self, *, answered: bool) -> None:
-        """Cut Ollama's work short where it still runs; see to an engine that has said nothing for long."""
+        """Cancel Ollama's work if it still runs, and have an engine checked that has been silent for long."""
         last = max(self._run.since, self.engine.ollama.pool.heard)
         if self._run.with_engine and not answered and time.monotonic() - last >= self.engine.watch.silence:
             self.engine.watch.doubt()
@@ -180,9 +180,9 @@ class Call:
 
 
 def fingerprint(path: str, payload: dict[str, Any], body: bytes) -> str:
-    """Return what tells a request from others: all but the options, which stand last; another seed makes no other.
+    """Return a hash of everything but the options, which come last: another seed doesn't make another request.
 
-    body: the payload as it is sent. It isn't searched for them: a text in it may look like them.
+    body: the payload as it is sent. The options are cut off by their length: a search could find a text like them.
     """
     options = encode(payload["options"])
     return hashlib.sha256(path.encode() + body[: -len(options + b"}")]).hexdigest()

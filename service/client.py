@@ -1,4 +1,4 @@
-"""The client's side of a request: its socket, watched so that a client that left stops the work."""
+"""The client's connection, watched so that work stops when the client disconnects."""
 
 import select
 import socket
@@ -7,9 +7,9 @@ from service.outbox import Outbox
 
 
 class ClientConnection:
-    """The connection a request came on; without a socket (in tests) it never leaves.
+    """The connection that a request came on; without a socket (in tests) the client never disconnects.
 
-    A client that has closed its sending half counts as gone, as it does for nginx and HAProxy.
+    A client that has closed its sending half counts as gone, as with nginx and HAProxy.
     """
 
     def __init__(self, sock: socket.socket | Outbox | None) -> None:
@@ -18,19 +18,19 @@ class ClientConnection:
         self.watch(self._poll)
 
     def watch(self, poll: select.poll) -> None:
-        """Have `poll` report this client's leaving; further request bytes are none of its business."""
+        """Have `poll` report when this client disconnects, but not when it sends more."""
         if self._sock is not None:
             poll.register(self._sock, select.POLLRDHUP)
 
     def reported(self, events: list[tuple[int, int]]) -> bool:
-        """Say whether poll events tell of this client's leaving."""
+        """Say whether poll events report that this client has disconnected."""
         return self._sock is not None and any(fd == self._sock.fileno() for fd, _ in events)
 
     def settled(self) -> None:
-        """Say that the request has been read and checked, so that its bytes count no more."""
+        """Report that the request has been read and checked, so that its bytes no longer count."""
         if isinstance(self._sock, Outbox):
             self._sock.settled()
 
     def gone(self) -> bool:
-        """Say whether the client has left by now."""
+        """Say whether the client has disconnected."""
         return self.reported(self._poll.poll(0))

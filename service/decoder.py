@@ -1,4 +1,4 @@
-"""Decodes an image file with Pillow; also a program of its own, which imports nothing else, so it is up in no time."""
+"""Decodes an image file with Pillow; also a program, which starts fast because it imports nothing else."""
 
 import io
 import resource
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-# Bytes that one decoded image may take; a picture of 9 megapixels has as many. One is decoded at a time: see lane.py.
+# Bytes that one decoded image may take, as one of 9 megapixels does. One is decoded at a time: see lane.py.
 MAX_MEMORY = 36 << 20
-SPARE_MEMORY = 16 << 20  # beside it, in a process of its own: for the file and the decoder's tables
-MAX_SECONDS = 2  # of CPU, in a process of its own; the largest that is honest takes a third of one
-STRIP = 1 << 18  # pixels that are scaled at once, so that a large picture has no second copy
+SPARE_MEMORY = 16 << 20  # in addition, in a process of its own: for the file and the decoder's tables
+MAX_SECONDS = 2  # of CPU, in a process of its own; the largest legitimate image takes a third of one
+STRIP = 1 << 18  # pixels that are scaled at a time, so that a large image isn't copied whole
 Image.MAX_IMAGE_PIXELS = None  # service/images.py checks the size before Pillow sees the file
 
 
@@ -36,7 +36,7 @@ def decode(kind: str, size: tuple[int, int], data: bytes, edge: int) -> Image.Im
 
 
 def _whiten(image: Image.Image) -> None:
-    """Put white behind the colours of a palette, which is 256 pixels' work instead of the whole picture's."""
+    """Blend a palette with white: at most 256 colours instead of all pixels."""
     image.apply_transparency()
     colours = bytes(image.getpalette("RGBA") or ())
     palette = Image.frombytes("RGBA", (len(colours) // 4, 1), colours)
@@ -44,8 +44,8 @@ def _whiten(image: Image.Image) -> None:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Return RGB, with white where the picture is transparent."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts off what is brighter than 255
+    """Return RGB, blended with white where the image is transparent."""
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips at 255
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -55,7 +55,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def main(kind: str, width: str, height: str, edge: str) -> None:
-    """Decode the file on stdin to a PPM on stdout, within the memory and the time that are allowed."""
+    """Decode the file on stdin to a PPM on stdout, within limits on memory and CPU time."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MAX_MEMORY + SPARE_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

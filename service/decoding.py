@@ -1,4 +1,4 @@
-"""Has image files decoded: in this process, or in one of its own where a file may take any memory."""
+"""Decodes image files: in this process, or in a separate one if a file may take any amount of memory."""
 
 import io
 import struct

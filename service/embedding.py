@@ -1,4 +1,4 @@
-"""Embeddings of many texts: computed a few at a time, so that none waits for all of another's, and kept small."""
+"""Embeddings of many texts: computed in batches, so that other requests wait for one batch only, and kept small."""
 
 from array import array
 from typing import Any
@@ -9,17 +9,17 @@ from service.gateway import Caller, Gateway
 from service.generation import Generation
 from service.reply import Reply
 
-# Texts that the engine gets at a time. Ollama takes up all of its slots with those of one request, and a request of
-# somebody else's waits for all of them; with fewer it computes less of them at once.
+# Texts that the engine gets at a time. The texts of one request occupy all of Ollama's slots, so that another request
+# waits for all of them; with fewer texts at a time, fewer are computed in parallel.
 BATCH = 64
-MAX_TEXTS = 2048  # as OpenAI has it
-MAX_NUMBERS = 1 << 21  # in one answer, of 8 bytes each: those of 2,048 texts with 1,024 each
+MAX_TEXTS = 2048  # OpenAI's limit
+MAX_NUMBERS = 1 << 21  # in one answer, 8 bytes each: 2,048 texts of 1,024 dimensions
 
 
 def embed_texts(gateway: Gateway, caller: Caller, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Run /api/embed in a slot and return Ollama's reply, its vectors as arrays. Raises a ServiceError or ClientGone.
+    """Run /api/embed in a slot and return Ollama's reply, with vectors as arrays. Raises a ServiceError or ClientGone.
 
-    inputs: a list of texts in `input`, and what else /api/embed takes.
+    inputs: a list of texts in `input`, and the other fields of /api/embed.
     """
     gateway.need_embeddings()
     with Generation(gateway, caller) as answer:

@@ -1,4 +1,4 @@
-"""What goes wrong between us and the engine, as the caller can act on it."""
+"""Errors between the gateway and the engine, translated into what a caller can act on."""
 
 import json
 import logging
@@ -10,8 +10,8 @@ from service.request_log import said
 
 log = logging.getLogger("sluice")
 
-RETRY_AFTER = 5.0  # seconds; about what a restart of Ollama and the load of a small model take
-# What of an engine's error may be logged: all else may quote a prompt or an answer.
+RETRY_AFTER = 5.0  # seconds; roughly a restart of Ollama and the load of a small model
+# The parts of an engine's error that may be logged: the rest may quote a prompt or an answer.
 SAYABLE = re.compile(
     r"llama-server process (?:has terminated|no longer running)|exit status \d+|signal: \w+|unexpected EOF"
     r"|insufficient memory|out of memory|failed to allocate|no space left on device|exceeds file size"
@@ -19,8 +19,8 @@ SAYABLE = re.compile(
     r"|context canceled|deadline exceeded|parse grammar|invalid tool call arguments|panic|unexpectedly stopped"
 )
 SEND_AGAIN = "the request can be sent again"
-# What Ollama says when llama-server has ended under a request (Completion, Chat and Embedding in llm/llama_server.go of
-# v0.32.15); one that ends while it loads the model "has terminated", whoever asks.
+# What Ollama says when llama-server ends during a request (Completion, Chat and Embedding in llm/llama_server.go of
+# v0.32.15); a llama-server that ends while it loads the model "has terminated", for every request.
 SERVER_DIED = (
     "unexpectedly stopped",
     "error was encountered while running the model",
@@ -28,9 +28,9 @@ SERVER_DIED = (
     "do embedding request",
     "error reading embed response",
 )
-# The same where it had ended, or was being loaded anew, before it had the request.
+# The same if it had ended, or was being loaded, before the request reached it.
 SERVER_AWAY = ("no longer running", "connection refused", "server not responding", "unexpected server status")
-# The same for a request that can't be followed, by Ollama's name of the field at fault: see Question.ask().
+# The same for an invalid request, with Ollama's name of the field at fault: see Question.ask().
 CALLERS_FAULT = {
     "format: the model server can't follow this schema": (
         "invalid format",
@@ -55,11 +55,11 @@ ALSO_TOO_LONG = ("exceeds the context length", "available context size", "longer
 
 
 class EngineDown(EngineUnavailable):
-    """Nothing answers at the engine's address: the request was not sent."""
+    """Nothing listens at the engine's address: the request was not sent."""
 
 
 class EngineDied(EngineFailed):
-    """The exchange ended early. `told`: Ollama says that its llama-server died. `cut`: we broke it off."""
+    """The exchange ended early. `told`: Ollama reports that its llama-server died. `cut`: the gateway ended it."""
 
     def __init__(self, message: str = "the model server broke off", *, told: bool = False, cut: bool = False) -> None:
         super().__init__(message, hint=SEND_AGAIN, retry_after=RETRY_AFTER)
@@ -69,13 +69,13 @@ class EngineDied(EngineFailed):
 def upstream_error(error: Exception, *, cut: bool = False) -> EngineDied:
     """Return the error for an exchange with Ollama that ended early, and log what ended it."""
     if not cut:
-        log.warning("Ollama broke off: %s", said(error))
+        log.warning("the exchange with Ollama ended early: %s", said(error))
     return EngineDied(cut=cut)
 
 
 def answers_oddly(error: Exception) -> EngineFailed:
-    """Return the error for an answer of Ollama's that isn't what its API says, and log what is wrong with it."""
-    log.warning("Ollama answers oddly: %s", said(error))
+    """Return the error for an answer that violates Ollama's API, and log what is wrong with it."""
+    log.warning("unexpected answer from Ollama: %s", said(error))
     return EngineFailed("the model server answered what it shouldn't", hint=SEND_AGAIN, retry_after=RETRY_AFTER)
 
 
@@ -89,7 +89,7 @@ def answered_error(status: int, body: bytes, retry_after: str | None = None) -> 
 
 
 def reported_error(status: int, error: Any, retry_after: str | None = None) -> ServiceError:
-    """Return the error for what stands under `error`: Ollama's text, or our own form, sent by a gateway or a proxy."""
+    """Return the error for the value of `error`: Ollama's text, or our own form, sent by a gateway or a proxy."""
     if isinstance(error, dict) and "code" in error:
         seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
         return named(status, str(error["code"]), str(error.get("message")), error.get("hint"), seconds)
@@ -97,27 +97,27 @@ def reported_error(status: int, error: Any, retry_after: str | None = None) -> S
 
 
 def error_in_stream(error: Any) -> ServiceError:
-    """Return the error for one that breaks off a stream; a gateway behind us sends no stream again that has begun."""
+    """Return the error that ends a stream; a gateway in a pod doesn't restart a stream that has begun."""
     reported = reported_error(500, error)
     from_gateway = isinstance(error, dict) and isinstance(reported, EngineFailed)
     return EngineDied(reported.message) if from_gateway else reported
 
 
 def engine_error(status: int, text: str) -> ServiceError:
-    """Translate an error of Ollama's; its text reaches the caller only where the caller can act on it."""
+    """Translate an error of Ollama's; its text reaches the caller only if the caller can act on it."""
     text = own_words(text)
     died = status >= 500 and any(words in text for words in SERVER_DIED)
     if not died and (callers := _callers_fault(status, text)):
         return callers
     known = ", ".join(dict.fromkeys(SAYABLE.findall(text)))
-    log.error("Ollama answered %d: %s", status, known or "nothing that may be logged; its own log says more")
+    log.error("Ollama answered %d: %s", status, known or "with an error whose text is withheld; see its own log")
     if died or any(words in text for words in SERVER_AWAY):
         return EngineDied("the model server failed", told=died)
     return _own_fault(status, text)
 
 
 def own_words(text: str) -> str:
-    """Return what llama-server says where Ollama passes its whole answer on as a text."""
+    """Return llama-server's message if Ollama passes on its whole JSON answer as a text."""
     try:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, TypeError, LookupError):
@@ -129,7 +129,7 @@ def _callers_fault(status: int, text: str) -> ServiceError | None:
         return PromptTooLong.counted(int(found[1]), int(found[2]))
     if any(words in text for words in ALSO_TOO_LONG):
         return PromptTooLong("the prompt has more tokens than the model's context", hint="shorten it")
-    if status in (400, 500, 501):  # 500: of what Ollama finds itself; 501: of what llama-server doesn't do
+    if status in (400, 500, 501):  # 500: what Ollama itself detects; 501: what llama-server doesn't support
         for message, signs in CALLERS_FAULT.items():
             if any(sign in text.lower() for sign in signs):
                 return InvalidRequest(message, hint="sent again it would fail again")

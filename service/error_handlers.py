@@ -1,4 +1,4 @@
-"""Every error as JSON, on both ports, in the form of the dialect that was spoken."""
+"""Every error as JSON, on both ports, in the form of the request's dialect."""
 
 from functools import cache
 
@@ -18,16 +18,16 @@ MESSAGES = {
 
 
 class ClientClosedRequest(ServiceError):
-    """The client closed its connection, or the half of it that sends: nginx's status, seen by the log and metrics.
+    """The client closed its connection, or its sending half: nginx's status, for the log and metrics.
 
-    Only who closed no more than that half can read it.
+    Only a client that closed no more than its sending half can read it.
     """
 
     status, code = 499, "client_gone"
 
 
 def answer_errors_in_json(app: Flask, *, pointing: bool = False) -> None:
-    """Turn ServiceErrors and Flask's own errors into JSON. pointing: where nothing is, tell the route that is meant."""
+    """Turn ServiceErrors and Flask's own errors into JSON. pointing: have a 404 or 405 suggest the intended route."""
     app.register_error_handler(ServiceError, answer_error)
     app.register_error_handler(ClientGone, answer_who_left)
 
@@ -49,7 +49,7 @@ def answer_errors_in_json(app: Flask, *, pointing: bool = False) -> None:
 
 
 def point(error: ServiceError, known: tuple[Pointer, ...]) -> Form | None:
-    """Give an error the hint which of the `known` routes is meant; return that one's form where the path has none."""
+    """Hint at the `known` route that was probably intended; return its form of errors if the path has none."""
     if known and not_kept(request.method, request.path):
         error.hint = NOT_KEPT
     elif found := meant(request.method, request.path, known):
@@ -59,7 +59,7 @@ def point(error: ServiceError, known: tuple[Pointer, ...]) -> Form | None:
 
 
 def answer_error(error: ServiceError, form: Form | None = None) -> Response:
-    """Return the response for an error in the form of the path's dialect; note its code for the request's log line."""
+    """Return the response for an error in the form of the path's dialect; note its code for the log line."""
     form, request_id = form or form_of(request.path), ""
     if "record" in g:
         g.record.error, request_id = error.code, g.record.request_id
@@ -70,6 +70,6 @@ def answer_error(error: ServiceError, form: Form | None = None) -> Response:
 
 
 def answer_who_left(_gone: ClientGone) -> Response:
-    """Return the response for a client that has closed its connection, should it still read."""
+    """Return the response for a client that has closed its connection, in case it still reads."""
     message = "the client stopped sending, which counts as having left: keep the connection open both ways"
     return answer_error(ClientClosedRequest(message))

@@ -1,4 +1,4 @@
-"""What can go wrong, as the caller sees it. Text of an error of the server's own stays in the log."""
+"""Errors as the caller sees them. The text of an internal error stays in the log."""
 
 import math
 import re
@@ -10,11 +10,11 @@ COUNTED = re.compile(r"the prompt has (\d+) tokens, more than the model's contex
 
 
 class ClientGone(Exception):
-    """The client closed its connection: not an error, and there is nobody left to answer."""
+    """The client closed its connection: not an error, and nobody is left to answer."""
 
 
 class ServiceError(Exception):
-    """An answer other than success: an HTTP status, a stable code, a sentence and perhaps a hint.
+    """An unsuccessful answer: an HTTP status, a stable code, a sentence and perhaps a hint.
 
     `retry_after` is in seconds and goes into the Retry-After header, rounded up and at least 1.
     """
@@ -37,29 +37,29 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    """The request can't be understood, or asks for what this server doesn't do."""
+    """The request can't be understood, or asks for something that this server doesn't support."""
 
     status, code = 400, "invalid_request"
 
     def rename(self, fields: Mapping[str, str]) -> None:
-        """Give the field that the message begins with the name that it has in `fields`, if any."""
+        """Replace the field's name at the start of the message by the one in `fields`, if any."""
         field, colon, rest = self.message.partition(": ")
         self.message = f"{fields.get(field, field)}{colon}{rest}"
 
 
 class Unauthorized(ServiceError):
-    """No API key, or one that isn't known."""
+    """No API key, or an unknown one."""
 
     status, code = 401, "unauthorized"
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the challenge that a 401 must carry."""
+        """Return the challenge that a 401 must have."""
         return {"WWW-Authenticate": 'Bearer realm="sluice"'}
 
 
 class Forbidden(ServiceError):
-    """The caller is known, or needn't be, and still may not ask this."""
+    """The caller isn't allowed to do this, whether it has a key or not."""
 
     status, code = 403, "forbidden"
 
@@ -71,30 +71,30 @@ class ModelNotServed(ServiceError):
 
 
 class RequestTimeout(ServiceError):
-    """The request didn't come within HEAD_TIMEOUT or BODY_TIMEOUT."""
+    """The request didn't arrive within HEAD_TIMEOUT or BODY_TIMEOUT."""
 
     status, code = 408, "request_timeout"
 
 
 class BodyTooLarge(ServiceError):
-    """The request body is over its limit."""
+    """The request body exceeds MAX_BODY_BYTES."""
 
     status, code = 413, "body_too_large"
 
 
 class PromptTooLong(ServiceError):
-    """The text is over the limit in characters, or over the model's context in tokens."""
+    """The text exceeds MAX_PROMPT_CHARS, or its tokens the model's context."""
 
     status, code = 413, "prompt_too_long"
 
     @classmethod
     def counted(cls, tokens: int, context: int) -> Self:
-        """Return the error for a prompt of so many tokens in a context of so many."""
+        """Return the error for a prompt of `tokens` in a smaller `context`."""
         return cls(f"the prompt has {tokens} tokens, more than the model's context of {context}", hint="shorten it")
 
     @property
     def tokens(self) -> tuple[int, int] | None:
-        """Return the prompt's tokens and the context's, where both are known: also from another gateway's sentence."""
+        """Return the tokens of the prompt and of the context if the message, maybe another gateway's, has them."""
         found = COUNTED.fullmatch(self.message)
         return (int(found[1]), int(found[2])) if found else None
 
@@ -106,19 +106,19 @@ class ImageTooLarge(ServiceError):
 
 
 class KillsEngine(ServiceError):
-    """This request has ended the model server twice; no client retries a 422."""
+    """This request has killed the model server twice; no client retries a 422."""
 
     status, code = 422, "kills_engine"
 
 
 class Unfit(ServiceError):
-    """The model's answers don't fit the schema that was asked for; no client retries a 422."""
+    """The model's answers don't match the requested schema; no client retries a 422."""
 
     status, code = 422, "unfit_answer"
 
 
 class QuotaExceeded(ServiceError):
-    """A client is over its own quota: others are still served."""
+    """A client exceeds its own quota; others are still served."""
 
     status, code = 429, "quota_exceeded"
 
@@ -130,13 +130,13 @@ class Saturated(ServiceError):
 
 
 class EngineUnavailable(ServiceError):
-    """Ollama can't be reached, or can't hold the model at present."""
+    """Ollama can't be reached, or has no room for the model at present."""
 
     status, code = 503, "engine_unavailable"
 
 
 class EngineFailed(ServiceError):
-    """Ollama broke off, or answered what it shouldn't."""
+    """Ollama ended an exchange early, or violated its API."""
 
     status, code = 502, "engine_failed"
 
@@ -148,14 +148,14 @@ class GenerationTimeout(ServiceError):
 
 
 def of_http(status: int, name: str, message: str) -> ServiceError:
-    """Return the error for one of HTTP's own statuses, with its name as the code: "Not Found" is `not_found`."""
+    """Return the error for an HTTP status, with its name as the code: "Not Found" is `not_found`."""
     error = ServiceError(message)
     error.status, error.code = status, name.lower().replace(" ", "_")
     return error
 
 
 def named(status: int, code: str, message: str, hint: str | None, retry_after: float | None) -> ServiceError:
-    """Return the error that another gateway has sent in our form, with all that it says."""
+    """Return an error that another gateway sent in our form, unchanged."""
     kind = next((kind for kind in ServiceError.__subclasses__() if kind.code == code), ServiceError)
     error = kind(message, hint=hint, retry_after=retry_after)
     error.status, error.code = status if kind is ServiceError else kind.status, code

@@ -1,6 +1,6 @@
-"""Checks a JSON value against a JSON schema: a program of its own, which imports nothing else, so it is up in no time.
+"""Checks JSON values against JSON schemas: a program, which starts fast because it imports nothing else.
 
-Both come from callers, and some schemas take any time or memory to check: a process has limits on both.
+Both come from callers, and some schemas take unlimited time or memory to check; a process can have limits on both.
 """
 
 import json
@@ -12,14 +12,14 @@ from typing import Any
 import jsonschema_rs
 
 MAX_SECONDS = 1  # of CPU
-MAX_MEMORY = 32 << 20  # of addresses, over what the process has at its start
+MAX_MEMORY = 32 << 20  # of address space, in addition to what the process has at its start
 SHOWN = 200  # characters of a path
 
 
 def complaint(schema: Any, values: list[Any]) -> str:
-    """Return what is wrong with the schema, or with the first of the values that doesn't fit; "" where all is well.
+    """Return what is wrong with the schema, or with the first value that doesn't fit it; "" if nothing is.
 
-    It names places and keywords, and quotes nothing of a value.
+    It names places and keywords, and never quotes a value.
     """
     try:
         validator = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
@@ -41,7 +41,7 @@ def _place(path: list[str | int]) -> str:
 
 
 def main() -> None:
-    """Read a list of `[schema, values]` from stdin, and write the complaint about each as JSON."""
+    """Read a list of `[schema, values]` from stdin, and write a list of complaints as JSON."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

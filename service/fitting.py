@@ -1,6 +1,6 @@
-"""Answers that must fit a JSON schema, or call a tool: checked, and made again within the deadline until they do.
+"""Answers that must fit a JSON schema, or call a tool: checked, and regenerated within the deadline until they do.
 
-The engine's grammar holds an answer to as much of a schema as it can (see schemas.py); what it can't is checked here.
+The engine's grammar enforces as much of a schema as it can (see schemas.py); the rest is checked here.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 TRIES = 3
-ONE_CHECK = threading.Lock()  # at a time, each of which may take the memory that fit_checker.py allows
+ONE_CHECK = threading.Lock()  # at a time: each may take as much memory as fit_checker.py allows
 TOO_HARD = "takes too long, or too much memory, to check"
 NO_JSON = "is no JSON"
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
@@ -29,23 +29,23 @@ CALL = "Call one of these tools. Answer with its name and its arguments, as JSON
 
 @dataclass(frozen=True)
 class Schema:
-    """A schema as its caller sent it, at `field`, and what of it the engine's grammar holds."""
+    """A schema as its caller sent it, at `field`, and the part of it that the engine's grammar enforces."""
 
     field: str
     whole: Any
     grammar: Grammar
 
     def misses(self, value: Any) -> str:
-        """Return what of the schema a value doesn't fit, "" if it does; raises InvalidRequest."""
+        """Return how a value violates the schema, "" if it doesn't; raises InvalidRequest."""
         return "" if self.grammar.exact else self.misses_all(value)
 
     def misses_all(self, value: Any) -> str:
-        """Return the same where no grammar has held the value to anything."""
+        """Return the same for a value that no grammar has constrained."""
         return _complaints([(self, [value])])[0]
 
 
 def check_schemas(schemas: Iterable[Schema]) -> None:
-    """Refuse what is no JSON schema; raises InvalidRequest."""
+    """Refuse schemas that aren't valid; raises InvalidRequest."""
     inexact = [schema for schema in schemas if not schema.grammar.exact]
     for schema, found in zip(inexact, _complaints([(schema, []) for schema in inexact]), strict=True):
         if found:
@@ -53,7 +53,7 @@ def check_schemas(schemas: Iterable[Schema]) -> None:
 
 
 def _complaints(checks: list[tuple[Schema, list[Any]]]) -> list[str]:
-    """Return what is wrong with each schema or its values, all found by one process; raises InvalidRequest."""
+    """Return what is wrong with each schema or its values, checked in one process; raises InvalidRequest."""
     if not checks:
         return []
     command = [sys.executable, "-I", fit_checker.__file__]
@@ -68,13 +68,13 @@ def _complaints(checks: list[tuple[Schema, list[Any]]]) -> list[str]:
 
 @dataclass(frozen=True)
 class FittingText:
-    """Holds the text of an answer to a schema; an answer that calls tools instead passes through `calls`."""
+    """Makes the text of an answer fit a schema; an answer that calls tools instead passes through `calls`."""
 
     schema: Schema
     calls: "FreeCalls | None" = None
 
     def __call__(self, answer: "Generation", _messages: Iterable[Message]) -> Iterator[Message]:
-        """Yield the messages of an answer that fits, the first, second or third that the model gives."""
+        """Yield the messages of the first of up to TRIES answers that fits."""
 
         def read() -> list[Message]:
             return list(self.calls(answer, answer.read())) if self.calls else answer.read()
@@ -99,7 +99,7 @@ class CallableTool:
     arguments: Schema
 
     def call(self) -> dict[str, Any]:
-        """Return the schema of a call, as the grammar has it, but for its definitions."""
+        """Return the grammar's schema of a call, without its definitions."""
         inner = {key: value for key, value in self.arguments.grammar.schema.items() if key != "$defs"}
         properties = {"name": {"enum": [self.name]}, "arguments": inner}
         required = ["name", "arguments"]
@@ -108,7 +108,7 @@ class CallableTool:
 
 @dataclass(frozen=True)
 class ForcedCall:
-    """Makes the answer one call of one of the tools: by a grammar, whatever the model's template knows of tools."""
+    """Makes the answer a single call of one of the tools, by a grammar, even if the model's template has no tools."""
 
     tools: tuple[CallableTool, ...]
 
@@ -123,7 +123,7 @@ class ForcedCall:
         return {**schema, "$defs": definitions} if definitions else schema
 
     def told(self, messages: list[Message]) -> list[Message]:
-        """Return the conversation with what the model must know of the tools, in a system message."""
+        """Return the conversation with a system message that describes the tools."""
         told = [{"name": t.name, "description": t.description, "parameters": t.arguments.whole} for t in self.tools]
         text = "\n".join([CALL, *(json.dumps(tool, ensure_ascii=False) for tool in told)])
         if messages and messages[0]["role"] == "system":
@@ -132,16 +132,16 @@ class ForcedCall:
         return [{"role": "system", "content": text}, *messages]
 
     def __call__(self, answer: "Generation", _messages: Iterable[Message]) -> Iterator[Message]:
-        """Yield one message with the call; a call that is cut off by `max_tokens` is text."""
+        """Yield one message with the call; a call that `max_tokens` cuts off stays text."""
         yield from _fitting(answer, answer.read, self._judged, self.field, "call")
 
     @property
     def field(self) -> str:
-        """Return what an error names: the only tool's schema, or all tools."""
+        """Return the field that an error names: the schema of the only tool, or all tools."""
         return self.tools[0].arguments.field if len(self.tools) == 1 else "tools"
 
     def _judged(self, messages: list[Message]) -> tuple[list[Message], str]:
-        """Return the message with the call in an answer, and what is wrong with the call."""
+        """Return an answer's call as a message, and what is wrong with it."""
         try:
             call = _parsed(joined(messages))
         except ValueError:
@@ -157,7 +157,7 @@ class ForcedCall:
 
 @dataclass(frozen=True)
 class FreeCalls:
-    """Lets the model call tools as it likes, holds the arguments of strict ones to their schemas.
+    """Lets the model call tools freely, and makes the arguments of strict ones fit their schemas.
 
     several: whether an answer may have more than one call.
     """
@@ -166,7 +166,7 @@ class FreeCalls:
     several: bool
 
     def __call__(self, answer: "Generation", messages: Iterable[Message]) -> Iterator[Message]:
-        """Yield the messages as they come; a call that doesn't fit is made again, and is the last one then."""
+        """Yield the messages as they come; a call that doesn't fit is regenerated, and becomes the last one."""
         strict = {tool.name: tool for tool in self.strict}
         called = False
         for message in messages:
@@ -190,7 +190,7 @@ class FreeCalls:
 
     def _once_more(self, answer: "Generation", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
         forced = ForcedCall((tool,))
-        options = {**answer.call.payload["options"], "stop": []}  # as in question.py, where a grammar forces the answer
+        options = {**answer.call.payload["options"], "stop": []}  # see Question.for_ollama()
         said = json.dumps(call, ensure_ascii=False)
         answer.again(corrected(said, missed), format=forced.form, tools=None, options=options)
         yield from forced(answer, ())
@@ -203,10 +203,10 @@ def _fitting(
     field: str,
     what: str,
 ) -> list[Message]:
-    """Return what the model gives once it fits; an answer that is cut off at its limit is left as it is.
+    """Return the model's first answer that fits; one that is cut off at its limit is returned as it is.
 
-    read: all messages of an answer. judged: what callers get of them, and what is wrong with them. Raises Unfit, which
-    names `field` and `what` was wanted.
+    read: returns all messages of an answer. judged: returns what callers get of them, and what is wrong with them.
+    Raises Unfit, which names `field` and `what` was wanted.
     """
     missed = ""
     for left in reversed(range(TRIES)):
@@ -222,18 +222,18 @@ def _fitting(
 
 
 def joined(messages: Iterable[Message], part: str = "content") -> str:
-    """Return the text of an answer, or its thoughts, where `part` is `thinking`."""
+    """Return the text of an answer, or its thoughts if `part` is `thinking`."""
     return "".join(message.get(part, "") for message in messages)
 
 
 def corrected(text: str, missed: str) -> list[Message]:
-    """Return the turns that tell the model what was wrong with its answer."""
+    """Return the messages that tell the model what was wrong with its answer."""
     complaint = f"That answer {missed}. Answer again, with JSON that fits."
     return [{"role": "assistant", "content": text}, {"role": "user", "content": complaint}]
 
 
 def _parsed(text: str) -> Any:
-    """Return the JSON in an answer; raises ValueError where it is none, or none that every client reads."""
+    """Return the JSON in an answer; raises ValueError if it isn't JSON that every client can read."""
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:

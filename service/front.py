@@ -1,4 +1,4 @@
-"""What a front has behind it in place of Ollama: HAProxy, and the pods that generate behind HAProxy's queue."""
+"""What a front uses in place of Ollama: the pods that generate, through HAProxy's queue."""
 
 import logging
 import time
@@ -16,46 +16,46 @@ log = logging.getLogger("sluice")
 
 PREFIX = "/engine"  # of the routes in service/back.py
 MODEL_PATH = "/model"  # on the private port: see service/private_port.py
-REFRESH = 5.0  # seconds between two looks at what the pods' model can do
-ALONE = 6.0  # seconds without any pod after which a new front serves all the same; HAProxy finds them in 5
+REFRESH = 5.0  # seconds between two requests for what the pods' model can do
+ALONE = 6.0  # seconds without any pod after which a new front gets ready anyway; HAProxy finds pods within 5
 
 
 class Pods(Ollama):
-    """The pods' side of the API, as service/back.py has it: each adds its own model and how that is loaded."""
+    """The API of service/back.py, whose pods each add their own model and its load options."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, url=settings.upstream, prefix=PREFIX)
 
     def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-        """Return a request body without the model's name and its options of loading."""
+        """Return a request body without the model's name and its load options."""
         return {**fields, "options": options or {}}
 
 
 class PodsWatch(ModelWatch):
-    """Asks a pod through HAProxy what its model is and can do; `loaded` says that this front may be asked.
+    """Asks a pod, through HAProxy, which model it has and what that can do; `loaded`: this front is ready.
 
-    A release whose pods never get ready must not take the requests of the release before: a front waits for the
-    first pod with its own model, unless there are no pods at all.
+    A release whose pods never get ready must not take requests from the previous one. So a front waits for the first
+    pod with its own model, unless there are no pods at all.
     """
 
     def __init__(self, pods: Pods, suspects: Suspects) -> None:
-        super().__init__(pods, suspects, slots=0, timeout=0.0)  # it never asks for a proof: the pods do
+        super().__init__(pods, suspects, slots=0, timeout=0.0)  # only pods ask for proofs
         self._born = time.monotonic()
         self._next = 0.0
 
     def lost(self) -> None:
-        """Go on serving: HAProxy is back in a second, and a front that isn't ready for that long gets no requests."""
+        """Stay ready: HAProxy is back within a second, while a front that is not ready gets no requests for longer."""
 
     def doubt(self) -> None:
-        """Leave it to the pods, which know their engines."""
+        """Do nothing: the pods check their own engines."""
 
     @property
     def ready(self) -> bool:
-        """Say yes: a request that waits for HAProxy finds out itself."""
+        """Return True: a request that waits for HAProxy finds out by itself."""
         return True
 
     def look(self) -> None:
-        """Ask, unless the last answer is fresh."""
+        """Ask, unless the last answer is recent."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -69,7 +69,7 @@ class PodsWatch(ModelWatch):
         if full_name(str(model.get("model"))) == full_name(self._ollama.model):
             self.capabilities = frozenset(model.get("capabilities") or ())
             self.running = running_of(model.get("running"))
-            if "shown" in model:  # not with a pod that hasn't learnt it yet, or of a release that doesn't tell it
+            if "shown" in model:  # missing while a pod doesn't know it yet, and from older releases
                 with suppress(ServiceError):
                     self.facts = ModelFacts.read(model.get("version"), model.get("listed"), model["shown"])
             self._serve("with a pod of its model")
@@ -78,4 +78,4 @@ class PodsWatch(ModelWatch):
     def _serve(self, how: str) -> None:
         if not self.loaded:
             self.loaded = True
-            log.info("the front serves, %s", how)
+            log.info("the front is ready, %s", how)

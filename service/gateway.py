@@ -1,4 +1,4 @@
-"""The parts of the service that all requests share, and who sends one."""
+"""The parts of the service that all requests share, and the caller of one."""
 
 import threading
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from service.suspects import Suspects
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the connection, the key where keys are needed, the priority, and the request's log record."""
+    """The sender of a request: its connection, key (if keys are enabled), priority, and the request's log record."""
 
     client: ClientConnection
     record: RequestLog
@@ -28,13 +28,13 @@ class Caller:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return what those behind this process are told, so that they log and queue the request as it does."""
+        """Return the headers with which HAProxy and the pods log and queue the request as this process does."""
         return {"X-Request-Id": self.record.request_id, "X-Priority": self.priority}
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts that a request passes, shared by all requests."""
+    """The parts of the service, shared by all requests."""
 
     settings: Settings
     admission: Admission
@@ -46,8 +46,8 @@ class Gateway:
 
     @cached_property
     def engine(self) -> Engine:
-        """Return what every call to the engine shares."""
-        waits = self.settings.role is not Role.BACK  # behind HAProxy another pod can have the request at once
+        """Return what all calls to the engine share."""
+        waits = self.settings.role is not Role.BACK  # behind HAProxy, another pod can take the request at once
         return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
 
     def need_chat(self) -> None:
@@ -59,7 +59,7 @@ class Gateway:
         self._need(EMBEDS, "can't embed: that takes an embedding model, such as nomic-embed-text")
 
     def _need(self, capability: str, without: str) -> None:
-        """Refuse what the model can't do. Ollama would have it loaded anew for that, and again for the next request."""
+        """Refuse what the model can't do: Ollama would load it again for that, and once more for the next request."""
         known = self.watch.capabilities
         if known and capability not in known:
             raise InvalidRequest(f"model: {self.settings.model} {without}")

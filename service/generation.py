@@ -27,7 +27,7 @@ REFUSALS = {
 }
 
 
-Message = dict[str, Any]  # of Ollama's: {"content", "thinking"?, "tool_calls"?}
+Message = dict[str, Any]  # as Ollama has it: {"content", "thinking"?, "tool_calls"?}
 Fit = Callable[["Generation", Iterable[Message]], Iterator[Message]]
 
 
@@ -40,17 +40,17 @@ class Generation:
     fit: Fit | None = None
     completed: bool = False
     closed: bool = False
-    durations: dict[str, int] = field(default_factory=dict)  # DURATIONS that the engine told, once it is complete
-    call: Call = field(init=False, repr=False)  # once it is open
+    durations: dict[str, int] = field(default_factory=dict)  # DURATIONS as reported by the engine, once it is complete
+    call: Call = field(init=False, repr=False)  # set by open()
     _cleanup: ExitStack = field(default_factory=ExitStack)
     _queued_ms: float = 0.0
-    _pieces: Iterator[Message] = field(init=False, repr=False)  # of the engine's, the first of which was read
+    _pieces: Iterator[Message] = field(init=False, repr=False)  # the engine's, after `_first`
     _repeats: Repeats = field(init=False, repr=False)
     _first: Message = field(init=False, repr=False)
-    _last_token: float = 0.0  # when it came, by time.monotonic()
+    _last_token: float = 0.0  # its arrival, by time.monotonic()
 
     def open(self, path: str, payload: dict[str, Any]) -> None:
-        """Pass quota and queue; after that `call` asks the engine."""
+        """Pass the quota and the queue; after that, `call` can ask the engine."""
         gateway, caller = self.gateway, self.caller
         ticket = self._admit()
         self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
@@ -89,14 +89,14 @@ class Generation:
         self.gateway.metrics.queue_wait.observe(ticket.queued_for)
 
     def start(self, path: str, payload: dict[str, Any]) -> None:
-        """Open the stream and read its first piece, so that a fault before it is still a real status."""
+        """Open the stream and read its first piece, so that an error before it still gets its HTTP status."""
         self.open(path, payload)
         self._begin()
 
     def ask(self, read: Callable[[Reply], T]) -> T:
-        """Return what `read` makes of the engine's reply, and note how long the request waited behind this process."""
+        """Return what `read` makes of the engine's reply, and log the time the request waited behind this process."""
         result, record = self.call.ask(read), self.caller.record
-        behind = sum(map(self.call.number, QUEUED_HEADERS))  # of a front: in HAProxy's queue and in the pod's
+        behind = sum(map(self.call.number, QUEUED_HEADERS))  # for a front: in HAProxy's queue and in the pod's
         record.queued_ms = round(self._queued_ms + behind, 3)
         return result
 
@@ -121,11 +121,11 @@ class Generation:
         raise upstream_error(EOFError("the stream ended without done"))
 
     def whole(self) -> list[Message]:
-        """Return all of the model's messages at once, as __iter__ does."""
+        """Return all of the model's messages at once; see __iter__()."""
         return list(self.fit(self, self._reread())) if self.fit else self.read()
 
     def read(self) -> list[Message]:
-        """Return all of Ollama's messages at once; the engine's death costs the caller only time."""
+        """Return all of Ollama's messages at once; if the engine dies, the caller only waits longer."""
         while True:
             try:
                 return list(self._messages())
@@ -137,20 +137,20 @@ class Generation:
         yield from self.read()
 
     def __iter__(self) -> Iterator[Message]:
-        """Yield the model's messages as they come; afterwards the record has the usage."""
+        """Yield the model's messages as they come; afterwards, the record has the usage."""
         return self.fit(self, self._streamed()) if self.fit else self._streamed()
 
     def _streamed(self) -> Iterator[Message]:
         try:
             yield from self._messages()
         except EngineDied as died:
-            self.call.judge(died)  # raises another error for a request that is known to kill
+            self.call.judge(died)  # raises another error if this request is known to kill the engine
             raise
 
     def again(self, more: list[Message], **fields: Any) -> None:
-        """Have the conversation go on with `more`, in the same slot and by the same deadline, and begin to read.
+        """Continue the conversation with `more`, in the same slot and with the same deadline, and begin to read.
 
-        fields: of the request to the engine, in the place of those it had; None: without it.
+        fields: replace those of the request to the engine; None removes one.
         """
         self.completed, before = False, self.call.payload
         fields["messages"] = [*before["messages"], *more]
@@ -158,14 +158,14 @@ class Generation:
         self._begin()
 
     def go_on(self, payload: dict[str, Any]) -> None:
-        """Have `call` ask the engine something else next, in the same slot and by the same deadline."""
+        """Make `call` another request to the engine, in the same slot and with the same deadline."""
         before = self.call
         before.close(answered=True)
         self.call = Call(before.engine, before.path, payload, before.client, before.deadline, before.headers)
 
     @property
     def cut(self) -> bool:
-        """Say whether the answer ended at its limit of tokens."""
+        """Say whether the answer ended at its token limit."""
         return self.caller.record.finish_reason == "length"
 
     def _messages(self) -> Iterator[dict[str, Any]]:
@@ -188,9 +188,9 @@ class Generation:
             if isinstance(took := piece.get(name), int):
                 self.durations[name] = self.durations.get(name, 0) + took
         record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
-        # Ollama leaves prompt_eval_count out when it is 0.
+        # Ollama omits prompt_eval_count when it is 0.
         prompt, completion = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
-        record.prompt_tokens = (record.prompt_tokens or 0) + prompt  # of an answer that was made again, all of them
+        record.prompt_tokens = (record.prompt_tokens or 0) + prompt  # including those of discarded answers
         record.completion_tokens = (record.completion_tokens or 0) + completion
         metrics.prompt_tokens.inc(prompt)
         metrics.completion_tokens.inc(completion)
@@ -213,9 +213,9 @@ class Generation:
         }
 
     def close(self, error: BaseException | None = None) -> None:
-        """Cut Ollama's work short where it still runs, and give the slot and the quota back.
+        """Cancel Ollama's work if it still runs, and release the slot and the quota.
 
-        An answer that is closed early and without an error was closed because its client left.
+        An answer that is closed early without an error was closed because its client disconnected.
         """
         if self.closed:
             return
@@ -242,8 +242,8 @@ def generate(
 ) -> Generation:
     """Run a chat through the model and return its answer once the first piece is there.
 
-    chat: messages, tools and so on, options: sampling, both as Ollama's /api/chat has them. fit: what the answer's
-    messages pass, and may be made again by. Raises a ServiceError or ClientGone; then nothing stays taken.
+    chat: messages, tools and so on; options: sampling; both as in Ollama's /api/chat. fit: checks the answer's
+    messages, and may have them regenerated. Raises a ServiceError or ClientGone; then everything has been released.
     """
     gateway.need_chat()
     if not gateway.watch.system_role:

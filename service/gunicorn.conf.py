@@ -17,7 +17,7 @@ try:
 except SettingError as error:
     sys.exit(f"sluice: {error}")
 
-# Each connection may have another one to Ollama.
+# Each connection may need another one to Ollama.
 wanted, (soft, hard) = 2 * settings.max_connections + 256, resource.getrlimit(resource.RLIMIT_NOFILE)
 if soft < wanted:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
@@ -32,14 +32,14 @@ workers = 1  # admission counts slots in one process's memory
 worker_class = "service.worker.Worker"
 logger_class = "service.worker.Logger"
 threads = settings.worker_threads
-worker_connections = threads + settings.max_connections + 1  # service/worker.py lets old ones go before
+worker_connections = threads + settings.max_connections + 1  # service/worker.py closes old ones before that
 keepalive = settings.keepalive
-# Nobody in front may name another path, or another scheme: service/intake.py relies on it.
+# No proxy in front may set another path or scheme: service/intake.py relies on it.
 forwarder_headers = ""
 forwarded_allow_ips = ""
 backlog = 2048
-timeout = 30  # seconds without a heartbeat of the worker's main thread, which never runs a request
-# A drain may take the wait before it, a full wait in the queue and a full generation.
+timeout = 30  # seconds without a heartbeat of the worker's main thread, which runs no requests
+# A drain may take PRESTOP, a full wait in the queue and a full generation.
 graceful_timeout = int(settings.prestop + settings.queue_timeout + settings.answer_timeout) + 5
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat must not wait for a disk
@@ -47,7 +47,7 @@ proc_name = "sluice"
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    """While draining, close each connection with its answer: no client's next request shall meet a closed door."""
+    """While draining, close each connection after its answer, so that no client sends another request on it."""
     if worker.gateway.draining.is_set():
         req.force_close()
 

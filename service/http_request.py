@@ -1,4 +1,4 @@
-"""The current request, as the routes read it: who sends it, with which priority, and its body."""
+"""Reading the current request: its caller, priority and body."""
 
 from flask import current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -13,7 +13,7 @@ from service.request_log import RequestLog
 
 
 def caller(keys: Keys | None) -> Caller:
-    """Return who sends the current request; raises Unauthorized, Forbidden, or InvalidRequest for no such priority."""
+    """Return the caller of the current request; raises Unauthorized, Forbidden, or InvalidRequest (bad priority)."""
     record: RequestLog = g.record
     key = authenticate(keys)
     asked = asked_priority()
@@ -23,7 +23,7 @@ def caller(keys: Keys | None) -> Caller:
 
 
 def asked_priority() -> Priority | None:
-    """Return the class that the current request asks for, if any; raises InvalidRequest."""
+    """Return the priority that the current request asks for, if any; raises InvalidRequest."""
     text = request.headers.get("X-Priority")
     if text is None:
         return None
@@ -33,19 +33,19 @@ def asked_priority() -> Priority | None:
 
 
 def authenticate(keys: Keys | None) -> Key | None:
-    """Return the key of the current request, or None where no keys are needed; raises Unauthorized."""
+    """Return the key of the current request, or None if keys aren't enabled; raises Unauthorized."""
     if keys is None:
         return None
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        token = request.headers.get("X-Api-Key", "")  # as Anthropic's clients send it
+        token = request.headers.get("X-Api-Key", "")  # used by Anthropic's clients
     if not token:
         raise Unauthorized("this server needs an API key", hint="send it as `Authorization: Bearer KEY`")
     return keys.authenticate(token.strip())
 
 
 def read_body() -> bytes:
-    """Return the body of the current request, which service/worker.py has received in full; raises BodyTooLarge."""
+    """Return the body of the current request, which service/traffic.py has received in full; raises BodyTooLarge."""
     body = request.environ["wsgi.input"]
     if isinstance(body, Whole):
         return body.take()

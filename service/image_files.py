@@ -1,7 +1,7 @@
-"""Image files as they come: what kind, how large, which way up, and what a decoder needs of them.
+"""Image files as sent: their kind, size and orientation, and the parts that a decoder needs.
 
-A decoder sees a file only without its metadata, and only once its structure is known to be bounded: comments and
-profiles cost a decoder time and memory for each of them, two sizes in one file fool whoever reads only one, and a
+A decoder gets a file only without its metadata, and only once its structure is known to be bounded: each comment and
+profile costs the decoder time and memory, a file with two sizes may pass a check that reads only one of them, and a
 JPEG may ask for thousands of passes.
 """
 
@@ -15,13 +15,13 @@ MAX_PARTS = 10_000  # chunks or blocks of a file; libpng's are 8 KiB, so a PNG o
 MAX_SCANS = 32  # of a progressive JPEG; encoders make about ten
 PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 PNG_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # bytes of a decoded pixel by colour type
-PNG_ALPHA, ALPHA_EFFORT = (4, 6), 1.7  # white is laid behind each pixel
-JPEG_KEPT = {0xC4, 0xDB, 0xDD, 0xEE}  # tables, and Adobe's note on what the colours mean
+PNG_ALPHA, ALPHA_EFFORT = (4, 6), 1.7  # each pixel is blended with white
+JPEG_KEPT = {0xC4, 0xDB, 0xDD, 0xEE}  # tables, and Adobe's marker for the colour space
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # the kinds in use: baseline, extended, progressive
 WEBP_PIXEL, WEBP_LOSSLESS_PIXEL = 16, 24  # bytes: libwebp's two canvases, Pillow's copy, and the image
 WEBP_EFFORT = 5.5
-# Pixels of what WebP packs without loss, transparency included. For each 4 by 4 of them it may use codes of their own,
-# whose tables are 6 kB in libwebp: here 24 MiB.
+# Pixels of lossless WebP data, transparency included. Each block of 4 by 4 may have its own prefix codes, whose tables
+# take 6 kB in libwebp: 24 MiB here.
 WEBP_LOSSLESS = 65_536
 
 
@@ -33,9 +33,9 @@ class BrokenImage(ValueError):
 class ImageFile:
     """A file without its metadata.
 
-    memory: bytes that decoding it takes, where that isn't the result's own size. passes: over a JPEG's coefficients.
-    effort: of decoding a pixel, beside one of an opaque PNG. apart: only the decoder finds out what the file takes,
-    which may be far more.
+    memory: bytes that decoding it takes, if that isn't the size of the result. passes: over a JPEG's coefficients.
+    effort: of decoding a pixel, relative to an opaque PNG. apart: only the decoder can tell how much memory the file
+    takes, which may be far more, so it is decoded in a separate process.
     """
 
     kind: str
@@ -49,10 +49,10 @@ class ImageFile:
     apart: bool = False
 
     def work(self, edge: int) -> int:
-        """Return about how long it takes to make a picture with a longer edge of `edge`.
+        """Return roughly how long it takes to decode the file to an image with a longer edge of `edge`.
 
-        The unit is a pixel of an opaque PNG: 19 ns of CPU here. A JPEG that is twice as large, or more, is scaled down
-        while it is decoded, but for the reading of its bytes; several passes add to that.
+        The unit is a pixel of an opaque PNG: 19 ns of CPU on the machine where this was measured. A JPEG of at least
+        twice that size is scaled down while it is decoded, except for reading its bytes; several passes cost more.
         """
         pixels = self.width * self.height
         if self.kind != "JPEG":
@@ -82,7 +82,7 @@ def _counted(what: str) -> Iterator[int]:
 
 
 def _png(data: bytes) -> ImageFile:
-    """Keep the chunks that make the picture."""
+    """Keep the chunks that define the pixels."""
     at, kept, exif, size = 8, [data[:8]], b"", (0, 0, 0, 0)
     for number in _counted("chunks"):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -143,13 +143,13 @@ def _jpeg_file(frame: bytes, scans: bytes, kept: list[bytes], orientation: int) 
     factors = [frame[11 + 3 * part] for part in range(parts)]
     sampled = [(factor >> 4) * (factor & 15) for factor in factors]
     memory, passes = 0, 1
-    if frame[1] == 0xC2 or scans[4] < parts:  # several passes: the decoder keeps all coefficients, of two bytes
+    if frame[1] == 0xC2 or scans[4] < parts:  # several passes: the decoder keeps all coefficients, two bytes each
         memory, passes = 2 * width * height * sum(sampled) // max(1, *sampled), max(2, count)
     return ImageFile("JPEG", width, height, memory, b"".join([*kept, scans]), orientation, passes)
 
 
 def _gif(data: bytes) -> ImageFile:
-    """Keep the first frame; what follows it is never looked at."""
+    """Keep the first frame; the decoder never reads what follows."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     head, control = data[:at], b""
@@ -186,7 +186,7 @@ def _webp(data: bytes) -> ImageFile:
         at += len(chunk)
         if kind == b"VP8X":
             canvas = _uint24(chunk, 12) + 1, _uint24(chunk, 15) + 1
-            kept.append(chunk[:8] + bytes([chunk[8] & 0x12]) + chunk[9:])  # it has alpha, frames; no metadata
+            kept.append(chunk[:8] + bytes([chunk[8] & 0x12]) + chunk[9:])  # flags: alpha, animation
         elif kind == b"EXIF":
             exif = chunk[8:]
         elif kind in (b"ANIM", b"ALPH") and not pictured:

@@ -1,4 +1,4 @@
-"""Which way up a photo is held, from its EXIF data."""
+"""The orientation of a photo, from its EXIF data."""
 
 import struct
 
@@ -7,7 +7,7 @@ MAX_TAGS = 200  # cameras write about 20 of them
 
 
 def orientation_of(exif: bytes) -> int:
-    """Return EXIF's number for the turn and flip that set a photo upright; 1, none, where nothing is said."""
+    """Return EXIF's number for the rotation and flip that set a photo upright; 1 (none) if it isn't given."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -20,5 +20,5 @@ def orientation_of(exif: bytes) -> int:
             if (tag, kind) == (ORIENTATION, SHORT) and 1 <= value <= 8:
                 return int(value)
     except struct.error:
-        pass  # a broken note on the picture doesn't break the picture
+        pass  # broken metadata doesn't break the image
     return 1

@@ -1,6 +1,6 @@
-"""Images on their way to the model: decoded here, set upright, scaled to what models look at, and encoded anew.
+"""Images on their way to the model: decoded here, set upright, scaled to the size that models use, and re-encoded.
 
-So the engine's decoders, which are C, never see a caller's bytes, and a large picture costs the engine nothing.
+So the engine's decoders, written in C, never see a caller's bytes, and a large image costs the engine nothing.
 """
 
 import binascii
@@ -16,14 +16,14 @@ from service.errors import ImageTooLarge, InvalidRequest
 from service.image_files import BrokenImage, ImageFile, read_image_file
 from service.settings import Settings
 
-# Pixels. Ollama's code for Qwen 2.5 VL panics at less than 28, and where one edge is more than 200 times the other
+# Pixels. Ollama's code for Qwen 2.5 VL panics below 28, and if one edge is more than 200 times the other
 # (model/models/qwen25vl/process_image.go).
 MIN_EDGE = 32
-MAX_EDGE = 65_535  # pixels; the largest that JPEG and GIF know
-# Bytes of all images of a request together, as they go on: in base64 they fit Stage.payload_mib beside the texts.
+MAX_EDGE = 65_535  # pixels; the maximum of JPEG and GIF
+# Bytes of all re-encoded images of a request: in base64 they fit into Stage.payload_mib together with the texts.
 ALL_IMAGES = 1 << 20
-SMALL = 1 << 16  # bytes of a file that is worth no thought
-JPEG_QUALITIES = (92, 80, 60)  # the best that fits is taken
+SMALL = 1 << 16  # bytes of a file that isn't worth optimising
+JPEG_QUALITIES = (92, 80, 60)  # the best that fits is used
 URL_MARK = "://"
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,13 +38,13 @@ TURNS = {
 
 @dataclass
 class Work:
-    """What the images of a request take to decode, in pixels (see ImageFile.work)."""
+    """The work of decoding the images of a request, in pixels (see ImageFile.work)."""
 
     settings: Settings
     done: int = 0
 
     def add(self, field: str, file: ImageFile) -> None:
-        """Count a file; raises ImageTooLarge where all are too much."""
+        """Add a file; raises ImageTooLarge if the total is too much."""
         self.done += file.work(self.settings.max_image_edge)
         limit = self.settings.max_image_pixels
         if self.done > limit:
@@ -54,9 +54,9 @@ class Work:
 
 
 def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES, work: Work | None = None) -> str:
-    """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG that is made from its pixels.
+    """Return an image, given as base64 or a data URL, as base64 of a PNG or JPEG made from its pixels.
 
-    limit: bytes that this file may have. work: of the request's images before this one. An address is never fetched.
+    limit: bytes of the result. work: of the request's images before this one. An address is never fetched.
     Raises InvalidRequest or ImageTooLarge.
     """
     work = work or Work(settings)
@@ -72,8 +72,8 @@ def for_model(field: str, text: str, settings: Settings, limit: int = ALL_IMAGES
 
 
 def _bytes_of(field: str, text: str) -> bytes:
-    """Return the bytes of base64 or of a data URL; which image it is, they say themselves."""
-    if not text.isascii():  # known without looking, where a part of it would be a copy
+    """Return the bytes of base64 or of a data URL, whose media type is ignored."""
+    if not text.isascii():  # takes no copy, unlike the steps below
         raise InvalidRequest(f"{field}: is not base64")
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
@@ -99,7 +99,7 @@ def _check_size(field: str, file: ImageFile, settings: Settings) -> None:
 
 def _encoded_anew(file: ImageFile, settings: Settings, limit: int) -> bytes:
     picture = _upright(file, decoded(file, settings.max_image_edge))
-    # A photo is over a byte a pixel without loss; to try first what is too large anyway takes 0.1 s of CPU.
+    # A lossless photo takes over a byte a pixel. Encoding it only to find it too large would take 0.1 s of CPU.
     graphic = file.kind != "JPEG" and len(file.data) <= max(file.width * file.height, SMALL)
     return _written(picture, limit, lossless=graphic)
 

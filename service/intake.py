@@ -1,6 +1,6 @@
-"""A request's bytes as they come, until it is whole: no socket, no clock, no thread.
+"""Collects a request's bytes until it is complete: no socket, no clock, no thread.
 
-gunicorn's own parser reads the head, once all of it is there; the body is then counted, or taken out of its chunks.
+gunicorn's own parser reads the head once it is complete; then the body is counted, or taken out of its chunks.
 """
 
 import io
@@ -16,46 +16,46 @@ from gunicorn.http.unreader import IterUnreader
 from service.errors import BodyTooLarge, InvalidRequest
 
 MAX_HEAD = 32_768  # bytes of request line and headers
-MAX_CHUNKS = 16_384  # of one body: half a kilobyte each in the largest one that is allowed by default
+MAX_CHUNKS = 16_384  # of one body: half a kilobyte each in the largest body allowed by default
 MAX_LINE = 512  # bytes of a chunk's size and extensions, or of one trailer field
 MAX_TRAILERS = 16
-# One way to write each path, so that the proxy and the gateway can't read it differently.
+# A path has one spelling only, so that the proxy and the gateway can't interpret it differently.
 SEGMENT = "[A-Za-z0-9_~:@+,=$!*'()&;.-]+"
-# OpenAI's and Anthropic's clients write the slashes in a model's name so; nothing else lies below that path.
+# OpenAI's and Anthropic's clients escape the slashes in a model's name; nothing else lies below that path.
 MODEL = rf"/v1/models/{SEGMENT}(?:%2[Ff]{SEGMENT})+"
 CANONICAL = re.compile(rf"(?:{MODEL}|/(?:{SEGMENT}(?:/{SEGMENT})*/?)?)(?:\?[\x21-\x7e]*)?")
 DOTS = re.compile(r"(?:/|%2[Ff])\.{1,2}(?:[/?]|%2[Ff]|$)")
-CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")  # its size, and extensions that mean nothing to us
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")  # its size, and extensions, which are ignored
 
 
 class Whole(io.BytesIO):
-    """A body that is complete. size: its bytes."""
+    """A complete body. size: its bytes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.size = len(data)
 
     def take(self) -> bytes:
-        """Return the bytes without copying them, and forget them."""
+        """Return the bytes without a copy, and release them."""
         data = self.getvalue()
         self.close()
         return data
 
 
 class _Request(Request):
-    """gunicorn's Request, which would look the peer's address up in `forwarded_allow_ips`: that is empty."""
+    """gunicorn's Request, without its lookup of the peer in `forwarded_allow_ips`, which is empty."""
 
     def _peer_is_trusted_proxy(self) -> bool:
         return False
 
 
 class Incoming:
-    """What a connection has sent of its next request. max_body: bytes that a body may have."""
+    """The received part of a connection's next request. max_body: bytes that a body may have."""
 
     def __init__(self, config: Config, peer: Any, max_body: int) -> None:
         self._config, self._peer, self._max_body = config, peer, max_body
         self._buffer = bytearray()
-        self._searched = 0  # bytes of the buffer in which the head doesn't end
+        self._searched = 0  # bytes of the buffer already searched for the end of the head
         self._count = 0
         self._head: Any = None  # gunicorn's Request
         self._body: _Length | _Chunks | None = None
@@ -67,26 +67,26 @@ class Incoming:
 
     @property
     def head(self) -> Any:
-        """Return gunicorn's Request while its head is complete and its body isn't, else None."""
+        """Return gunicorn's Request once its head is complete and until its body is, else None."""
         return self._head
 
     def forget(self) -> None:
-        """Give the memory back; nothing more is read from this connection."""
+        """Release the memory; nothing more is read from this connection."""
         self._buffer.clear()
         self._head, self._body = None, None
 
     def wants_continue(self) -> bool:
-        """Say, once, whether the client waits for `100 Continue` before it sends the body."""
+        """Say whether the client waits for `100 Continue` before it sends the body; True only once."""
         wanted = self._head is not None and self._head._expected_100_continue
         if self._head is not None:
             self._head._expected_100_continue = False
         return wanted
 
     def feed(self, data: bytes) -> Any:
-        """Take bytes and return gunicorn's Request once it is whole; what follows it is kept for the next call.
+        """Take bytes and return gunicorn's Request once it is complete; bytes after it are kept for the next call.
 
-        The request's body is a Whole, and its head says how long that is. Raises ParseException or a ServiceError;
-        then nothing more can be read from this connection.
+        Its body is a Whole, and its Content-Length is that body's. Raises ParseException or a ServiceError; then
+        nothing more can be read from this connection.
         """
         self._buffer += data
         if self._head is None and not self._read_head():
@@ -110,7 +110,7 @@ class Incoming:
         return True
 
     def _has_bare_line_feed(self) -> bool:
-        """Say whether this can't become a head, whatever comes."""
+        """Say whether the buffer can no longer become a valid head."""
         feeds = self._buffer.count(b"\n", self._searched)
         return bool(feeds) and self._buffer.count(b"\n") != self._buffer.count(b"\r\n")
 
@@ -130,7 +130,7 @@ class Incoming:
             raise InvalidRequest("the path must be written plainly: no %, no // and no dot segments")
 
     def _reader(self, request: Any) -> "_Length | _Chunks | None":
-        reader = request.body.reader  # without a length, one of length 0
+        reader = request.body.reader  # of length 0 if none is given
         if isinstance(reader, ChunkedReader):
             return _Chunks(self._max_body)
         if reader.length > self._max_body:
@@ -159,7 +159,7 @@ class _Length:
         self.data, self._left = bytearray(), length
 
     def feed(self, buffer: bytearray) -> bool:
-        """Move what belongs to the body out of `buffer`, and say whether it is complete."""
+        """Move the bytes of the body out of `buffer`, and say whether it is complete."""
         taken = buffer[: self._left]
         del buffer[: len(taken)]
         self.data += taken
@@ -168,15 +168,15 @@ class _Length:
 
 
 class _Chunks:
-    """A body in chunks (RFC 9112, 7.1). Trailer fields are read over."""
+    """A body in chunks (RFC 9112, 7.1). Trailer fields are ignored."""
 
     def __init__(self, limit: int) -> None:
         self.data, self._limit = bytearray(), limit
-        self._left: int | None = None  # of the chunk that is being read, its line break included; None: its size comes
-        self._count, self._trailers = 0, -1  # -1: they haven't begun
+        self._left: int | None = None  # of the current chunk, including its line break; None: its size comes next
+        self._count, self._trailers = 0, -1  # -1: not there yet
 
     def feed(self, buffer: bytearray) -> bool:
-        """Move what belongs to the body out of `buffer`, and say whether it is complete."""
+        """Move the bytes of the body out of `buffer`, and say whether it is complete."""
         at = 0
         try:
             while True:

@@ -1,8 +1,8 @@
-"""JSON from callers: read by one parser, whose cost is bounded before anything is built.
+"""JSON from callers: read by one parser, whose cost is bounded before it starts.
 
-Every value of a document costs some hundred bytes once it is built, while in the text it may be two bytes long. So the
-text is measured first, by passes that run in C: how many values it holds, how deep, how many escapes. What is left to
-the parser is either small or a few long strings, such as images.
+A value of two bytes in the text takes some hundred bytes once it is parsed. So the text is measured first, by passes
+that run in C: the number of values, their depth, the number of escapes. What reaches the parser is either small or
+consists of a few long strings, such as images.
 """
 
 import sys
@@ -14,9 +14,9 @@ from service.errors import InvalidRequest
 
 MAX_VALUES = 10_000  # in all lists and objects together
 MAX_DEPTH = 64
-MAX_ESCAPES = 1 << 20  # base64 as PHP writes it escapes each 64th character: 131,072 in 8 MiB
-MAX_NAMES = 1 << 20  # characters of all names together: errors repeat names of fields that aren't known
-MAX_NUMBER = sys.float_info.max  # larger ones are infinite for most readers
+MAX_ESCAPES = 1 << 20  # PHP escapes every slash, one in 64 characters of base64: 131,072 in 8 MiB
+MAX_NAMES = 1 << 20  # characters of all names together: errors repeat the names of unknown fields
+MAX_NUMBER = sys.float_info.max  # most parsers read larger ones as infinity
 NESTING = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -42,13 +42,13 @@ def read_json(data: bytes, field: str = "body") -> Any:
 
 
 def _measure(data: bytes, field: str) -> int:
-    """Refuse what would be too large once built; return how many names of object members there are."""
+    """Refuse what would be too large once parsed; return how many names the objects have."""
     if b"\\" in data:
         if data.count(b"\\") > MAX_ESCAPES:
             raise InvalidRequest(f"{field}: more than {MAX_ESCAPES} escaped characters", hint="send them as UTF-8")
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that a quote begins or ends a string
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that every quote left begins or ends a string
     too_many = InvalidRequest(f"{field}: more than {MAX_VALUES} values; at most that many are allowed")
-    if data.count(b'"') > 4 * MAX_VALUES:  # a name and a string have two each
+    if data.count(b'"') > 4 * MAX_VALUES:  # two for a name, two for its value
         raise too_many
     structure = b"".join(data.split(b'"')[::2])
     if structure.count(b",") + structure.count(b"[") + structure.count(b"{") > MAX_VALUES:
@@ -72,12 +72,12 @@ def _check(value: Any, field: str, names: list[str]) -> None:
     if isinstance(value, list):
         for item in value:
             _check(item, field, names)
-    elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # nor is NaN
+    elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # true for NaN as well
         raise InvalidRequest(f"{field}: a number is too large; at most {MAX_NUMBER} is allowed")
 
 
 def write_size(value: Any) -> int:
-    """Return how many characters a document takes at least as JSON, names included."""
+    """Return a lower bound of the characters that a document takes as JSON, names included."""
     if isinstance(value, dict):
         return 2 + sum(len(name) + 4 + write_size(item) for name, item in value.items())
     if isinstance(value, list):

@@ -1,10 +1,10 @@
-"""Patterns and formats that everyday libraries write, and what stands in for them."""
+"""Patterns and formats that common libraries generate, and the patterns that replace them."""
 
 DOMAIN = "([A-Za-z0-9]([A-Za-z0-9-]{0,20}[A-Za-z0-9])?[.])+[A-Za-z]{2,10}"
 EMAIL = f"^[A-Za-z0-9_+-]{{1,30}}([.][A-Za-z0-9_+-]{{1,30}}){{0,3}}@{DOMAIN}$"
 DECIMAL = r"^[+-]?\d+(\.\d+)?$"
 DURATION = r"^P(\d+W|\d+D|(\d+Y)(\d+M)?(\d+D)?|(\d+M)(\d+D)?|T(\d+H(\d+M)?(\d+S)?|\d+M(\d+S)?|\d+S))$"
-# With look-ahead, which can't be held to; each text that fits the second fits the first too.
+# With look-ahead, which a grammar can't express. A text that matches the replacement matches the original too.
 KNOWN = {
     # zod 4: z.email(), z.iso.duration(); zod 3: z.string().email()
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$": EMAIL,

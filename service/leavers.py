@@ -1,16 +1,16 @@
-"""Requests that left the engine without their answer: it may compute them all the same, and be stuck with one."""
+"""Requests that ended without their answer: the engine may still compute them, and be stuck with one."""
 
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LEFT = 512  # remembered; those of which there are others of the same kind are forgotten first
-LATE = 1.0  # seconds for which a piece of an answer may lie unread: one read right after a request left may be older
+LEFT = 512  # remembered; those with the same fingerprint as another are dropped first
+LATE = 1.0  # seconds that a piece of an answer may stay unread: one read just after a request left may be older
 
 
 @dataclass(frozen=True)
 class Leaver:
-    """A request that left; `on_trial`: it was a suspect when it was sent."""
+    """A request that left; `on_trial`: it was already suspected when it was sent."""
 
     fingerprint: str
     sent: float
@@ -19,14 +19,14 @@ class Leaver:
 
 
 class Leavers:
-    """Those that left since the engine was last `heard` of. Not locked: whoever uses it is."""
+    """The requests that left since the engine was last `heard`. Not thread-safe: the user must hold a lock."""
 
     def __init__(self, heard: Callable[[], float]) -> None:
         self._heard = heard
         self._left: deque[Leaver] = deque()
 
     def add(self, leaver: Leaver) -> None:
-        """Remember one."""
+        """Add a request."""
         self._forget_cleared()
         self._left.append(leaver)
         if len(self._left) > LEFT:
@@ -34,20 +34,20 @@ class Leavers:
             self._left.remove(next((known for known in self._left if kinds[known.fingerprint] > 1), self._left[0]))
 
     def all(self) -> list[Leaver]:
-        """Return those after whom the engine wasn't heard of."""
+        """Return the requests since whose leaving the engine wasn't heard."""
         self._forget_cleared()
         return list(self._left)
 
     def _forget_cleared(self) -> None:
-        """Forget those that left before the engine was heard of: they stand in the order in which they left."""
+        """Drop the requests that left before the engine was heard; they are sorted by that time."""
         since = self._heard() - LATE
         while self._left and self._left[0].left < since:
             self._left.popleft()
 
     def acquit(self, before: float) -> None:
-        """Forget those that left `before` the engine was asked something that it has done since."""
+        """Drop the requests that left `before` the engine got a task that it has done since."""
         self._left = deque(leaver for leaver in self._left if leaver.left >= before)
 
     def clear(self) -> None:
-        """Forget all, because there is a new engine."""
+        """Drop all, because the engine is a new one."""
         self._left.clear()

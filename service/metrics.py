@@ -1,4 +1,4 @@
-"""What the private port tells Prometheus. Names are stable: dashboards and the autoscaler read them."""
+"""The metrics on the private port. Their names are stable, because dashboards and the autoscaler use them."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from service.admission import Admission, Priority, Refusal
 from service.model_watch import ModelWatch
 
-# From a cached prompt on a GPU to the longest wait that the default settings allow.
+# From a cached prompt on a GPU to the longest wait allowed by the default settings.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 QUOTA = "quota"

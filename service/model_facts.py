@@ -1,4 +1,4 @@
-"""What Ollama tells of the served model, as Ollama's own clients ask for it: bounded, and without the host's paths."""
+"""Ollama's description of the served model, for Ollama's own clients: bounded, and without paths of the host."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from service.engine_errors import answers_oddly
 
 Fields = dict[str, Any]
 
-MAX_VERSION = 64  # characters, as all that follow
+MAX_VERSION = 64  # characters, as below
 MAX_TEXTS = {"license": 4_096, "modelfile": 16_384, "template": 16_384, "system": 16_384, "parameters": 4_096}
-MAX_TEXT = 1_024  # of any other, such as a value of model_info
+MAX_TEXT = 1_024  # of any other text, such as a value of model_info
 MAX_FIELDS, MAX_ITEMS, MAX_DEPTH = 256, 16, 4  # Ollama itself empties lists of more than five values in model_info
 LISTED = ("name", "model", "modified_at", "size", "digest", "details", "capabilities")
 RUNNING = ("name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length")
@@ -19,7 +19,7 @@ SHOWN = (
     *("license", "modelfile", "parameters", "template", "system", "renderer", "parser", "details", "messages"),
     *("model_info", "projector_info", "capabilities", "modified_at", "requires"),  # all but `tensors`
 )
-# A file of the model store in a Modelfile, as /api/show writes it; its name is a digest.
+# The path of a file of the model store in a Modelfile of /api/show; the file's name is a digest.
 STORED = re.compile(r"^((?:FROM|ADAPTER|DRAFT) )/.*/([^/\n]+)$", re.MULTILINE)
 
 
@@ -33,7 +33,7 @@ class ModelFacts:
 
     @classmethod
     def read(cls, version: Any, listed: Any, shown: Any) -> Self:
-        """Return the facts that these answers tell; raises EngineFailed where they aren't what Ollama says."""
+        """Return the facts in these answers; raises EngineFailed if they violate Ollama's API."""
         if not isinstance(version, str) or not isinstance(listed, dict) or not isinstance(shown, dict):
             raise answers_oddly(TypeError("not a model's facts"))
         kept = taken(shown, SHOWN)
@@ -42,20 +42,20 @@ class ModelFacts:
         return cls(version[:MAX_VERSION], taken(listed, LISTED), kept)
 
     def told(self) -> Fields:
-        """Return the facts as the private port's /model has them."""
+        """Return the facts as they are in /model of the private port."""
         return {"version": self.version, "listed": self.listed, "shown": self.shown}
 
 
 def running_of(entry: Any) -> Fields | None:
-    """Return a model's entry in /api/ps, None where there is none."""
+    """Return a model's entry in /api/ps, None if there is none."""
     return taken(entry, RUNNING) if isinstance(entry, dict) else None
 
 
 def taken(answer: Mapping[str, Any], names: tuple[str, ...]) -> Fields:
-    """Return these fields of an answer, cut to what others need."""
+    """Return these fields of an answer, with bounds on their size."""
     kept = {name: _bounded(answer[name], MAX_TEXTS.get(name, MAX_TEXT)) for name in names if name in answer}
     details = kept.get("details")
-    if isinstance(details, dict) and str(details.get("parent_model")).startswith("/"):  # a file of the store too
+    if isinstance(details, dict) and str(details.get("parent_model")).startswith("/"):  # also a file of the model store
         details["parent_model"] = str(details["parent_model"]).rpartition("/")[2]
     return kept
 

@@ -16,22 +16,22 @@ from service.pool import Pool, WatchedSocket
 from service.reply import Reply
 from service.settings import Settings
 
-LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it lives
-LOOK_AGAIN = 0.1  # seconds after which it is looked at again where that breaks off too
-LOOK_PATIENCE = 5.0  # seconds in all
+LOOK_TIMEOUT = 0.5  # seconds for the engine to show that it is alive
+LOOK_AGAIN = 0.1  # seconds until the next check if this one breaks off too
+LOOK_PATIENCE = 5.0  # seconds for all checks
 LOAD_TIMEOUT = 600.0  # seconds; a large model from a slow disk takes minutes
 NOBODY = ClientConnection(None)
-# A prompt that doesn't fit is an error, not half a prompt. It decides how llama-server is started, as num_ctx does, so
-# every request that generates says it, and the one that loads the model too: with another value it is loaded again.
+# A prompt that doesn't fit is an error, not cut in half. Like num_ctx, this decides how llama-server is started; so it
+# is in every request that generates, and in the one that loads the model: another value would load the model again.
 UNSHIFTED = {"shift": False}
-# As Ollama names what a model can do.
+# Ollama's names of what a model can do.
 CHATS, EMBEDS, THINKS, TOOLS, SEES = "completion", "embedding", "thinking", "tools", "vision"
 
 
 class Ollama:
-    """Ollama's API and the model served from it.
+    """Ollama's API, for the served model.
 
-    `prefix` is where chat and embed lie; another one than Ollama's own is that of a gateway that passes them on.
+    prefix: of the paths of chat and embed; one other than Ollama's own is that of a gateway in front of Ollama.
     """
 
     def __init__(self, settings: Settings, *, url: str | None = None, prefix: str = "/api") -> None:
@@ -40,11 +40,11 @@ class Ollama:
         self.pool = Pool(self._host, self._port)
         self._prefix, self.chat_path, self.embed_path = prefix, f"{prefix}/chat", f"{prefix}/embed"
         self.model = settings.model
-        # What the model is loaded with: a request with other values would have it loaded again.
+        # What the model is loaded with: a request with other values would load it again.
         self._options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
 
     def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-        """Return a request body about the model, which stays loaded after it; the options stand last."""
+        """Return a request body for the model, which stays loaded afterwards; the options come last."""
         return {"model": self.model, "keep_alive": -1, **fields, "options": {**self._options, **(options or {})}}
 
     def request(
@@ -56,13 +56,13 @@ class Ollama:
         client: ClientConnection = NOBODY,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send `payload` (None: a GET; bytes: as they are) and return the reply once its status is known to be 200.
+        """Send `payload` (None: a GET; bytes: as they are), and return the reply once its status is known to be 200.
 
         timeout: seconds for the whole exchange. Raises a ServiceError or ClientGone.
         """
         message, deadline = self._message(path, payload, headers or {}), time.monotonic() + timeout
         reply = self._send(message, client, deadline)
-        if path in (self.chat_path, self.embed_path):  # whose head comes with the first thing that is computed
+        if path in (self.chat_path, self.embed_path):  # their head comes with the first result
             self.pool.heard = time.monotonic()
         return reply
 
@@ -70,11 +70,11 @@ class Ollama:
         if sock := self.pool.take(client, deadline):
             with contextlib.suppress(_Stale):
                 return self._exchange(sock, message, kept=True)
-            self.pool.forget()  # the others are as old
+            self.pool.forget()  # the others are just as old
         return self._exchange(self.pool.connect(client, deadline, stale=sock is not None), message)
 
     def ask(self, path: str, payload: Any = None, *, timeout: float) -> dict[str, Any]:
-        """Return the whole answer to a question of our own; raises as request() does."""
+        """Return the whole answer to one of the gateway's own requests; raises as request() does."""
         reply = self.request(path, payload, timeout=timeout)
         try:
             return reply.json()
@@ -97,15 +97,15 @@ class Ollama:
         return self.running(timeout) is not None
 
     def running(self, timeout: float) -> Fields | None:
-        """Return the model's entry in /api/ps, None where it isn't in Ollama's memory. Raises a ServiceError."""
+        """Return the model's entry in /api/ps, None if it isn't in memory. Raises a ServiceError."""
         return running_of(self._entry("/api/ps", timeout))
 
     def show(self, timeout: float) -> Fields:
-        """Return what Ollama shows of the model. Raises a ServiceError."""
+        """Return the answer of /api/show. Raises a ServiceError."""
         return self.ask("/api/show", {"model": self.model}, timeout=timeout)
 
     def describe(self, shown: Fields, timeout: float) -> ModelFacts:
-        """Return what there is to tell of the model, of which `shown` is known. Raises a ServiceError."""
+        """Return the model's facts; shown: the answer of show(). Raises a ServiceError."""
         version = self.ask("/api/version", timeout=timeout).get("version")
         return ModelFacts.read(version, self._entry("/api/tags", timeout), shown)
 
@@ -118,18 +118,18 @@ class Ollama:
             raise answers_oddly(error) from error
 
     def lives(self, patience: float = LOOK_PATIENCE) -> bool:
-        """Say whether the engine that broke off an exchange is still there, and not one that was started in its place.
+        """Say whether the engine that broke off an exchange is still alive, and not replaced by a new one.
 
-        patience: seconds to get through to it; after that, what breaks off is not the engine. Nothing is said against
-        the engine where a gateway stands between: that one knows.
+        patience: seconds to get through to it; after that, something other than the engine breaks connections. Behind
+        another gateway the answer is always True: that gateway checks the engine itself.
         """
         until = time.monotonic() + patience
         while True:
             self.pool.forget()
             try:
-                return self._prefix != "/api" or self.holds_model()  # one that was just started holds none
+                return self._prefix != "/api" or self.holds_model()  # a new one has no model loaded
             except GenerationTimeout:
-                return True  # a dead one refuses, and a new one answers at once
+                return True  # a dead one refuses connections, a new one answers at once
             except EngineDied:
                 if time.monotonic() >= until:
                     return True
@@ -137,10 +137,10 @@ class Ollama:
             except ServiceError:
                 return False
             finally:
-                self.pool.forget()  # the next try gets a connection of its own
+                self.pool.forget()  # so that the next try makes a new connection
 
     def generate_one(self, chat: bool, timeout: float) -> None:
-        """Have the model generate one token, or embed one where it can't `chat`. Raises a ServiceError."""
+        """Have the model generate one token, or embed one if it can't `chat`. Raises a ServiceError."""
         if chat:
             messages = [{"role": "user", "content": "Hi"}]
             payload = self.payload({"num_predict": 1}, messages=messages, stream=False, think=False, **UNSHIFTED)
@@ -149,11 +149,11 @@ class Ollama:
             self.ask(self.embed_path, self.payload(input="Hi"), timeout=timeout)
 
     def unload(self, timeout: float) -> None:
-        """Have Ollama kill its llama-server once that has no request any more. Raises a ServiceError."""
+        """Have Ollama stop its llama-server as soon as that has no requests. Raises a ServiceError."""
         self.ask("/api/generate", {"model": self.model, "keep_alive": 0}, timeout=timeout)
 
     def _message(self, path: str, payload: Any, headers: Mapping[str, str]) -> bytes:
-        """Return the request as one piece, which goes out, and arrives, at once."""
+        """Return the request as one piece, so that it is sent and received at once."""
         body = payload if isinstance(payload, bytes) else b"" if payload is None else encode(payload)
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {with_port(self._host, self._port)}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -162,14 +162,14 @@ class Ollama:
 
 
 class _Stale(Exception):
-    """A kept connection had been closed at its other end before anything was answered on it."""
+    """A kept connection was closed by the other side before it answered anything."""
 
 
 def loading(payload: Mapping[str, Any], capabilities: Collection[str]) -> tuple[str, dict[str, Any]]:
-    """Return path and body of the request that loads a model, so that none of those after it has it loaded again.
+    """Return the path and body of a request that loads a model such that no later request loads it again.
 
-    payload: the model's name and options, as every request about it has them. capabilities: what it can do; generating
-    nothing loads a model that chats, embedding nothing one that embeds.
+    payload: the model's name and options, as in all requests. capabilities: of the model; generating nothing loads a
+    chat model, embedding nothing an embedding model.
     """
     if CHATS in capabilities:
         return "/api/generate", {**payload, **UNSHIFTED}
@@ -177,16 +177,16 @@ def loading(payload: Mapping[str, Any], capabilities: Collection[str]) -> tuple[
 
 
 def encode(payload: Any) -> bytes:
-    """Return a request body as it is sent."""
+    """Return a request body as bytes."""
     return json.dumps(payload).encode()
 
 
 def with_tag(model: str) -> str:
-    """Return a model's name with its tag, which is `latest` where none is given."""
+    """Return a model's name with its tag, which is `latest` by default."""
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
 def full_name(model: str) -> str:
-    """Return a model's name as Ollama compares it: with its tag, without its own registry's name, in lower case."""
+    """Return a model's name as Ollama compares it: with its tag, without Ollama's registry, in lower case."""
     name = with_tag(model).lower()
     return name.removeprefix("registry.ollama.ai/").removeprefix("library/")

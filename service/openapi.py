@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the API as an OpenAPI document, made from the classes that check the requests."""
+"""`GET /openapi.json`: the API as an OpenAPI document, generated from the classes that validate the requests."""
 
 import re
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *anthropic_messages.ROUTES,
 )
 IMAGE_PARTS = [part.__name__ for part in (ImagePart, InputImage, ImageBlock)]
-RETRIED = (429, 502, 503)  # these always say when to come back; see service/errors.py
+RETRIED = (429, 502, 503)  # always with Retry-After; see service/errors.py
 GENERATING = (400, 404, 413, 422, 429, 502, 503, 504)
 IN_PATH = re.compile(r"{(\w+)}")
 RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
@@ -66,7 +66,7 @@ ERRORS: Document = {
 def openapi_blueprint(gateway: Gateway) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("openapi", __name__)
-    document = lru_cache(1)(partial(openapi, gateway.settings))  # which nobody may ask for, and no start waits for
+    document = lru_cache(1)(partial(openapi, gateway.settings))  # lazily: nobody may ask for it
 
     @blueprint.get("/openapi.json")
     def describe() -> Response:
@@ -76,7 +76,7 @@ def openapi_blueprint(gateway: Gateway) -> Blueprint:
 
 
 def openapi(settings: Settings, capabilities: frozenset[str] = frozenset()) -> Document:
-    """Return the document for a service with these settings, and a model that can do this; none: it isn't known yet."""
+    """Return the document for these settings and the model's capabilities (empty while unknown)."""
     kinds = list(dict.fromkeys(route.body for route in ROUTES if route.body))
     _, defined = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
@@ -103,7 +103,7 @@ def openapi(settings: Settings, capabilities: frozenset[str] = frozenset()) -> D
 
 
 def _apply(settings: Settings, properties: Document) -> None:
-    """Write the settings' limits into a body's fields."""
+    """Set the limits of the settings in a body's fields."""
     if "model" in properties:
         model = {"type": "string", "enum": [settings.model]}
         properties["model"] = model if "anyOf" not in properties["model"] else {"anyOf": [model, {"type": "null"}]}
@@ -112,7 +112,7 @@ def _apply(settings: Settings, properties: Document) -> None:
 
 
 def _withhold(capabilities: frozenset[str], schemas: Document) -> None:
-    """Take out of the bodies what the model can't do."""
+    """Remove from the bodies what the model can't do."""
     if THINKS not in capabilities:
         for properties in (schema["properties"] for schema in schemas.values() if "think" in schema["properties"]):
             properties["think"] = or_null({"const": False, "default": False})
@@ -125,7 +125,7 @@ def _withhold(capabilities: frozenset[str], schemas: Document) -> None:
 def _operation(route: Route, settings: Settings) -> Document:
     named = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in IN_PATH.findall(route.path)]
     told = {"parameters": named} if named else {}
-    unread = (400,) if named else ()  # a parameter that is written with a wrong % escape
+    unread = (400,) if named else ()  # a parameter with an invalid % escape
     if route.answer is None:
         return {"summary": route.summary, **told, "responses": _errors(route.path, (*unread, 403), settings)}
     content = {"application/json": {"schema": route.answer}, **(route.pieces or {})}
@@ -144,7 +144,7 @@ def _operation(route: Route, settings: Settings) -> Document:
 
 
 def _errors(path: str, statuses: Iterable[int], settings: Settings) -> Document:
-    """Return the error responses, with the codes that the error classes have for each status."""
+    """Return the error responses, with the codes of the error classes of each status."""
     form = form_of(path)
     codes: dict[int, list[str]] = {status: [] for status in (*statuses, *([401] if settings.api_keys_file else []))}
     for kind in ServiceError.__subclasses__():

@@ -1,4 +1,4 @@
-"""The sending side of a connection: what the client doesn't take at once waits in memory, and never holds a thread."""
+"""The sending side of a connection: what the client doesn't accept at once is buffered, so that no thread waits."""
 
 import socket
 import threading
@@ -8,27 +8,27 @@ from typing import Any
 
 
 class Budget:
-    """Bytes that many connections may hold together; all methods may be called from any thread."""
+    """A limit on the bytes of many connections together. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used, self._lock = limit, 0, threading.Lock()
 
     def take(self, amount: int) -> None:
-        """Count `amount` more bytes; a negative one gives them back."""
+        """Count `amount` more bytes; a negative amount releases them."""
         with self._lock:
             self.used += amount
 
     @property
     def exceeded(self) -> bool:
-        """Say whether more is held than may be."""
+        """Say whether the limit is exceeded."""
         return self.used > self.limit
 
 
 class Outbox:
-    """A connection's socket as gunicorn's Response and the watch of its client need it; sendall() never waits.
+    """A connection's socket as gunicorn's Response and ClientConnection need it; sendall() never blocks.
 
-    blocked: called, from the sending thread, when the client takes no more at present, or all clients together have
-    left too much; then the event loop calls flush() whenever there is room.
+    blocked: called, from the sending thread, when the client accepts no more at present, or when the budget of all
+    clients is exceeded; then the event loop calls flush() whenever the socket is writable.
     """
 
     def __init__(self, sock: socket.socket, budget: Budget, blocked: Callable[[], None]) -> None:
@@ -37,7 +37,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._rest = bytearray()
         self._cut = False
-        self.settled: Callable[[], None] = lambda: None  # called once the request's bytes aren't needed any more
+        self.settled: Callable[[], None] = lambda: None  # called once the request's bytes are no longer needed
         self.recv = sock.recv
 
     def fileno(self) -> int:
@@ -49,11 +49,11 @@ class Outbox:
 
     @property
     def pending(self) -> int:
-        """Return the bytes that the client hasn't taken yet."""
+        """Return the number of buffered bytes."""
         return len(self._rest)
 
     def sendall(self, data: bytes) -> None:
-        """Send what the client takes at once, and keep the rest; raises OSError when the connection has ended."""
+        """Send what the client accepts at once, and buffer the rest; raises OSError if the connection is closed."""
         with self._lock:
             if self._cut:
                 raise BrokenPipeError
@@ -66,7 +66,7 @@ class Outbox:
         if first or self._budget.exceeded:
             self._blocked()
 
-    send = sendall  # gunicorn sends "100 Continue" so
+    send = sendall  # used by gunicorn for "100 Continue"
 
     def _send(self, data: bytes | bytearray) -> int:
         try:
@@ -75,7 +75,7 @@ class Outbox:
             return 0
 
     def flush(self) -> bool:
-        """Send more of what waits, and say whether all of it is out; raises OSError when the connection has ended."""
+        """Send more of the buffer, and say whether it is empty; raises OSError if the connection is closed."""
         with self._lock:
             sent = self._send(self._rest) if self._rest else 0
             del self._rest[:sent]
@@ -83,27 +83,27 @@ class Outbox:
             return not self._rest
 
     def cut(self) -> None:
-        """End the connection for both sides, so that whoever still writes to it or watches it learns of it."""
+        """Shut the connection down, so that whoever still writes to it or watches it notices."""
         with self._lock:
             self._cut = True
             self._budget.take(-len(self._rest))
             self._rest = bytearray()
-        with suppress(OSError):  # the client was faster
+        with suppress(OSError):  # the client has closed it
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> None:
-        """Tell the client that nothing more will come."""
-        with suppress(OSError):  # the client was faster
+        """Close the sending half."""
+        with suppress(OSError):  # the client has closed it
             self._sock.shutdown(socket.SHUT_WR)
 
     def shutdown(self, _how: int) -> None:
-        """End the connection where gunicorn closes one in a thread: its socket is the event loop's to close."""
+        """Shut the connection down where gunicorn, in a thread, would close it: only the event loop closes sockets."""
         self.cut()
         raise BrokenPipeError
 
     close = cut
 
     def release(self) -> None:
-        """Give the socket back; what waits is lost."""
+        """Close the socket; what is buffered is lost."""
         self.cut()
         self._sock.close()

@@ -1,4 +1,4 @@
-"""The web page at `/`: one HTML file that talks to this server's own API and to nothing else."""
+"""The web page at `/`: one HTML file that uses this server's API and nothing else."""
 
 import secrets
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 def page_blueprint(*, settings: Settings, vision: Callable[[], bool]) -> Blueprint:
-    """Return the blueprint `page` with `GET /`; `vision` is asked on each request, and decides on the image control."""
+    """Return the route `GET /`; vision: called for each request, decides whether images can be attached."""
     page = Blueprint("page", __name__, template_folder="templates")
 
     @page.get("/")

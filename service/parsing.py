@@ -1,4 +1,4 @@
-"""From bytes to a checked request: every complaint names the field and what is allowed."""
+"""From bytes to a validated request: every error names the field and what is allowed."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from service.ollama import SEES, full_name
 from service.settings import Settings
 
 SHOWN = 5  # complaints in one error
-NAME_SHOWN = 64  # characters of a name that the caller chose
+NAME_SHOWN = 64  # characters of a caller's name that an error quotes
 FORM = "content-disposition:"
 NOT_BLANK = re.compile(r"\S")
 NULL = {"type": "null"}
@@ -32,13 +32,13 @@ IGNORED = "Accepted; changes no answer."
 
 
 class Body(BaseModel):
-    """A request body, or an object in one: no unknown field, no silent conversion, and no input in error texts.
+    """A request body, or an object in one: no unknown fields, no silent conversion, and no input in error texts.
 
-    A field that is null is one that wasn't sent. refused: why a field isn't supported, where there is more to say.
+    A null field counts as not sent. refused: why a field isn't supported, if there is more to say.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
-    example: ClassVar[str] = ""  # what to send, for who sent something else
+    example: ClassVar[str] = ""  # what to send instead, for the error
     refused: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
@@ -57,7 +57,7 @@ class Body(BaseModel):
 
 
 def or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
-    """Return the JSON schema of a field that may be null too."""
+    """Return the JSON schema of a field that may also be null."""
     told = {word: schema[word] for word in ("title", "description", "default") if word in schema}
     inner = {word: value for word, value in schema.items() if word not in told}
     if not inner or NULL in inner.get("anyOf", ()):
@@ -72,14 +72,14 @@ def _not_blank(text: str) -> str:
 
 
 Item = TypeVar("Item")
-# A list of which the first wrong item is told, and no further one looked at.
+# A list whose validation ends at the first invalid item.
 Items = Annotated[list[Item], Field(fail_fast=True)]
 Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, json_schema_extra={"pattern": r"\S"})]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-# A field that changes no answer here: whatever it holds is accepted, and nothing of it is sent on.
+# A field that affects no answer: any value is accepted, and none is passed on.
 Ignored = Annotated[Any, Field(default=None, json_schema_extra={"description": IGNORED})]
 Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]
-# JSON has one kind of number, so 5.0 is a whole one too.
+# JSON has one type of number, so 5.0 is a whole number too.
 WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
 MaxTokens = Annotated[int, Field(ge=1), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -105,7 +105,7 @@ def parse(kind: type[Parsed], data: bytes) -> Parsed:
 
 
 def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
-    """Return the object in `data`; what isn't JSON at all is told how it looks."""
+    """Return the object in `data`; the error for what isn't JSON at all says what it looks like."""
     start = data[:300].strip().lower()
     if start[:2] == b"--" and FORM.encode() in start:
         raise InvalidRequest("body: is a multipart form", hint=kind.example)
@@ -136,14 +136,14 @@ def _complaint(body: type[Body], document: Any, error: ErrorDetails) -> str:
 def field_name(document: Any, loc: tuple[int | str, ...]) -> str:
     """Return a path such as `messages[0].content` for pydantic's location, without the names of union branches.
 
-    A branch may be named as a field beside it is, as that of a text part is: then it is a field if all else fits.
+    A branch may have the same name as a field, such as `text`; it is read as a field if the rest of the path fits.
     """
     names = list(_field_names(document, loc))
     return next((name for sent, name in names if sent), names[0][1]).removeprefix(".") or "body"
 
 
 def _field_names(document: Any, loc: tuple[int | str, ...]) -> Iterator[tuple[bool, str]]:
-    """Yield what a location may mean, and whether such a field was sent."""
+    """Yield the possible meanings of a location, and whether such a field was sent."""
     if not loc:
         yield True, ""
         return
@@ -163,17 +163,17 @@ def _field_names(document: Any, loc: tuple[int | str, ...]) -> Iterator[tuple[bo
 
 
 def shown(name: str) -> str:
-    """Return a name that the caller chose, cut to what fits an error."""
+    """Return a caller's name, shortened for an error."""
     return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
 
 
 def drop_none(**fields: Any) -> dict[str, Any]:
-    """Return the fields that have a value."""
+    """Return the fields that aren't None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
-    """Refuse fields, by name and characters, that have more than MAX_PROMPT_CHARS in all; raises PromptTooLong."""
+    """Refuse fields, by name and size, with more than MAX_PROMPT_CHARS characters in all; raises PromptTooLong."""
     sizes = sorted(fields, key=lambda field: -field[1])
     total = sum(size for _name, size in sizes)
     if total > settings.max_prompt_chars:
@@ -184,7 +184,7 @@ def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
 
 
 def is_served(name: str, settings: Settings) -> bool:
-    """Say whether a name is that of the served model, as Ollama compares names."""
+    """Say whether a name means the served model, by Ollama's rules."""
     return full_name(name) == full_name(settings.model)
 
 
@@ -195,9 +195,9 @@ def check_model(name: str | None, settings: Settings) -> None:
 
 
 def check_images(fields: dict[str, str], settings: Settings, capabilities: frozenset[str]) -> list[str]:
-    """Return a request's images, by field name, as the model gets them, and forget what was sent.
+    """Return a request's images as the model gets them. Raises InvalidRequest, ImageTooLarge or Saturated.
 
-    fields: is empty afterwards. Raises InvalidRequest, ImageTooLarge or Saturated.
+    fields: the images as sent, by field name; emptied, to release their memory.
     """
     if fields and capabilities and SEES not in capabilities:
         raise InvalidRequest(f"{next(iter(fields))}: {settings.model} can't see images")

@@ -1,7 +1,7 @@
-"""Regular expressions of JSON schemas, rewritten in the few forms that the engine's grammar takes as they are meant.
+"""Regular expressions of JSON schemas, rewritten in the few forms that the engine's grammar handles correctly.
 
-llama.cpp's converter takes no `\\d`, passes over look-ahead, lets `.` end the string that it stands in, and unrolls
-every repetition. So a pattern is read here, and written anew with classes of characters, groups and repetitions.
+llama.cpp's converter rejects `\\d`, ignores look-ahead, lets `.` match the quote that ends a string, and unrolls every
+repetition. So a pattern is parsed here, and rewritten with character classes, groups and repetitions.
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 from service.known_patterns import KNOWN
 
-MAX_LENGTH = 1000  # characters; zod's for IPv6 has 700
-# Parts in a row that may each be left out: for every one, the engine follows all that could come after it.
+MAX_LENGTH = 1000  # characters; zod's pattern for IPv6 has 700
+# Consecutive optional parts: for each of them, the engine tracks everything that could follow.
 MAX_SKIPPED = 16
-MAX_STATES = 1000  # characters of the longest text, with each unbounded repetition once
+MAX_STATES = 1000  # characters of the longest text, counting each unbounded repetition once
 
 Range: TypeAlias = tuple[int, int]
-# What may stand in a JSON string as it is: no quote, no backslash, no control characters, no halves of characters.
+# What a JSON string can contain unescaped: no quote, backslash, control characters or surrogates.
 PLAIN: list[Range] = [(0x20, 0x21), (0x23, 0x5B), (0x5D, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)]
 DIGIT: list[Range] = [(0x30, 0x39)]
 WORD: list[Range] = [*DIGIT, (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
@@ -27,12 +27,12 @@ REPEAT = re.compile(r"\{(\d{1,6})(,(\d{0,6}))?\}")
 
 
 class BadPattern(ValueError):
-    """A pattern that the answer can't be held to; the message says why."""
+    """A pattern that the grammar can't enforce; the message says why."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern as the engine takes it, and what it costs: its states, and the lengths of the texts that fit."""
+    """A pattern in the engine's form, its cost in states, and the lengths of the matching texts."""
 
     text: str
     states: int
@@ -52,14 +52,14 @@ def safe_pattern(pattern: str) -> Pattern:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a pattern, written. `single`: a quantifier after it means all of it."""
+    """A rewritten part of a pattern. `single`: a quantifier after it applies to all of it."""
 
     text: str
     states: int = 0
     shortest: int = 0
     longest: float = 0
     single: bool = False
-    skipped: tuple[int, int, int] = (0, 0, 0)  # parts in a row that may be left out: at its start, at its end, at most
+    skipped: tuple[int, int, int] = (0, 0, 0)  # consecutive optional parts: at its start, at its end, at most
 
     def __add__(self, other: "_Part") -> "_Part":
         (lead, tail, most), (next_lead, next_tail, next_most) = self.skipped, other.skipped
@@ -104,7 +104,7 @@ class _Reader:
         self._text, self._at, self._depth = pattern, 0, 0
 
     def whole(self) -> _Part:
-        """Return the whole pattern, with what may stand before and after where it isn't anchored."""
+        """Return the whole pattern, with any text before and after it where it isn't anchored."""
         branches = []
         more = True
         while more:
@@ -180,7 +180,7 @@ class _Reader:
             low, high = {"*": (0, float("inf")), "+": (1, float("inf")), "?": (0, 1.0)}[self._next()]
         else:
             return part
-        self._take("?")  # lazy or greedy, the same texts fit
+        self._take("?")  # lazy or greedy, the same texts match
         return _times(part, low, high)
 
     def _in_brackets(self) -> list[Range]:
@@ -242,7 +242,7 @@ def _complement(ranges: list[Range]) -> list[Range]:
 
 
 def _class(ranges: list[Range]) -> _Part:
-    """Return the class of those characters that a JSON string can hold as they are."""
+    """Return the class of those characters that a JSON string can contain unescaped."""
     kept = sorted((max(a, low), min(b, high)) for a, b in ranges for low, high in PLAIN if a <= high and b >= low)
     if not kept:
         raise BadPattern("needs a character that a JSON string must escape")

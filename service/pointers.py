@@ -1,4 +1,4 @@
-"""What a 404 or a 405 points to: the route that was probably meant."""
+"""The route that a 404 or 405 suggests: the one that was probably meant."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,19 +7,19 @@ from difflib import get_close_matches
 
 from werkzeug.routing import Map
 
-LONGEST = 128  # characters of a path that is looked at
+LONGEST = 128  # characters of a path that is compared
 MOST_PARTS = 8
-ALIKE = 0.8  # of two paths, one of them written wrongly
-DIALECTS = ("v1", "api")  # what the paths of OpenAI's and Anthropic's routes begin with, and those of Ollama's
+ALIKE = 0.8  # similarity of a path and its misspelling
+DIALECTS = ("v1", "api")  # path prefixes: OpenAI's and Anthropic's, and Ollama's
 PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
-# Where OpenAI keeps what it has answered, by an id.
+# OpenAI's paths of stored answers.
 KEPT = re.compile(r"/v1/(?:responses|chat/completions|conversations)/[^/]+(?:/(?:input_items|items|messages|cancel))?")
 NOT_KEPT = "nothing is stored here: an answer is given once, to who asked for it"
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """A route as it is told; `{name}` in its path stands for something."""
+    """A route as shown to callers; `{name}` in its path is a parameter."""
 
     method: str
     path: str
@@ -31,12 +31,12 @@ class Pointer:
 
     @property
     def dialect(self) -> str:
-        """Return what its path begins with, if others begin with it too."""
+        """Return the prefix of its path, if it is one of DIALECTS."""
         first = _parts(self.path)[0]
         return first if first in DIALECTS else ""
 
     def ends(self, parts: list[str]) -> int:
-        """Return how many parts it has besides its dialect's, if those of a path end with them, else 0."""
+        """Return how many parts it has after its dialect's prefix if the path ends with them, else 0."""
         own = _parts(self.path.removeprefix(f"/{self.dialect}"))
         end = parts[-len(own) :]
         same = len(end) == len(own) and all(a == b or a[:1] == "{" for a, b in zip(own, end, strict=True))
@@ -44,7 +44,7 @@ class Pointer:
 
 
 def pointers(routes: Map) -> tuple[Pointer, ...]:
-    """Return where errors can point to in an app with these routes, in their order."""
+    """Return the routes of an app that errors can suggest, in order."""
     return tuple(_pointers(routes))
 
 
@@ -59,13 +59,13 @@ def _parts(path: str) -> list[str]:
 
 
 def not_kept(method: str, path: str) -> bool:
-    """Say whether a request asks for an answer that OpenAI would have kept."""
+    """Say whether a request asks for an answer that OpenAI would have stored."""
     asks = method != "POST" or path.endswith("/cancel")
     return asks and len(path) <= LONGEST and bool(KEPT.fullmatch(path))
 
 
 def meant(method: str, path: str, known: Sequence[Pointer]) -> Pointer | None:
-    """Return the route that was probably meant; None where none is like it."""
+    """Return the route that was probably meant; None if none is similar."""
     path = path.lower()
     parts = _parts(path)
     if len(path) > LONGEST or len(parts) > MOST_PARTS or not known:

@@ -1,4 +1,4 @@
-"""The connections to the engine: kept while they are good, and cut where the engine is stuck."""
+"""The connections to the engine: kept open for reuse, and cut if the engine is stuck."""
 
 import contextlib
 import logging
@@ -18,39 +18,39 @@ CONNECT_TIMEOUT = 2.0  # seconds; Ollama is on this host or in this pod
 
 
 class WatchedSocket(socket.socket):
-    """A non-blocking socket to Ollama whose waits end when it is ready, the client leaves or the deadline passes."""
+    """A socket to Ollama whose waits also end when the client disconnects or the deadline passes."""
 
     def __init__(self, plain: socket.socket, client: ClientConnection, deadline: float) -> None:
         super().__init__(fileno=plain.detach())
         self.setblocking(False)
-        self.is_cut = False  # broken off by us
+        self.is_cut = False  # by cut()
         self.watch(client, deadline)
 
     def watch(self, client: ClientConnection, deadline: float) -> None:
-        """Have every wait from now on end with `client`'s leaving, or at `deadline` by time.monotonic()."""
+        """Make every wait from now on end if `client` disconnects, or at `deadline`, by time.monotonic()."""
         self._client, self._deadline, self._poll = client, deadline, select.poll()
         client.watch(self._poll)
 
     def is_silent(self) -> bool:
-        """Say whether there is nothing to read, not even the end of the connection."""
+        """Say whether there is nothing to read, not even the other side's close."""
         poll = select.poll()
         poll.register(self, select.POLLIN)
         return not poll.poll(0)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        """Read as a socket does; raises ClientGone or GenerationTimeout."""
+        """Read; also raises ClientGone or GenerationTimeout."""
         self._await(select.POLLIN)
         return super().recv_into(*args, **kwargs)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Write as a socket does; raises ClientGone or GenerationTimeout."""
+        """Write; also raises ClientGone or GenerationTimeout."""
         rest = memoryview(data)
         while rest:
             self._await(select.POLLOUT)
             rest = rest[self.send(rest, flags) :]
 
     def cut(self) -> None:
-        """Break off what is under way."""
+        """Shut the connection down, and with it the exchange in progress."""
         self.is_cut = True
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
@@ -65,23 +65,23 @@ class WatchedSocket(socket.socket):
 
 
 class Pool:
-    """All connections to the engine. A call has one to itself, so that it can be ended alone."""
+    """All connections to the engine. Each call uses one alone, so that it can be ended separately."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
-        self._idle: list[WatchedSocket] = []  # at most as many as there were calls at once
+        self._idle: list[WatchedSocket] = []  # at most as many as there were concurrent calls
         self._busy: set[WatchedSocket] = set()
         self._down_since: float | None = -math.inf  # until the engine is reached for the first time
         self._cuts = 0
-        self.heard = -math.inf  # when a part of what the model computes came last, by time.monotonic()
+        self.heard = -math.inf  # when the engine last sent a result, by time.monotonic()
 
     @property
     def down_for(self) -> float:
-        """Return the seconds for which nothing has accepted a connection; infinity before the first."""
+        """Return for how many seconds connections have failed; infinity before the first success."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
     def take(self, client: ClientConnection, deadline: float) -> WatchedSocket | None:
-        """Return a connection that an earlier call left open, unless the engine has closed all of them since.
+        """Return a connection that an earlier call left open; None if there is none that the engine hasn't closed.
 
         client, deadline: see WatchedSocket.watch().
         """
@@ -113,12 +113,12 @@ class Pool:
         self._down_since = None
         sock = WatchedSocket(plain, client, deadline)
         self._busy.add(sock)
-        if self._cuts != cuts:  # it would go to the engine that is being ended
+        if self._cuts != cuts:  # it may lead to the engine that is being restarted
             sock.cut()
         return sock
 
     def give_back(self, sock: WatchedSocket, *, reusable: bool) -> None:
-        """End a call's use of a connection, which is kept for another one or closed. A second call does nothing."""
+        """Take a connection back from a call, to keep or to close it. A second call does nothing."""
         if sock not in self._busy:
             return
         self._busy.discard(sock)
@@ -128,13 +128,13 @@ class Pool:
             sock.close()
 
     def forget(self) -> None:
-        """Close the connections that no call uses."""
+        """Close the idle connections."""
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().close()
 
     def cut(self) -> None:
-        """Break off every call, whose thread then gets an EngineDied that says so."""
+        """Cut the connections of all calls; their threads get an EngineDied with `cut`."""
         self._cuts += 1
         for sock in list(self._busy):
             sock.cut()

@@ -1,6 +1,6 @@
-"""The private port: probes, metrics, and for fronts the model.
+"""The private port: probes, metrics and, for fronts, the model.
 
-It is served beside the gateway, so that load on one never hides the other.
+It has a server of its own, so that probes succeed however busy the public port is.
 """
 
 import json
@@ -26,13 +26,13 @@ from service.settings import Role
 
 log = logging.getLogger("sluice")
 
-MAX_OPEN = 64  # connections at a time; probes and scrapes are over in milliseconds
+MAX_OPEN = 64  # concurrent connections; probes and scrapes take milliseconds
 NOT_LOADED = "the model is not loaded"
 UNREADABLE = of_http(HTTPStatus.BAD_REQUEST, "Bad Request", "the request is malformed")
 
 
 class NotReady(ServiceError):
-    """The model isn't loaded, or this process is about to stop."""
+    """The model isn't loaded, or this process is shutting down."""
 
     status, code = 503, "not_ready"
 
@@ -41,7 +41,7 @@ def create_private_app(gateway: Gateway) -> Flask:
     """Return the WSGI app with /healthz, /readyz, /model and /metrics."""
     app = Flask("private")
     answer_errors_in_json(app)
-    if is_loopback(gateway.settings.private_host):  # elsewhere probes come with addresses that nobody can list
+    if is_loopback(gateway.settings.private_host):  # elsewhere, the hosts of probes can't be listed
         check_host(app, gateway.settings.private_host, gateway.settings)
 
     @app.get("/healthz")
@@ -75,42 +75,42 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], *args: Any) -> None:
-        self._open: dict[Any, None] = {}  # connections, the oldest first; each has a thread
+        self._open: dict[Any, None] = {}  # connections, oldest first; each has a thread
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, *args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread; where there are too many, the oldest one goes."""
+        """Handle a connection in a thread; if there are too many, close the oldest."""
         self._open[request] = None
         if len(self._open) > MAX_OPEN:
-            oldest = list(self._open)[0]  # noqa: RUF015 - other threads change it meanwhile
+            oldest = list(self._open)[0]  # noqa: RUF015 - a copy, because other threads change it
             self._open.pop(oldest, None)
             with suppress(OSError):
                 oldest.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection that was answered or ended."""
+        """Close a connection that was answered or shut down."""
         self._open.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say little of a client that has left or fallen silent; the app answers its own faults."""
+        """Log clients that disconnect or time out at debug level; the app handles its own errors."""
         log.debug("a connection to the private port ended", exc_info=True)
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # seconds a probe's connection may stay silent
+    timeout = 10  # seconds that a connection may be silent
     error_content_type = "application/json"
-    error_message_format = json.dumps(UNREADABLE.body())  # http.server fills in %-codes, of which it has none
+    error_message_format = json.dumps(UNREADABLE.body())  # contains no %-codes for http.server to fill in
 
     def log_message(self, *args: object) -> None:
-        """Write nothing: probes come every few seconds."""
+        """Log nothing: probes come every few seconds."""
 
 
 def serve_private(app: Flask, host: str, port: int) -> WSGIServer:
-    """Serve the private port from a thread of its own until the process ends; raises OSError if it is taken."""
+    """Serve the private port in a thread until the process ends; raises OSError if the port is in use."""
     server = make_server(host, port, app, _Server, _Handler)
     threading.Thread(target=server.serve_forever, name="private-port", daemon=True).start()
     return server

@@ -1,4 +1,4 @@
-"""A question to the model, as the bodies of all dialects say it in the end: checked here, and written for Ollama."""
+"""A question to the model: what the bodies of all dialects become, checked here and written for Ollama."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from service.parsing import check_images, check_model, check_size, drop_none, sh
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
-MAX_MESSAGES, MAX_TOOLS, MAX_TOOL_CALLS = 1024, 128, 128  # of a conversation, of its tools, of calls in one message
-SPOKEN: JsonDict = {"description": "At least one of them must say something."}  # of a conversation, in JSON Schema
+MAX_MESSAGES, MAX_TOOLS, MAX_TOOL_CALLS = 1024, 128, 128  # in a conversation, of its tools, of calls in one message
+SPOKEN: JsonDict = {"description": "At least one of them must say something."}  # of messages, in JSON Schema
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -27,7 +27,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Called:
     """A call that the model made earlier in the conversation. `arguments`: an object, or its JSON text.
 
-    `field` is its name in the request, as everywhere here; name_field, arguments_field: those of the two in it.
+    field: its path in the request, as in all classes here; name_field, arguments_field: paths within it.
     """
 
     field: str
@@ -45,7 +45,7 @@ class Called:
         yield f"{self.field}.{self.arguments_field}", len(text) if isinstance(text, str) else write_size(text)
 
     def for_ollama(self) -> dict[str, Any]:
-        """Return the call as Ollama wants it; raises InvalidRequest."""
+        """Return the call in Ollama's form; raises InvalidRequest."""
         where, arguments = f"{self.field}.{self.arguments_field}", self.arguments
         if isinstance(arguments, str):
             arguments = read_json(arguments.encode(), where) if arguments.strip() else {}
@@ -56,11 +56,11 @@ class Called:
 
 @dataclass
 class Turn:
-    """A message of the conversation. `images`: as they were sent, by field; forgotten once they are read.
+    """A message of the conversation. `images`: as sent, by field; emptied once they are decoded.
 
-    texts: its text in pieces, which are joined only once their sizes have been checked: a copy of 8 MiB with one emoji
-    takes 32 MiB. text_field: the text's name in the request, unless it is the message's `content`; id_field: that of
-    call_id in it.
+    texts: the pieces of its text, joined only once their sizes are checked, because a copy of 8 MiB with one emoji
+    takes 32 MiB. text_field: the text's path in the request, if it isn't the message's `content`; id_field: the name
+    of call_id in it.
     """
 
     field: str
@@ -68,8 +68,8 @@ class Turn:
     texts: list[str] = dataclasses.field(default_factory=list)
     images: dict[str, str] = dataclasses.field(default_factory=dict)
     calls: list[Called] = dataclasses.field(default_factory=list)
-    call_id: str | None = None  # of a tool's message: which call it answers, and
-    tool: str | None = None  # the name of that tool
+    call_id: str | None = None  # of a tool's message: the call that it answers
+    tool: str | None = None  # and the name of the tool
     text_field: str = ""
     id_field: str = "tool_call_id"
 
@@ -86,32 +86,32 @@ class Turn:
 
     @property
     def says_something(self) -> bool:
-        """Say whether it isn't empty; a tool may well have nothing to say."""
+        """Say whether it isn't empty; a tool's result may be."""
         return bool(self.images or self.calls or self.role == "tool" or any(map(str.strip, self.texts)))
 
     def extend(self, other: "Turn", separator: str) -> None:
-        """Take in what another turn says, shows and calls, as if both were one message."""
+        """Append the texts, images and calls of another turn, as if both were one message."""
         self.texts += [separator, *other.texts] if self.texts and other.texts else other.texts
         self.images |= other.images
         self.calls += other.calls
 
     def for_ollama(self) -> dict[str, Any]:
-        """Return the message as Ollama wants it, but for its images; raises InvalidRequest."""
+        """Return the message in Ollama's form, without its images; raises InvalidRequest."""
         calls = [call.for_ollama() for call in self.calls]
         optional = drop_none(tool_calls=calls or None, tool_call_id=self.call_id, tool_name=self.tool)
         return {"role": self.role, "content": "".join(self.texts), **optional}
 
 
 def system_turns(text: str | None, field: str = "system") -> list[Turn]:
-    """Return what a conversation begins with where the system's text is a field of its own."""
+    """Return the system message as a turn, for dialects where it is a field of its own."""
     return [Turn(field, "system", [text], text_field=field)] if text else []
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool that the model may call. `parameters`: a JSON schema, to which `strict` holds the arguments.
+    """A tool that the model may call. `parameters`: a JSON schema, which `strict` enforces for the arguments.
 
-    schema_field: that schema's name in the tool, as the request has it.
+    schema_field: the name of that schema in the request's tool.
     """
 
     field: str
@@ -128,26 +128,26 @@ class Tool:
         yield f"{self.field}.{self.schema_field}", write_size(self.parameters or {})
 
     def for_ollama(self) -> dict[str, Any]:
-        """Return the tool as Ollama wants it; raises InvalidRequest."""
+        """Return the tool in Ollama's form; raises InvalidRequest."""
         if self.parameters:
             check_parameters(f"{self.field}.{self.schema_field}", self.parameters)
         function = drop_none(description=self.description, parameters=self.parameters)
         return {"type": "function", "function": {"name": self.name, **function}}
 
     def callable(self, prefix: str = "") -> CallableTool:
-        """Return the tool as a grammar has it, with names of definitions that begin with `prefix`."""
+        """Return the tool for a grammar; prefix: of its definitions' names."""
         schema = held(f"{self.field}.{self.schema_field}", self.parameters or NO_PARAMETERS, prefix)
         return CallableTool(self.name, self.description, schema)
 
 
 def held(field: str, schema: Any, prefix: str = "") -> Schema:
-    """Return a schema with what the engine's grammar holds of it; raises InvalidRequest."""
+    """Return a schema with the part that the engine's grammar enforces; raises InvalidRequest."""
     return Schema(field, schema, safe_schema(field, schema, prefix))
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the answer must look like: JSON of any kind, or JSON that fits `schema`."""
+    """The required form of the answer: any JSON, or JSON that fits `schema`."""
 
     field: str
     schema: Any = None
@@ -155,13 +155,13 @@ class Form:
 
 @dataclass
 class Question:
-    """A conversation, and how the model shall go on with it.
+    """A conversation, and how the model shall continue it.
 
-    turns: `said` is the name of their list in the request. options: sampling, as Ollama names it; stop_field: what the
-    request calls its stop words. max_tokens: more than MAX_TOKENS is that many. choice: whether a tool must be called;
-    `named`: which one; choice_field: the name of both in the request, if it can say it. think: as Ollama takes it; a
-    model that can't is told so in `think_field`, or just answers where that is empty. stream_usage: a stream ends with
-    the tokens used.
+    said: the name of the turns' list in the request. options: for sampling, with Ollama's names. stop_field: the
+    request's name for stop words. max_tokens: capped at MAX_TOKENS. choice: whether a tool must be called; named: which
+    one; choice_field: the request's name for both, empty if it has none. think: in Ollama's form; if the model can't,
+    the error names `think_field`, and without that the model just answers. stream_usage: whether a stream ends with
+    the token usage.
     """
 
     turns: list[Turn]
@@ -174,7 +174,7 @@ class Question:
     choice: Literal["auto", "none", "required"] = "auto"
     named: str | None = None
     choice_field: str = "tool_choice"
-    several: bool = True  # calls of tools in one answer
+    several: bool = True  # tool calls in one answer
     form: Form | None = None
     think: bool | str = False
     think_field: str = ""
@@ -182,9 +182,9 @@ class Question:
     stream_usage: bool = False
 
     def ask(self, gateway: Gateway, caller: Caller, *, fitting: bool = True) -> Generation:
-        """Have the model go on with the conversation; returns and raises as generate() does.
+        """Have the model continue the conversation; returns and raises as generate() does.
 
-        fitting: whether the answer is made again until it fits.
+        fitting: whether the answer is regenerated until it fits.
         """
         images = [field for turn in self.turns for field in turn.images]
         chat, options, fit = self.for_ollama(gateway)
@@ -195,7 +195,7 @@ class Question:
             raise
 
     def _names(self, images: list[str], fit: Fit | None) -> dict[str, str]:
-        """Return what the request calls the fields that the engine's errors name; images: all that it had."""
+        """Return the request's names of the fields in the engine's errors; images: the fields of all images."""
         names = {"messages": self.said}
         if isinstance(fit, ForcedCall):
             names["format"] = fit.field
@@ -206,18 +206,18 @@ class Question:
         return names
 
     def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
-        """Return chat and options for Ollama, and what its answer must fit.
+        """Return the chat and options for Ollama, and what makes its answer fit.
 
-        Raises a ServiceError for what the settings or the model don't allow.
+        Raises a ServiceError if the settings or the model don't allow it.
         """
         settings = gateway.settings
         check_model(self.model, settings)
         check_size(self._sizes(), settings)
         self._check_names()
-        limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # the answer ends with `length` there
+        limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # where the answer ends with `length`
         options = {"num_predict": limit, **{name: value for name, value in self.options.items() if value != []}}
         if self.form or self.choice == "required":
-            options.setdefault("stop", [])  # the model's own stop words would cut JSON, which ends by its grammar
+            options.setdefault("stop", [])  # the model's own stop words could cut JSON off, which its grammar ends
         chat: dict[str, Any] = {"think": self.thinks(gateway)}
         tools = self.tools if self.choice != "none" else []
         if self.choice == "required":
@@ -241,7 +241,7 @@ class Question:
         return {"messages": self._messages(gateway), **chat}, options, fit
 
     def _forced(self) -> ForcedCall:
-        """Return the call that the answer must be; raises InvalidRequest."""
+        """Return what forces the call of a tool; raises InvalidRequest."""
         tools = [tool for tool in self.tools if self.named in (None, tool.name)]
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
@@ -266,9 +266,9 @@ class Question:
             yield self.form.field, write_size(self.form.schema or {})
         yield self.stop_field, sum(map(len, self.options.get("stop", ())))
 
-    # "does not support thinking" and "… tools" are the words by which Ollama's clients know what is wrong.
+    # Ollama's clients look for the words "does not support thinking" and "does not support tools".
     def thinks(self, gateway: Gateway) -> bool | str:
-        """Return how the model shall think; raises InvalidRequest where it can't."""
+        """Return how the model shall think; raises InvalidRequest if it can't."""
         can = not gateway.watch.capabilities or THINKS in gateway.watch.capabilities
         if self.think and not can and self.think_field:
             message = f"{self.think_field}: {gateway.settings.model} does not support thinking"

@@ -1,8 +1,8 @@
-"""Answers that repeat one token without end: Ollama ends them without a word (Completion in llm/llama_server.go)."""
+"""Answers that repeat one token endlessly: Ollama ends them silently (Completion in llm/llama_server.go)."""
 
 from typing import Any
 
-LIMIT = 30  # pieces like the one before, in a row; with one more, no other piece comes, not even the last with `done`
+LIMIT = 30  # consecutive repeats; after one more, Ollama sends nothing, not even the last piece with `done`
 
 
 class Repeats:
@@ -12,13 +12,13 @@ class Repeats:
         self._last, self._in_row, self._pieces = "", 0, 0
 
     def see(self, piece: dict[str, Any]) -> None:
-        """Take note of a piece."""
+        """Count a piece."""
         text = piece["message"]["content"].strip()
         self._in_row = self._in_row + 1 if text == self._last else 0
         self._last, self._pieces = text, self._pieces + 1
 
     def end(self) -> dict[str, Any] | None:
-        """Return the last piece for an answer that came to an end without one, if it was broken off for its repeats."""
+        """Return a last piece for an answer that ended without one, if it ended because of its repeats."""
         if self._in_row < LIMIT:
             return None
         message = {"role": "assistant", "content": ""}

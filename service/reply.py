@@ -1,4 +1,4 @@
-"""An answer of the engine's while it is read: it ends when the client leaves or the deadline passes, in any case."""
+"""Reading an answer of the engine, until its end, the client's disconnect or the deadline."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from service.pool import Pool, WatchedSocket
 
 MAX_CHUNK_LINE = 1024  # bytes
 MAX_TRAILERS = 64  # lines
-MAX_LINE = 16 << 20  # bytes of one piece of an answer, and of one chunk: far above what an engine sends
+MAX_LINE = 16 << 20  # bytes of a piece of an answer, and of a chunk: far more than an engine sends
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 def check_piece(piece: Any) -> None:
-    """Refuse a line of a stream that isn't a piece of an answer; raises TypeError or LookupError."""
+    """Check that a line of a stream is a piece of an answer; raises TypeError or LookupError."""
     message = piece["message"] if {"message", "done"} <= set(piece) else None
     if not isinstance(message, dict) or not isinstance(message.setdefault("content", ""), str):
         raise TypeError("not a piece of an answer")
@@ -29,14 +29,14 @@ def check_piece(piece: Any) -> None:
 
 
 class Reply:
-    """An answer of Ollama's that is being read; close() cancels the work behind it."""
+    """An answer of Ollama's that is being read; close() cancels Ollama's work."""
 
     def __init__(self, sock: WatchedSocket, pool: Pool) -> None:
         self._sock, self._pool, self._response = sock, pool, HTTPResponse(sock)
-        self.answered = self._whole = False  # whether the answer's head has come; and its last byte
+        self.answered = self._whole = False  # whether its head has been read; and its last byte
 
     def number(self, header: str) -> float:
-        """Return the number in a header of the answer, 0 where there is none."""
+        """Return the number in a header of the answer, 0 if there is none."""
         try:
             return float(self._response.headers.get(header, 0))
         except ValueError:
@@ -57,7 +57,7 @@ class Reply:
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a streamed answer as they come.
 
-        Raises EngineDied when Ollama breaks off, what it reports, and what a watched read raises.
+        Raises EngineDied if Ollama ends it early, an error that it reports, and what reading a WatchedSocket raises.
         """
         rest, body = b"", self._body()
         try:
@@ -72,14 +72,14 @@ class Reply:
                         raise error_in_stream(message["error"])
                     check_piece(message)
                     if message.get("done"):
-                        for _ in body:  # until its end, after which the connection can be used again
+                        for _ in body:  # read to the end, so that the connection can be reused
                             pass
                     yield message
         except (HTTPException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise self._upstream_error(error) from error
 
     def _body(self) -> Iterator[bytes]:
-        """Yield the body as it comes. http.client takes 10 µs to find a chunk, which is a token."""
+        """Yield the body as it comes. http.client would take 10 µs for each chunk, which is one token."""
         response = self._response
         if not response.chunked:
             while data := response.read1():
@@ -115,7 +115,7 @@ class Reply:
         return upstream_error(error, cut=self._sock.is_cut)
 
     def close(self) -> None:
-        """Close the connection, so that Ollama stops generating for it; keep one whose answer has been read whole."""
+        """Close the connection, so that Ollama stops generating; keep it if the answer was read to its end."""
         reusable = (self._whole or self._response.isclosed()) and not self._response.will_close
         self._response.close()
         self._pool.give_back(self._sock, reusable=reusable)

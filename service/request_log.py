@@ -1,4 +1,4 @@
-"""One request, as its log line tells it: never the prompt, the answer or a key."""
+"""The log line of a request, which never contains the prompt, the answer or a key."""
 
 import json
 import logging
@@ -12,12 +12,12 @@ from service.settings import SettingError
 
 log = logging.getLogger("sluice.request")
 
-FRAMES = 30  # of a traceback, the innermost
+FRAMES = 30  # the innermost of a traceback
 
 
 @dataclass
 class RequestLog:
-    """What is known of a request so far; times are in milliseconds since its arrival."""
+    """What is known of a request so far. Times are in milliseconds since its arrival."""
 
     request_id: str
     method: str
@@ -46,7 +46,7 @@ class RequestLog:
 
 
 def said(error: BaseException) -> str:
-    """Return an error's class, with its words where they can't quote a prompt or an answer."""
+    """Return an error's class, and its message if that can't quote a prompt or an answer."""
     sayable = isinstance(error, SettingError | ImportError) or (isinstance(error, OSError) and error.errno is not None)
     return f"{type(error).__name__}: {error}" if sayable else type(error).__name__
 
@@ -55,7 +55,7 @@ class JsonFormatter(logging.Formatter):
     """Formats every log record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line: time, level, message, the fields of a request, the traceback of a fault."""
+        """Return the line: time, level, message, the fields of a request, the traceback of an error."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -67,7 +67,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
     def formatException(self, ei: Any) -> str:
-        """Return where a fault and its causes happened, without words that may quote a request."""
+        """Return where an error and its causes occurred, without messages that may quote a request."""
         parts, seen, error = [], set[int](), ei[1]
         while error is not None and id(error) not in seen:
             seen.add(id(error))

@@ -1,4 +1,4 @@
-"""The memory for requests until they have been checked: where it runs short, uploads are refused, or wait."""
+"""The memory for requests that haven't been checked yet: if it runs short, uploads are refused or wait."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,11 @@ from service.connections import Connection, Connections, Phase
 from service.lane import LARGE
 from service.outbox import Budget
 
-SMALL = 4_096  # bytes of a request that is always let in; connections are bounded too
+SMALL = 4_096  # bytes of a request that is always admitted; the number of connections is bounded too
 
 
 class Room:
-    """limit: bytes. refuse: refuses a connection's request, for a reason. pause: stops its reading, or goes on."""
+    """limit: bytes. refuse: refuses a connection's request, for a reason. pause: pauses reading, or resumes it."""
 
     def __init__(
         self,
@@ -28,21 +28,21 @@ class Room:
         return bool(self._waiting)
 
     def make(self, connection: Connection) -> None:
-        """With too many bytes in memory, refuse the greediest uploads, or have this one wait for those that run."""
+        """If too many bytes are in memory, refuse the greediest uploads, or pause this one."""
         self._refuse_greediest()
         if self.budget.exceeded and connection.phase is Phase.BODY and connection.held > LARGE:
             self._pause(connection, True)
             self._waiting.append(connection)
 
     def admits(self, connection: Connection) -> bool:
-        """Say whether a whole request can be kept until it is checked."""
+        """Say whether a complete request can be kept until it is checked."""
         if connection.held <= SMALL:
             return True
         self._refuse_greediest()
         return not self.budget.exceeded
 
     def resume(self) -> None:
-        """Go on with the uploads that waited."""
+        """Resume the paused uploads."""
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
             if connection.phase is Phase.BODY:

@@ -1,4 +1,4 @@
-"""Whether a schema whose definitions refer to each other has an answer that ends."""
+"""Whether a schema with recursive definitions allows a finite answer."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ Schema = dict[str, Any]
 
 
 class _Part:
-    """A part of a schema: an answer to it ends once answers to `waits` of its own parts do."""
+    """A part of a schema: it allows a finite answer once `waits` of its own parts do."""
 
     def __init__(self, waits: int, *parents: "_Part") -> None:
         self.waits, self.parents = waits, list(parents)
 
 
 def can_end(schema: Schema, definitions: dict[str, Schema]) -> bool:
-    """Say whether a finite answer fits a rewritten schema, and no definition only ever means itself.
+    """Say whether a rewritten schema allows a finite answer, and no definition refers only to itself.
 
-    The time it takes grows with the schemas' size, and not with its square: callers choose how they refer.
+    It takes linear time, not quadratic, since callers choose the references.
     """
     return _is_finite(schema, definitions) and not _means_itself(definitions)
 
@@ -35,7 +35,7 @@ def _is_finite(schema: Schema, definitions: dict[str, Schema]) -> bool:
 
 
 def _link(schema: Schema, parent: _Part, roots: dict[str, _Part], ended: list[_Part]) -> None:
-    """Make parts of a rewritten schema, up to `parent`; those that wait for nothing go into `ended`."""
+    """Build the parts of a rewritten schema below `parent`; those that wait for nothing go into `ended`."""
     if "$ref" in schema:
         roots[_name(schema)].parents.append(parent)
         return
@@ -53,7 +53,7 @@ def _link(schema: Schema, parent: _Part, roots: dict[str, _Part], ended: list[_P
 
 
 def _means_itself(definitions: dict[str, Schema]) -> bool:
-    """Say whether a definition leads back to itself with nothing of an answer between."""
+    """Say whether a definition leads back to itself without consuming any of the answer."""
     same = {name: _same_as(each) for name, each in definitions.items()}
     return any(_leads_back(name, same) for name in same)
 
@@ -71,7 +71,7 @@ def _leads_back(name: str, same: dict[str, set[str]]) -> bool:
 
 
 def _same_as(schema: Schema) -> set[str]:
-    """Return the definitions that a rewritten schema may stand for as they are."""
+    """Return the definitions that a rewritten schema may be equal to."""
     if "$ref" in schema:
         return {_name(schema)}
     return set().union(*map(_same_as, schema.get("anyOf", ())))

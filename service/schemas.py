@@ -1,8 +1,8 @@
-"""JSON schemas of callers, rewritten in the part of JSON Schema that the engine's grammar can hold an answer to.
+"""JSON schemas of callers, rewritten in the subset of JSON Schema that the engine's grammar can enforce.
 
 The engine gets no keyword that isn't understood here, so that an answer costs no more than is counted here: llama.cpp's
-converter passes over some, and follows others for seconds a token. What the grammar can't hold is left out of it, and
-the answer is checked (see fitting.py); what is no JSON schema is refused, by its keyword.
+converter ignores some, and with others takes seconds per token. What the grammar can't enforce is left out, and the
+answer is checked (see fitting.py). An invalid schema is refused with an error that names the keyword.
 """
 
 import math
@@ -22,15 +22,15 @@ Schema = dict[str, Any]
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 ANY: Schema = {"anyOf": [{"type": name} for name in TYPES if name != "integer"]}
 MAX_COST = 4000  # see _spend
-ENUM_COST = 8  # so 500 values: with 1,500, llama-server takes 1.5 s of CPU more for each token
-MAX_COUNT = 1999  # of items or characters: llama.cpp's grammars repeat nothing more often
+ENUM_COST = 8  # 500 values at most: with 1,500, llama-server takes 1.5 s more CPU time per token
+MAX_COUNT = 1999  # of items or characters: the most repetitions in llama.cpp's grammars
 MAX_LEVELS = 16
-MAX_OPTIONAL = 64  # properties of an object that may be left out: the grammar grows with their square
+MAX_OPTIONAL = 64  # optional properties of an object: the grammar grows with their square
 MAX_NAME = 128
 MAX_REFERENCES = 128
 INDEX = re.compile("0|[1-9][0-9]{0,5}")
-MAX_INTEGER = 2**53 - 1  # what JSON's readers agree on
-# Those that jsonschema-rs checks, and no grammar holds.
+MAX_INTEGER = 2**53 - 1  # the largest that all JSON parsers agree on
+# The formats that jsonschema-rs checks and no grammar enforces.
 CHECKED_FORMATS = (
     *("idn-email", "idn-hostname", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uri-template", "regex"),
     *("json-pointer", "relative-json-pointer"),
@@ -41,7 +41,7 @@ UNHELD = (
     *("dependentRequired", "dependentSchemas", "minProperties", "maxProperties", "$dynamicRef", "$recursiveRef"),
     *("multipleOf", "uniqueItems", "unevaluatedItems"),
 )
-# What each type is told by where `type` is missing; also what may not stand beside anyOf, enum and the like.
+# The keywords that imply a type if `type` is missing; they can't be combined with anyOf, enum and the like.
 OF_TYPE = {
     "object": ("properties", "required", "additionalProperties", "propertyNames", "unevaluatedProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
@@ -54,23 +54,23 @@ TYPED = tuple(word for words in OF_TYPE.values() for word in words if word != "f
 
 @dataclass(frozen=True)
 class Grammar:
-    """A schema that the engine can hold an answer to. exact: whatever fits it fits what the caller sent."""
+    """A schema that the engine can enforce. exact: whatever fits it fits the caller's schema too."""
 
     schema: Schema
     exact: bool
 
 
 def safe_schema(field: str, schema: Any, prefix: str = "") -> Grammar:
-    """Return what the engine can hold of a schema, whose definitions get names that begin with `prefix`.
+    """Return the part of a schema that the engine can enforce; prefix: of its definitions' names.
 
-    Raises InvalidRequest, which names the keyword at fault, for what is no JSON schema, or one that nothing fits.
+    Raises InvalidRequest, which names the keyword at fault, for an invalid schema, or one that nothing fits.
     """
     rewriter = _Rewriter(field, schema, prefix)
     return Grammar(rewriter.result(), rewriter.exact)
 
 
 class _Rewriter:
-    """Rewrites one schema with its definitions; `exact` turns false where something is left out."""
+    """Rewrites one schema with its definitions; `exact` becomes false if something is left out."""
 
     def __init__(self, field: str, schema: Any, prefix: str) -> None:
         self._field, self._root, self._prefix, self._cost = field, schema, prefix, 0
@@ -80,12 +80,12 @@ class _Rewriter:
 
     def result(self) -> Schema:
         schema = self._schema(self._root, self._field)
-        while len(self._definitions) < len(self._names):  # definitions name others
+        while len(self._definitions) < len(self._names):  # definitions may refer to others
             for reference, name in list(self._names.items())[len(self._definitions) :]:
                 self._definitions[name] = self._schema(*self._target(reference))
         if not can_end(schema, self._definitions):
             raise self._refuse(f"{self._field}.$ref", "refers to itself, so that no answer ends")
-        while "$ref" in schema:  # a schema that is nothing but a reference, to the root of which others refer
+        while "$ref" in schema:  # a schema that only refers to a definition, while others refer to its root
             schema = self._definitions[schema["$ref"].rpartition("/")[2]]
         return {**schema, "$defs": self._definitions} if self._definitions else schema
 
@@ -93,12 +93,12 @@ class _Rewriter:
         return InvalidRequest(f"{where}: {why}", hint="it must be a JSON schema, as docs/api.md has it")
 
     def _loosened(self, schema: Schema) -> Schema:
-        """Return a schema that more fits than was asked for."""
+        """Return a schema that is less strict than the caller's."""
         self.exact = False
         return schema
 
     def _affords(self, cost: int) -> bool:
-        """Count what the grammar grows by: its rules, and every repetition unrolled."""
+        """Count the growth of the grammar: its rules, with every repetition unrolled."""
         if self._cost + cost > MAX_COST:
             self.exact = False
             return False
@@ -115,7 +115,7 @@ class _Rewriter:
         chosen = [word for word in CHOICES if word in schema]
         typed = [word for word in TYPED if word in schema]
         if any(word in schema for word in UNHELD) or len(chosen) + bool(typed) > 1:
-            self.exact = False  # of several that narrow the same value one is held to, and not half of each
+            self.exact = False  # of several constraints on a value, one is enforced in full
         listed = next((word for word in ("const", "enum") if word in schema), None)
         if (typed or not chosen) and not listed:
             return self._typed(schema, where, level)
@@ -132,14 +132,14 @@ class _Rewriter:
         if not isinstance(value, list) or not value:
             raise self._refuse(here, "must be a list of JSON schemas")
         if len(value) > 1 and word != "anyOf":
-            self.exact = False  # one of them may fit an answer as well as another, or not all of them
+            self.exact = False  # an answer may fit more than one alternative, or not all of them
         inner = [self._with_type(each, schema) for each in (value[:1] if word == "allOf" else value)]
         schemas = [self._schema(each, f"{here}[{i}]", level + 1) for i, each in enumerate(inner)]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
     @staticmethod
     def _with_type(inner: Any, outer: Schema) -> Any:
-        """Return an alternative with the type that stands beside all of them, unless it has its own."""
+        """Return an alternative with the type next to the alternatives, unless it has its own."""
         known = not isinstance(inner, dict) or any(word in inner for word in ("type", *CHOICES))
         return inner if known or "type" not in outer else {"type": outer["type"], **inner}
 
@@ -192,7 +192,7 @@ class _Rewriter:
             for name, each in properties.items()
         }
         more = schema.get("additionalProperties", True)
-        if inner or more is False:  # no more properties than are named fits whatever may be added
+        if inner or more is False:  # an answer without additional properties always fits
             return {"type": "object", "properties": inner, "required": required, "additionalProperties": False}
         if more is True:
             return {"type": "object"}
@@ -212,7 +212,7 @@ class _Rewriter:
         return {"type": "array", "items": items, **self._limits(3, "minItems", low, "maxItems", high)}
 
     def _limits(self, cost: int, least: str, low: int, most: str, high: int | None) -> Schema:
-        """Return what a grammar can count of two bounds, which unrolls a repetition that often."""
+        """Return the bounds that the grammar can afford to enforce, since it unrolls repetitions."""
         if not self._affords(cost * (low if high is None else high)):
             return {}
         return {**({least: low} if low else {}), **({} if high is None else {most: high})}
@@ -244,7 +244,7 @@ class _Rewriter:
         return {"type": "string", **self._limits(1, "minLength", low, "maxLength", high)}
 
     def _pattern(self, pattern: str, low: int, high: int | None) -> Schema | None:
-        """Return what holds a text to a pattern and the lengths beside it; None where a grammar can't."""
+        """Return a schema that enforces a pattern and the lengths next to it; None if a grammar can't."""
         try:
             safe = safe_pattern(pattern)
         except BadPattern:
@@ -254,7 +254,7 @@ class _Rewriter:
         return {"type": "string", "pattern": safe.text} if safe.longest else {"enum": [""]}
 
     def _counts(self, schema: Schema, where: str, least: str, most: str) -> tuple[int, int | None]:
-        """Return two bounds, which must be whole numbers in order; without those that no grammar counts to."""
+        """Return two bounds, which must be whole numbers in order, without those that are too large for a grammar."""
         for word in (least, most):
             value = schema.get(word, 0)
             if not (_is(value, "integer") and value >= 0):
@@ -294,7 +294,7 @@ class _Rewriter:
         return low, high
 
     def _name(self, reference: Any, where: str) -> str | None:
-        """Return the name of the definition that is referred to; None where there are too many."""
+        """Return the name of the definition that a reference means; None if there are too many."""
         if not isinstance(reference, str) or not reference.startswith("#") or reference[1:2] not in ("", "/"):
             raise self._refuse(where, "must begin with #/; nothing is fetched")
         if reference not in self._names:
@@ -305,7 +305,7 @@ class _Rewriter:
         return self._names[reference]
 
     def _target(self, reference: str, where: str = "") -> tuple[Any, str]:
-        """Return what a reference means, and its place."""
+        """Return the schema that a reference means, and its path."""
         target = self._root
         steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in reference.split("/")[1:]]
         for step in steps:
@@ -319,7 +319,7 @@ class _Rewriter:
 
 
 def _is(value: Any, name: str) -> bool:
-    """Say whether a value is of JSON Schema's type `name`."""
+    """Say whether a value has JSON Schema's type `name`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return {
         "string": isinstance(value, str),

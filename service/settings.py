@@ -1,4 +1,4 @@
-"""Every knob of the service, read once from the environment and never again."""
+"""All settings of the service, read once from the environment."""
 
 import os
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 from service import addresses
 
 KINDS = {str(int): "a whole number", str(float): "a number"}
-REFUSING_THREADS = 64  # of a front, beside one for each request under way
-LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a client reaches who listens on every address
-FRONT_MARGIN = 1.0  # seconds by which a front outlives the deadlines behind it, so that the innermost one answers
+REFUSING_THREADS = 64  # of a front, in addition to one for each request in progress
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a client reaches a server that listens on all addresses
+FRONT_MARGIN = 1.0  # seconds that a front waits longer than the deadlines behind it, whose errors say more
 
 
 class SettingError(ValueError):
-    """A setting has a value that it can't have; the message names the variable and what is allowed."""
+    """A setting has an invalid value; the message names the variable and what is allowed."""
 
 
 class Role(StrEnum):
-    """What a process does of a request's way: all of it, or what comes before the queue on a cluster, or after it."""
+    """The part of a request's path that a process serves: all, or on a cluster what is before or after the queue."""
 
     ALL = "all"
     FRONT = "front"
@@ -31,10 +31,10 @@ class Role(StrEnum):
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many CPUs this process may really use, at least 1; `cgroup` is where the kernel shows its limits.
+    """Return how many CPUs this process may use, at least 1; cgroup: where the kernel shows its limits.
 
-    The affinity mask and the cgroup's CPU quota both count: Ollama sees only the first, and more threads
-    than CPUs make it 10 to 45 times slower.
+    The affinity mask and the cgroup's CPU quota both count. Ollama sees only the former, and is 10 to 45 times slower
+    with more threads than CPUs.
     """
     cpus = float(len(os.sched_getaffinity(0)))
     try:
@@ -46,20 +46,20 @@ def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         if quota not in ("max", "-1"):
             cpus = min(cpus, int(quota) / int(period))
     except (OSError, ValueError):
-        pass  # not Linux's usual cgroup files: the mask alone decides
+        pass  # without Linux's usual cgroup files, only the mask counts
     return max(1, int(cpus))
 
 
 def knob(default: Any, doc: str, low: float | None = None, high: float | None = None) -> Any:
-    """Declare a setting: its default, its meaning for the table in docs/settings.md, and its range."""
+    """Declare a setting: its default, its description in docs/settings.md, and its range."""
     return field(default=default, metadata={"doc": doc, "low": low, "high": high})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The service's configuration. An environment variable is a field's name in upper case."""
+    """The service's configuration. The environment variables are the fields' names in upper case."""
 
-    role: Role = knob(  # noqa: RUF009 - an enum member is as fixed as a number
+    role: Role = knob(  # noqa: RUF009 - enum members are immutable
         Role.ALL,
         "On a cluster `front` checks requests and hands them to `UPSTREAM`, and `back` has them generated in the "
         "model's pod; `all` does both.",
@@ -102,8 +102,8 @@ class Settings:
     max_image_pixels: int = knob(
         16_000_000, "Largest image, and all of a request's together, in pixels.", 1, 1_000_000_000
     )
-    # The largest square that Llama 3.2 Vision looks at (Ollama's model/models/mllama/process_image.go: tiles of 560);
-    # LLaVA and Moondream look at 336 and 378, Gemma 3 at 896, Qwen 2.5 VL at two megapixels.
+    # The largest square that Llama 3.2 Vision uses (Ollama's model/models/mllama/process_image.go: tiles of 560);
+    # LLaVA and Moondream use 336 and 378, Gemma 3 uses 896, Qwen 2.5 VL two megapixels.
     max_image_edge: int = knob(1120, "Longer edge of the images that the model gets, in pixels.", 32, 4096)
     max_images: int = knob(4, "Images in one request.", 0, 64)
     head_timeout: float = knob(10.0, "Seconds a request's head may take to come, from its first byte.", 0.1, 600)
@@ -182,9 +182,9 @@ class Settings:
 
     @property
     def worker_threads(self) -> int:
-        """Threads of the gateway: with fewer than 4 for each place, refusals wait behind those they refuse.
+        """Return the gateway's threads: with fewer than 4 per slot and place in the queue, refusals have to wait.
 
-        A front has no places to wait in, and far more requests under way: a few threads that refuse are enough.
+        A front has no queue, and far more requests in progress; it needs only a few threads for refusals.
         """
         if self.role is Role.FRONT:
             return self.max_in_flight + REFUSING_THREADS
@@ -192,16 +192,16 @@ class Settings:
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds from a request's leaving for Ollama, or for HAProxy, to the last byte of its answer.
+        """Return the seconds from sending a request to Ollama, or HAProxy, to the last byte of its answer.
 
-        Behind HAProxy it may wait in two queues: in HAProxy's, and where that has just moved, in the pod's.
+        Behind HAProxy it may wait in two queues: in HAProxy's, and after a redispatch also in the pod's.
         """
         queues = 2 * self.queue_timeout + FRONT_MARGIN if self.role is Role.FRONT else 0
         return queues + self.generation_timeout
 
 
 def listened_on(name: str, text: str) -> str:
-    """Return the address in the variable `name` as sockets take it: IPv6 without brackets. Raises SettingError."""
+    """Return the address in the variable `name` for a socket: IPv6 without brackets. Raises SettingError."""
     host = text.removeprefix("[").removesuffix("]")
     if ":" in host or host != text:
         try:
@@ -212,9 +212,9 @@ def listened_on(name: str, text: str) -> str:
 
 
 def ollama_url(text: str) -> str:
-    """Return `http://HOST:PORT` for an address as OLLAMA_HOST holds it: the scheme, host and port may each be left out.
+    """Return `http://HOST:PORT` for an address as in OLLAMA_HOST: scheme, host and port are each optional.
 
-    0.0.0.0 and :: are addresses to listen on, so a client goes to 127.0.0.1 and ::1 instead. Raises SettingError.
+    0.0.0.0 and :: are addresses to listen on; clients connect to 127.0.0.1 and ::1 instead. Raises SettingError.
     """
     return http_url("OLLAMA_HOST", text, 11434)
 
@@ -222,7 +222,7 @@ def ollama_url(text: str) -> str:
 def http_url(name: str, text: str, default_port: int) -> str:
     """Return `http://HOST:PORT` for the address in the variable `name`; see ollama_url(). Raises SettingError."""
     scheme, _, address = text.rpartition("://")
-    with suppress(ValueError):  # as Ollama does: an IPv6 address alone needs no brackets
+    with suppress(ValueError):  # as in Ollama, an IPv6 address without a port needs no brackets
         address = f"[{IPv6Address(address.rstrip('/'))}]"
     try:
         parts = urlsplit(f"{scheme or 'http'}://{address}")

@@ -1,4 +1,4 @@
-"""Answers as they are sent: piece by piece while the model generates, or item by item where a whole one is large."""
+"""Sending answers: piece by piece while the model generates, or item by item if a whole answer is large."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class StreamFormat:
-    """How a stream's objects are written. end: what follows the last one of a complete answer."""
+    """How the objects of a stream are written. end: follows the last one of a complete answer."""
 
     content_type: str
     write: Callable[[Item], str]
@@ -28,7 +28,7 @@ class StreamFormat:
     def respond(
         self, answer: Generation, items: Iterable[Item], broken: Callable[[ServiceError], Iterable[Item]]
     ) -> Response:
-        """Return a response of `items` as they come; broken: makes the last ones of an answer that fails.
+        """Return a response of `items` as they come; broken: returns the last ones of an answer that fails.
 
         The answer is closed with the response, even if the response is never started.
         """
@@ -70,16 +70,16 @@ def _named_event(item: Item) -> str:
 
 NDJSON = StreamFormat("application/x-ndjson", _line)
 SSE = StreamFormat("text/event-stream", _event)
-NAMED_SSE = StreamFormat("text/event-stream", _named_event)  # each event is named by its object's `type`
+NAMED_SSE = StreamFormat("text/event-stream", _named_event)  # an event's name is its object's `type`
 
 
 def new_id(kind: str) -> str:
-    """Return an id that nothing else has, in this answer or another one; Ollama's own are unique in one at most."""
+    """Return an id that is unique across answers; Ollama's own are unique within one at most."""
     return f"{kind}_{uuid.uuid4().hex}"
 
 
 def listing(fields: Item, name: str, items: Iterable[Any]) -> Response:
-    """Return an object of `fields`, and of a list that is written item by item, since all of it may be large."""
+    """Return an object of `fields` and a list, which is written item by item because it may be large."""
 
     def pieces() -> Iterator[str]:
         yield f'{json.dumps(fields)[:-1]}, "{name}": ['

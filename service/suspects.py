@@ -1,10 +1,9 @@
-"""Which requests may have killed the engine: tried one at a time, so that the one that did is found and not sent again.
+"""The requests that may have killed the engine: resent one at a time, to find the one that did and to stop sending it.
 
-Every request that was with the engine when it died is a suspect, and so is one that left without its answer, since it
-may be computed all the same, until the engine is heard of again. Suspects are sent again one by one, the newest first;
-one that gets its whole answer is cleared, one that is alone with the engine when it dies again is the culprit. An
-engine that is stuck counts as one that died. Knows neither HTTP nor Ollama; everything but `Run.wait` runs on the clock
-it is given.
+Every request that was with the engine when it died is a suspect. So is one that left without its answer, until the
+engine sends output again, because the engine may still compute it. Suspects are resent one by one, newest first. One
+that gets its whole answer is cleared; one that is alone with the engine when it dies again is the culprit. An engine
+that is stuck counts as dead. This module knows neither HTTP nor Ollama, and uses the given clock except in `Run.wait`.
 """
 
 import math
@@ -15,13 +14,13 @@ from collections.abc import Callable
 from service.leavers import Leaver, Leavers
 from service.suspicions import Culprit, Suspicion, Suspicions
 
-TRIAL = 3.0  # seconds in which nothing else is sent after a suspect; until its first piece, if that comes later
-ALONE = 10.0  # seconds that a suspect waits for harmless answers to end, so that it is tried with nothing beside it
-LONGEST_TRIAL = 30.0  # seconds after which others are sent again whatever the suspect does
+TRIAL = 3.0  # seconds after a suspect in which nothing else is sent; longer, if its first piece comes later
+ALONE = 10.0  # seconds that a suspect waits for harmless answers to end, to be alone with the engine
+LONGEST_TRIAL = 30.0  # seconds after which other requests are sent, whatever the suspect does
 
 
 class Run:
-    """One sending of a request: it waits for its turn, is with the engine, and ends."""
+    """One attempt at a request: it waits for its turn, is with the engine, and ends."""
 
     def __init__(self, suspects: "Suspects", fingerprint: str) -> None:
         self.fingerprint = fingerprint
@@ -35,34 +34,34 @@ class Run:
         return self._suspects._wait(self, timeout)
 
     def send(self) -> None:
-        """Note that the request goes to the engine now: to the one that lives, however long it waited for that."""
+        """Record that the request is being sent, to the engine that is alive now."""
         self._suspects._send(self)
 
     def unsent(self) -> None:
-        """Note that it has not reached the engine: whatever happens there, it isn't to blame."""
+        """Record that the request didn't reach the engine, so that it isn't blamed for anything."""
         self.with_engine = False
 
     def progress(self) -> None:
-        """Note that the first piece of the answer has come."""
+        """Record the first piece of the answer."""
         self.begun = True
 
     def died(self, *, again: bool = False, cut: bool = False) -> bool:
-        """End because the engine died, or wait `again`; say whether nobody has told of this death before.
+        """End because the engine died, or wait `again`; say whether this is the first report of that death.
 
-        cut: it was not the engine that broke off, but whoever found it stuck, and has told of it. Raises Culprit.
+        cut: the exchange was ended by the watch, which found the engine stuck and reported it. Raises Culprit.
         """
         return self._suspects._died(self, again, cut)
 
     def end(self, *, answered: bool) -> None:
-        """End; a whole answer clears the request. A second call does nothing."""
+        """End the run; a whole answer clears the request. A second call does nothing."""
         self._suspects._end(self, answered)
 
 
 class Suspects:
-    """The requests that are with the engine or about to be, and what is held against each kind of them.
+    """The requests that are with the engine or waiting for it, and the suspicions against them.
 
-    heard: returns when the engine last gave anybody a part of an answer, by `clock`.
-    watched: whether somebody is there who has the engine prove itself when it is `doubtful`.
+    heard: returns when the engine last sent output for any request, by `clock`.
+    watched: whether a watch is running that makes the engine prove that it works when it is `doubtful`.
     """
 
     def __init__(
@@ -76,25 +75,25 @@ class Suspects:
         self._restarting = self.watched = False
 
     def run(self, fingerprint: str) -> Run:
-        """Return a run of the request with this fingerprint, which takes its place among those that wait."""
+        """Return a waiting run of the request with this fingerprint."""
         run = Run(self, fingerprint)
         with self._changed:
             self._waiting.append(run)
         return run
 
     def convict(self, fingerprint: str) -> None:
-        """Remember a request as a culprit, because whoever stands nearer to the engine says so."""
+        """Remember a request as a culprit, because a gateway closer to the engine says so."""
         with self._changed:
             self._known.convict(fingerprint)
             self._changed.notify_all()
 
     def sent(self) -> list[float]:
-        """Return when each request that is with the engine was sent."""
+        """Return the times at which the requests that are with the engine were sent."""
         with self._changed:
             return [run.since for run in self._with_engine()]
 
     def freed(self, slots: int, before: float) -> float:
-        """Return since when fewer than `slots` of those sent `before` then are with the engine; infinity: not yet."""
+        """Return since when the engine has had fewer than `slots` of the requests sent `before`; infinity: not yet."""
         with self._changed:
             spans = [(run.since, math.inf) for run in self._with_engine()]
             spans += [(leaver.sent, leaver.left) for leaver in self._leavers.all()]
@@ -103,25 +102,25 @@ class Suspects:
         return max(full, default=-math.inf)
 
     def silent_for(self) -> float:
-        """Return for how many seconds a request has been with the engine and nobody has heard of it."""
+        """Return for how many seconds the engine has been busy and silent."""
         sent = self.sent()
         return self._clock() - max(self._heard(), min(sent)) if sent else 0.0
 
     @property
     def doubtful(self) -> bool:
-        """Say whether nothing is sent before the engine has generated something."""
+        """Say whether nothing is sent until the engine has proven that it works."""
         with self._changed:
             return self._is_doubtful()
 
     def proven(self, asked: float) -> None:
-        """Take it that the engine has done what it was `asked` then: those that left before haven't got it stuck."""
+        """Record that the engine did what it was `asked` at that time: requests that left before didn't block it."""
         with self._changed:
             self._restarting = False
             self._leavers.acquit(asked)
             self._changed.notify_all()
 
     def stuck(self) -> None:
-        """Take it that the engine is stuck, and is started again: nothing is sent until it is proven."""
+        """Record that the engine is stuck and being restarted: nothing is sent until it is proven."""
         with self._changed:
             self._hold_death_against_them()
             self._restarting = True
@@ -141,7 +140,7 @@ class Suspects:
             run.epoch, run.since, run.with_engine = self._deaths, self._clock(), True
 
     def _has_turn(self, run: Run) -> bool:
-        """Say whether a run may go: suspects first, the newest of them before the others, and one at a time."""
+        """Say whether it is a run's turn: suspects go first, newest first and one at a time."""
         self._refuse_culprit(run)
         if self._is_doubtful() or any(self._is_dead(other) or self._is_on_trial(other) for other in self._running):
             return False
@@ -152,8 +151,8 @@ class Suspects:
             return False
         if not self._running:
             return True
-        # Beside those that do no harm by all appearances it isn't alone, but long answers needn't end for it. One that
-        # killed again beside such, or such a one itself, is next tried with nothing else.
+        # After ALONE seconds, a suspect is tried next to requests that seem harmless, so that these needn't end for it.
+        # If the engine dies again then, each of them is next tried completely alone.
         patient = self._clock() - run.waits_since >= ALONE
         return patient and known[run].deaths == 1 and all(map(self._is_settled, self._running))
 
@@ -161,7 +160,7 @@ class Suspects:
         return {run: suspicion for run in self._waiting if (suspicion := self._known.get(run.fingerprint))}
 
     def _is_doubtful(self) -> bool:
-        """Say whether the engine may be stuck already, so that the next request would be judged for another's fault."""
+        """Say whether the engine may already be stuck, so that the next request would get the blame for another one."""
         if not self.watched:
             return False
         left = self._leavers.all()
@@ -172,7 +171,7 @@ class Suspects:
         return [run for run in self._running if run.with_engine and not self._is_dead(run)]
 
     def _is_dead(self, run: Run) -> bool:
-        """Say whether a run was with an engine that is no more, which its thread is about to find out."""
+        """Say whether a run was with an engine that has died, which its thread doesn't know yet."""
         return run.with_engine and run.epoch < self._deaths
 
     def _is_on_trial(self, run: Run) -> bool:

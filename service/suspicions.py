@@ -1,17 +1,17 @@
-"""What is held against each kind of request, by its fingerprint: bounded, and forgotten in time."""
+"""The suspicions against requests, by fingerprint: bounded in number and time."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-MEMORY = 600.0  # seconds that a suspicion, and a conviction, is remembered after its last death
-KNOWN = 1024  # suspects remembered; the oldest is forgotten first
+MEMORY = 600.0  # seconds that a suspicion or conviction is remembered after its last death
+KNOWN = 1024  # suspects remembered; the oldest is dropped first
 
 
 class Culprit(Exception):
-    """This request has killed the engine twice, the second time alone with it.
+    """This request has killed the engine twice, the second time while alone with it.
 
-    first: whether nobody has told of its latest death before.
+    first: whether this is the first report of the latest death.
     """
 
     def __init__(self, *, first: bool = False) -> None:
@@ -21,7 +21,7 @@ class Culprit(Exception):
 
 @dataclass
 class Suspicion:
-    """How often the engine died, or got stuck, with a request of this kind; `sent`: when, before the latest time."""
+    """How often the engine died or got stuck with such a request; `sent`: its time, before the latest death."""
 
     deaths: int
     latest: float
@@ -30,14 +30,14 @@ class Suspicion:
 
 
 class Suspicions:
-    """The suspicions of the last minutes. Not locked: whoever uses it is."""
+    """The suspicions of the last minutes. Not thread-safe: the user must hold a lock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known: OrderedDict[str, Suspicion] = OrderedDict()
 
     def get(self, fingerprint: str) -> Suspicion | None:
-        """Return what is held against a kind of request, if anything is."""
+        """Return the suspicion against a fingerprint, if any."""
         suspicion = self._known.get(fingerprint)
         if suspicion and self._clock() - suspicion.latest >= MEMORY:
             del self._known[fingerprint]
@@ -45,22 +45,22 @@ class Suspicions:
         return suspicion
 
     def clear(self, fingerprint: str) -> None:
-        """Forget what was held against a kind of request."""
+        """Drop the suspicion against a fingerprint."""
         self._known.pop(fingerprint, None)
 
     def has_convicted(self, fingerprint: str) -> bool:
-        """Say whether a kind of request is known as a culprit."""
+        """Say whether a fingerprint is a culprit's."""
         suspicion = self.get(fingerprint)
         return suspicion is not None and suspicion.convicted
 
     def convict(self, fingerprint: str) -> None:
-        """Remember a kind of request as a culprit."""
+        """Remember a fingerprint as a culprit's."""
         self._suspect(fingerprint).convicted = True
 
     def blame(self, sent: Mapping[str, float]) -> None:
-        """Hold a death against every request that may have caused it, with when each was sent.
+        """Blame a death on every request that may have caused it; sent: the time of each, by fingerprint.
 
-        One that was suspected before, and is the only one now, is the culprit.
+        A previous suspect that is now the only one is the culprit.
         """
         for fingerprint, when in sent.items():
             suspicion = self._suspect(fingerprint)

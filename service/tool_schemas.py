@@ -1,4 +1,4 @@
-"""The JSON schemas of tools' parameters, which the model reads: their form alone is checked."""
+"""The JSON schemas of tools' parameters, which the model reads: only their form is checked."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ HINT = "it must be a JSON schema, as OpenAI's clients write it"
 
 
 def check_parameters(field: str, schema: Any) -> None:
-    """Refuse a JSON schema whose keywords have values that the engine can't read; raises InvalidRequest.
+    """Refuse a JSON schema whose keywords have values that the engine can't parse; raises InvalidRequest.
 
-    It reads a keyword that is null as one that isn't there.
+    A null keyword counts as absent, as it does for the engine.
     """
     if not isinstance(schema, dict):
         raise InvalidRequest(f"{field}: must be an object", hint=HINT)

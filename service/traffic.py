@@ -1,7 +1,7 @@
 """All reading and writing of a worker's connections, in its event loop: a slow client never holds a thread.
 
-A connection gets a thread once its request is whole (service/intake.py). What its client doesn't take of the answer at
-once waits in memory (service/outbox.py). Every phase of a connection ends after a time (service/connections.py).
+A connection gets a thread once its request is complete (service/intake.py). What its client doesn't accept at once of
+the answer is buffered (service/outbox.py). Every phase of a connection has a deadline (service/connections.py).
 """
 
 import logging
@@ -25,22 +25,22 @@ from service.settings import Settings
 
 log = logging.getLogger("sluice")
 
-LINGER = 2.0  # seconds a silent connection keeps a stopping worker, as for kept-alive ones in gunicorn
-READ = 262_144  # bytes taken from one connection before the next one's turn
-AHEAD = 8_192  # bytes that may follow a whole request, of the next ones; with more, this is the connection's last one
+LINGER = 2.0  # seconds that a stopping worker waits for silent connections, as gunicorn does for kept-alive ones
+READ = 262_144  # bytes read from one connection before it is the next one's turn
+AHEAD = 8_192  # pipelined bytes after a request; with more, that request is the connection's last
 LONGEST_WAIT = 10.0  # seconds in the lane
 CROWDED = "too many large requests come in at once"
-SKIP = 4  # times MAX_BODY_BYTES that are read over after a refusal, so that the client comes to read it
+SKIP = 4  # times MAX_BODY_BYTES that are read and dropped after a refusal, so that the client reads it
 MIB = 1 << 20
 
 Refuse = Callable[[Any, Outbox, Exception], None]
 
 
 class Traffic:
-    """The connections of a worker, from accept to close. Everything runs in the event loop, but for settled().
+    """The connections of a worker, from accept to close. Everything runs in the event loop, except _settled().
 
-    defer: has the event loop call something. answer: gives a connection whose request is whole to a thread.
-    refuse: writes an error in answer to a head, if there is one.
+    defer: has the event loop call something. answer: hands a connection with a complete request to a thread.
+    refuse: writes an error in answer to a request's head, if there is one.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Traffic:
         self.count = 0
 
     def begin(self, sock: socket.socket, client: Any, server: Any) -> None:
-        """Take a new connection; where there are too many, an old one goes."""
+        """Take a new connection; if there are too many, close another."""
         outbox = Outbox(sock, self._unsent, lambda: self._defer(self._safely, self._await_room, connection))
         outbox.settled = lambda: self._settled(connection)
         incoming = Incoming(self._config, client, self._settings.max_body_bytes)
@@ -84,13 +84,13 @@ class Traffic:
             self.spare_one("connections", connection)
 
     def spare_one(self, reason: str, newest: Connection | None = None) -> None:
-        """Let the connection go that its client needs least."""
+        """Close the most dispensable connection."""
         connection = self._connections.oldest_sparable(newest)
         if connection is not None:
             self._cut(connection, reason)
 
     def stop(self) -> None:
-        """Leave connections that send nothing little time from now on."""
+        """From now on, give silent connections only LINGER seconds."""
         self._stopping = True
         self._connections.cap(LINGER, Phase.IDLE, Phase.CLOSING)
         for connection in self._connections.of(Phase.HEAD):
@@ -98,7 +98,7 @@ class Traffic:
                 self._connections.enter(connection, Phase.IDLE, within=LINGER)
 
     def expire(self) -> None:
-        """End what has taken too long."""
+        """End what is past its deadline."""
         for connection in self._connections.due():
             self._safely(self._expire, connection)
 
@@ -114,7 +114,7 @@ class Traffic:
             self._drop(connection)
 
     def answered(self, connection: Connection, *, keep: bool) -> None:
-        """Go on with a connection whose request a thread has answered; keep: whether it can have another one."""
+        """Continue with a connection whose request was answered; keep: whether it may send another."""
         connection.request, connection.keep = None, keep
         connection.hold(connection.incoming.size)
         self._lane.leave(connection)
@@ -123,7 +123,7 @@ class Traffic:
         self._safely(self._write, connection)
 
     def _listen(self, connection: Connection, events: int) -> None:
-        """Have the event loop watch a connection for `events`, 0 for none."""
+        """Have the event loop watch a connection for `events`; 0: for none."""
         if connection.registered == events:
             return
         if connection.registered:
@@ -133,29 +133,29 @@ class Traffic:
             self._poller.register(connection, events, self._on_event)
 
     def _pause(self, connection: Connection, paused: bool) -> None:
-        """Leave what a connection sends in the kernel for a while, or go on."""
+        """Stop or resume reading from a connection; the kernel buffers what it sends."""
         self._safely(lambda each: self._listen(each, 0 if paused else selectors.EVENT_READ), connection)
 
     def _on_event(self, connection: Connection) -> None:
-        """Read or write; what was reported before it was refused or let go may be neither any more."""
+        """Read or write, unless the connection was refused or closed since the event was reported."""
         if connection.registered == selectors.EVENT_READ:
             self._safely(self._read, connection)
         elif connection.registered == selectors.EVENT_WRITE:
             self._safely(self._write, connection)
 
     def _safely(self, act: Callable[[Connection], None], connection: Connection) -> None:
-        """Do something with a connection, whose fault must not end the event loop, and so all others."""
+        """Do something with a connection; an error closes it, and doesn't end the event loop for all others."""
         try:
             act(connection)
         except OSError as error:
-            log.debug("a client left: %s", error)
+            log.debug("a client disconnected: %s", error)
             self._drop(connection)
         except Exception:
             log.exception("a connection failed")
             self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
-        """Close a connection for good; the second call does nothing."""
+        """Close a connection; a second call does nothing."""
         if connection.phase is None:
             return
         self._listen(connection, 0)
@@ -166,7 +166,7 @@ class Traffic:
         self.count -= 1
 
     def _cut(self, connection: Connection, reason: str) -> None:
-        """Close a connection that its client would have liked to keep."""
+        """Close a connection before its client is done, and count that."""
         self._metrics.cut.labels(reason).inc()
         self._drop(connection)
 
@@ -187,7 +187,7 @@ class Traffic:
             self._receive(connection, data)
 
     def _receive(self, connection: Connection, data: bytes) -> None:
-        """Take bytes of a request; once it is whole, a thread answers it."""
+        """Take bytes of a request; once it is complete, a thread answers it."""
         if connection.phase is Phase.IDLE:
             self._connections.enter(connection, Phase.HEAD)
         incoming = connection.incoming
@@ -207,7 +207,7 @@ class Traffic:
         self._room.make(connection)
 
     def _take(self, connection: Connection) -> None:
-        """Have a request that is whole answered: at once, or in turn if it costs much to check."""
+        """Have a complete request answered: at once, or in turn if it is expensive to check."""
         self._listen(connection, 0)
         self._connections.enter(connection, Phase.RUNNING)
         if connection.incoming.size > AHEAD:
@@ -225,7 +225,7 @@ class Traffic:
             self._lane.enter(connection)
 
     def _check_in_turn(self, connection: Connection) -> None:
-        """Begin with a request that has waited in the lane."""
+        """Start checking a request that has waited in the lane."""
         if ClientConnection(connection.sock).gone():
             self._metrics.cancelled.inc()
             self._drop(connection)
@@ -234,12 +234,12 @@ class Traffic:
         self._answer(connection)
 
     def _refuse_crowded(self, connection: Connection, reason: str) -> None:
-        """Refuse a request that there is no room for, in memory or in the lane."""
+        """Refuse a request for which there is no room in memory or in the lane."""
         self._metrics.cut.labels(reason).inc()
         self._refuse(connection, Saturated(CROWDED, retry_after=1))
 
     def _settled(self, connection: Connection) -> None:
-        """Count a request's bytes no more: called from its thread, once it has read and checked them."""
+        """Release a request's bytes; called from its thread once they are read and checked."""
         connection.hold(connection.incoming.size)
         if self._lane.checks(connection):
             self._defer(self._lane.leave, connection)
@@ -247,7 +247,7 @@ class Traffic:
             self._defer(self._room.resume)
 
     def _await_room(self, connection: Connection) -> None:
-        """Send what a thread couldn't, as the client takes it; where all clients leave too much, the slowest go."""
+        """Send what is buffered once the client accepts it; if all buffers together are too large, cut the slowest."""
         if connection.sock.pending:
             self._listen(connection, selectors.EVENT_WRITE)
         if self._unsent.exceeded:
@@ -275,7 +275,7 @@ class Traffic:
             self._close_gently(connection)
 
     def _close_gently(self, connection: Connection) -> None:
-        """End our side, and read over what the client still sends: a close now would reset it, and lose the answer."""
+        """Close our side, and drop what the client still sends: a full close could reset it and lose the answer."""
         connection.incoming.forget()
         connection.hold(0)
         connection.sock.finish()
@@ -283,7 +283,7 @@ class Traffic:
         self._listen(connection, selectors.EVENT_READ)
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
-        """Answer a request that no thread will see."""
+        """Answer a request with an error, without a thread."""
         head = connection.incoming.head or connection.request
         connection.incoming.forget()
         connection.request = None

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker: requests reach its threads once they are whole, and it drains before it stops."""
+"""gunicorn's threaded worker: requests reach its threads once they are complete, and it drains before it stops."""
 
 import errno
 import json
@@ -36,16 +36,16 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     ParseException: HTTPStatus.BAD_REQUEST,
 }
-HEARTBEAT = 1.0  # seconds between two signs of life to the arbiter; gunicorn itself gives one for every event
-ACCEPTS = 64  # connections accepted before others' turn
+HEARTBEAT = 1.0  # seconds between two heartbeats to the arbiter; gunicorn itself sends one for every event
+ACCEPTS = 64  # connections accepted before other events are handled
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Logger(GunicornLogger):
-    """gunicorn's log without the access log, which costs time even if nobody reads it: see service/request_log.py."""
+    """gunicorn's log without the access log, which costs time and is replaced by service/request_log.py."""
 
     def access(self, *_args: object) -> None:
-        """Write nothing."""
+        """Log nothing."""
 
 
 class Worker(ThreadWorker):
@@ -54,13 +54,13 @@ class Worker(ThreadWorker):
     notified = 0.0  # by time.monotonic()
 
     def notify(self) -> None:
-        """Tell the arbiter that the main thread is alive, unless that was said just now."""
+        """Send the arbiter a heartbeat, at most one per HEARTBEAT seconds."""
         if (now := time.monotonic()) >= self.notified + HEARTBEAT:
             self.notified = now
             super().notify()
 
     def load_wsgi(self) -> None:
-        """Load the app, and make what its connections need."""
+        """Load the app, and create the Traffic of its connections."""
         super().load_wsgi()
         self.gateway: Gateway = cast(Flask, self.wsgi).extensions["sluice"]
         self.traffic = Traffic(
@@ -74,7 +74,7 @@ class Worker(ThreadWorker):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM: not ready at once, accept for PRESTOP seconds more, then finish what is running."""
+        """On SIGTERM: stop being ready, accept for another PRESTOP seconds, then finish what is running."""
         if self.gateway.draining.is_set():
             return
         self.gateway.draining.set()
@@ -83,15 +83,15 @@ class Worker(ThreadWorker):
         timer.start()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGQUIT or SIGINT: end at once, which closes every connection and so stops the model.
+        """On SIGQUIT or SIGINT: end at once, which closes all connections and so stops the model.
 
-        gunicorn's own stops the thread pool here, and never returns if the signal came while the main thread held
-        the pool's lock; its `sys.exit` then waits for running requests.
+        gunicorn's own method stops the thread pool, which deadlocks if the signal came while the main thread held the
+        pool's lock; its `sys.exit` then waits for running requests.
         """
         os._exit(0)
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """When stopping, take what has already connected, then close: nobody waits in a backlog that is never read."""
+        """When stopping, accept the backlog first, so that no client waits in one that is never read."""
         super().set_accept_enabled(enabled)
         if self.alive:
             return
@@ -104,7 +104,7 @@ class Worker(ThreadWorker):
         self.traffic.stop()
 
     def run(self) -> None:
-        """Serve until told to stop. A fault in the loop itself ends the process at once, so that another is started."""
+        """Serve until told to stop. An error in the loop itself ends the process, and the arbiter starts another."""
         try:
             super().run()
         except Exception:
@@ -113,7 +113,7 @@ class Worker(ThreadWorker):
 
     @property
     def nr_conns(self) -> int:
-        """Return how many connections there are; gunicorn's stop waits until there is none."""
+        """Return how many connections there are; gunicorn's stop waits for 0."""
         return self.traffic.count if hasattr(self, "traffic") else 0
 
     @nr_conns.setter
@@ -121,7 +121,7 @@ class Worker(ThreadWorker):
         pass  # gunicorn's constructor sets it to 0
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept the connections that wait."""
+        """Accept waiting connections."""
         for _ in range(ACCEPTS):
             try:
                 sock, client = listener.accept()
@@ -132,7 +132,7 @@ class Worker(ThreadWorker):
             self.traffic.begin(sock, client, listener.getsockname())
 
     def murder_pending(self) -> None:
-        """End what has taken too long; the event loop calls this at least once a second."""
+        """End what is past its deadline; the event loop calls this at least once a second."""
         self.traffic.expire()
 
     def _answer(self, connection: Connection) -> None:
@@ -141,24 +141,24 @@ class Worker(ThreadWorker):
         )
 
     def handle(self, conn: Any) -> bool:
-        """Answer a request, in a thread, and say whether the connection can have another one."""
+        """Answer a request, in a thread, and say whether the connection may send another."""
         try:
             return bool(self.handle_request(conn.request, conn))
         except StopIteration:
             return False
         except OSError as error:
-            self.log.debug("the client left: %s", error)
+            self.log.debug("the client disconnected: %s", error)
             return False
-        except Exception as error:  # noqa: BLE001 - answered as a 500, and logged
+        except Exception as error:  # noqa: BLE001 - answered with a 500, and logged
             self.handle_error(conn.request, conn.sock, conn.client, error)
             return False
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """Go on with a connection whose request a thread has answered."""
+        """Continue with a connection whose request a thread has answered."""
         self.traffic.answered(conn, keep=not fs.cancelled() and fs.exception() is None and fs.result())
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer what never reached the app, or what it failed on, in the form of every other error."""
+        """Answer a request that never reached the app, or on which it failed, in the form of all errors."""
         error = exc if isinstance(exc, ServiceError) else self._as_service_error(exc)
         method, path = (req.method, req.path) if req else ("", "")
         form = form_of(path)
@@ -172,7 +172,7 @@ class Worker(ThreadWorker):
         try:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
-            self.log.debug("the client left before its error")
+            self.log.debug("the client disconnected before its error")
         record.write()
 
     def _as_service_error(self, exc: BaseException) -> ServiceError:

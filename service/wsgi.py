@@ -1,4 +1,4 @@
-"""What gunicorn serves: the public app, with the private port and the model's watch started beside it."""
+"""The public app for gunicorn; importing this starts the private port and the model's watch too."""
 
 import os
 

@@ -66,7 +66,7 @@ def test_a_broken_file_leaves_the_known_keys(tmp_path: Path, caplog: pytest.LogC
     write(path, "[alice")
     clock.now += 1
     assert keys.authenticate("a").name == "alice"
-    assert "the known API keys stay" in caplog.text
+    assert "keeping the API keys already loaded" in caplog.text
 
 
 def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:

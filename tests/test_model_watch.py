@@ -301,7 +301,7 @@ def test_the_watch_goes_on_after_a_fault_of_its_own(
     with pytest.raises(SystemExit):
         watch._run()
     assert not watch.loaded
-    assert "the watch failed: KeyError" in caplog.text
+    assert "the model watch failed: KeyError" in caplog.text
     assert "a prompt" not in caplog.text
 
 
@@ -329,4 +329,4 @@ def test_an_engine_that_tells_nothing_of_its_model_serves_all_the_same(caplog: p
         ollama.pool.forget()
     assert (watch.loaded, watch.facts, watch.capabilities) == (True, None, frozenset({"completion"}))
     assert [path for path, *_ in engine.requests].count("/api/version") == 1  # not at every look
-    assert "Ollama doesn't tell of the model" in caplog.text
+    assert "Ollama doesn't describe the model" in caplog.text

@@ -1,1 +1,1 @@
-"""The languages that callers speak: our own, OpenAI's, Ollama's, Anthropic's; each body becomes one Question."""
+"""The APIs that callers use: our own, OpenAI's, Ollama's and Anthropic's. Each body becomes a Question."""

@@ -1,4 +1,4 @@
-"""What the messages of `POST /v1/messages` are made of: texts, images, documents, calls of tools and their results."""
+"""The content blocks of `POST /v1/messages`: texts, images, documents, tool calls and their results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,7 +13,7 @@ MAX_BLOCKS = 256
 
 
 def only(kind: str, sentence: str) -> BeforeValidator:
-    """Return a check that tells whoever sends another type than `kind` one sentence, and nothing of other fields."""
+    """Return a validator that refuses types other than `kind` with one sentence, instead of errors for each field."""
 
     def check(value: Any) -> Any:
         if isinstance(value, dict) and value.get("type") not in (None, kind):
@@ -24,13 +24,13 @@ def only(kind: str, sentence: str) -> BeforeValidator:
 
 
 class Block(Body):
-    """A piece of a message; where a prompt is to be cached changes no answer."""
+    """A block of a message. cache_control affects no answer."""
 
     cache_control: Ignored
 
 
 class TextBlock(Block):
-    """A text, also as an answer of ours has it."""
+    """A text; also accepts the form of our answers."""
 
     type: Literal["text"]
     text: str
@@ -43,7 +43,7 @@ class TextBlock(Block):
 
 
 class Base64Source(Body):
-    """An image's bytes, which say themselves what they are."""
+    """The bytes of an image, whose type is detected."""
 
     type: Literal["base64"]
     media_type: Ignored
@@ -66,13 +66,13 @@ class PlainTextSource(Body):
 
 
 class NoCitations(Body):
-    """Whether the answer cites a document: it can't."""
+    """Whether the answer cites a document, which isn't supported."""
 
     enabled: Literal[False] = False
 
 
 class DocumentBlock(Block):
-    """A document of plain text, which stands apart from the texts around it."""
+    """A document of plain text, separated from the texts around it by blank lines."""
 
     type: Literal["document"]
     source: Annotated[PlainTextSource, only("text", "must be plain text, of type text")]
@@ -86,7 +86,7 @@ class DocumentBlock(Block):
 
 
 class ThinkingBlock(Block):
-    """What the model thought earlier: it isn't sent to it again."""
+    """Earlier thoughts, which aren't sent to the model again."""
 
     type: Literal["thinking"]
     thinking: Ignored
@@ -94,14 +94,14 @@ class ThinkingBlock(Block):
 
 
 class RedactedThinkingBlock(Block):
-    """The same in a form that nobody here can read."""
+    """Earlier thoughts, encrypted by Anthropic."""
 
     type: Literal["redacted_thinking"]
     data: Ignored
 
 
 class ToolUseBlock(Block):
-    """A call the model made earlier in the conversation."""
+    """A tool call that the model made earlier in the conversation."""
 
     type: Literal["tool_use"]
     id: Name
@@ -110,17 +110,17 @@ class ToolUseBlock(Block):
     caller: Ignored
 
     def asked(self, field: str) -> Called:
-        """Return call `field` as the question has it."""
+        """Return the call at `field` for the question."""
         return Called(field, self.name, self.input, self.id, name_field="name", arguments_field="input")
 
 
 AnyBlock = TypeVar("AnyBlock")
-# What a message or a result says: a text, or a list of blocks.
+# The content of a message or a result: a text, or a list of blocks.
 Content = TextOrList[str, Annotated[Items[AnyBlock], Field(max_length=MAX_BLOCKS)]]
 
 
 class ToolReferenceBlock(Block):
-    """The name of a tool that a search for tools has found: from here on the model may call it."""
+    """The name of a tool that a tool search found, and that the model may call from here on."""
 
     type: Literal["tool_reference"]
     tool_name: Name
@@ -134,7 +134,7 @@ ResultBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | ToolReferenceBl
 
 
 class ToolResultBlock(Block):
-    """What a tool has answered."""
+    """The result of a tool."""
 
     type: Literal["tool_result"]
     tool_use_id: Name
@@ -147,12 +147,12 @@ class ToolResultBlock(Block):
         return [block.tool_name for block in blocks if isinstance(block, ToolReferenceBlock)]
 
     def asked(self, field: str, tools: Mapping[str, str]) -> Turn:
-        """Return result `field` as the question has it; tools: their names, by the calls' ids."""
+        """Return the result at `field` for the question; tools: their names, by the calls' ids."""
         where = f"{field}.content"
         return Turn(
             field,
             "tool",
-            ["Error: " * self.is_error, *said(self.content)],  # Ollama has no other place for that
+            ["Error: " * self.is_error, *said(self.content)],  # Ollama has no field for errors
             images(where, self.content),
             call_id=self.tool_use_id,
             tool=tools.get(self.tool_use_id),
@@ -165,13 +165,13 @@ SAYING = (TextBlock, DocumentBlock, ToolReferenceBlock)
 
 
 def said(content: str | Sequence[Block]) -> list[str]:
-    """Return the text of a content in pieces, with nothing between its blocks, as at Ollama and OpenAI."""
+    """Return the text of a content in pieces; nothing separates the blocks, as in Ollama and OpenAI's API."""
     if isinstance(content, str):
         return [content]
     return [text for block in content if isinstance(block, SAYING) for text in block.said()]
 
 
 def images(field: str, content: str | Sequence[Block]) -> dict[str, str]:
-    """Return the images of content `field`, by their own fields."""
+    """Return the images of the content at `field`, by their own fields."""
     blocks = () if isinstance(content, str) else enumerate(content)
     return {f"{field}[{i}].source.data": block.source.data for i, block in blocks if isinstance(block, ImageBlock)}

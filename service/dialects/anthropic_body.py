@@ -12,7 +12,7 @@ from service.parsing import WHOLE, Body, Ignored, Items, MaxTokens, Name, Share,
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Form, Question, Turn
 from service.question import Tool as AskedTool
 
-EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}  # in Ollama's words
+EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}  # Ollama's names
 CHOICES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "none": "none",
@@ -23,26 +23,26 @@ OWN_TOOLS = "must be of type custom, or of none: there are no tools here but the
 
 
 class Tool(Body):
-    """A tool the model may call; input_schema is a JSON schema, to which `strict` holds the input."""
+    """A tool that the model may call; input_schema is a JSON schema, which `strict` enforces for the input."""
 
     type: Literal["custom"] = "custom"
     name: Name
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool = False
-    defer_loading: bool = False  # until the conversation makes it available: see changed_tools()
+    defer_loading: bool = False  # until the conversation adds the tool: see changed_tools()
     allowed_callers: Annotated[Items[Literal["direct"]], Field(max_length=1)] | None = None
     eager_input_streaming: Ignored
     cache_control: Ignored
 
     def asked(self, field: str) -> AskedTool:
-        """Return tool `field` as the question has it."""
+        """Return the tool at `field` for the question."""
         schema = self.input_schema
         return AskedTool(field, self.name, self.description, schema, self.strict, schema_field="input_schema")
 
 
 class ToolChoice(Body):
-    """Whether the model calls a tool."""
+    """Whether the model may, must or must not call a tool."""
 
     type: Literal["auto", "any", "none"]
     disable_parallel_tool_use: bool = False
@@ -57,7 +57,7 @@ class NamedToolChoice(Body):
 
 
 class Thinking(Body):
-    """Whether a model that can thinks first. Its thoughts may take all of max_tokens: nothing holds it to a budget."""
+    """Whether the model thinks first, if it can. Its thoughts may use all of max_tokens: they have no budget."""
 
     type: Literal["enabled", "adaptive", "disabled"]
     display: Literal["summarized", "omitted"] = "summarized"
@@ -65,28 +65,28 @@ class Thinking(Body):
 
 
 class JsonFormat(Body):
-    """The JSON schema that the answer keeps to."""
+    """The JSON schema that the answer must fit."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
 
 
 class OutputConfig(Body):
-    """How much a model that thinks does so, and what the answer must look like."""
+    """How much the model thinks, and the required form of the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: JsonFormat | None = None
 
 
 class ContextEdit(Body):
-    """What is left out of the conversation: earlier thoughts, which are never sent to the model."""
+    """A removal of earlier thoughts from the conversation; they are never sent to the model anyway."""
 
     type: Annotated[str, Field(pattern=r"^clear_thinking_[0-9]{8}$")]
     keep: Ignored
 
 
 class ContextManagement(Body):
-    """What is left out of the conversation."""
+    """What is removed from the conversation."""
 
     edits: Annotated[Items[ContextEdit], Field(max_length=16)] | None = None
 
@@ -106,13 +106,13 @@ class CountTokensBody(Body):
     tool_choice: Annotated[ToolChoice | NamedToolChoice, TOLD_BY_TYPE] | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig = OutputConfig()
-    output_format: JsonFormat | None = None  # where older clients have output_config.format
+    output_format: JsonFormat | None = None  # older clients' name for output_config.format
     context_management: ContextManagement | None = None
     cache_control: Ignored
     speed: Ignored
 
     def question(self) -> Question:
-        """Return what is asked, to be answered in one token."""
+        """Return the question, to be answered with one token."""
         system = [Turn("system", "system", said(self.system), text_field="system")] if self.system else []
         choice = self.tool_choice or ToolChoice(type="auto")
         return Question(
@@ -126,7 +126,7 @@ class CountTokensBody(Body):
             named=choice.name if isinstance(choice, NamedToolChoice) else None,
             several=not choice.disable_parallel_tool_use,
             form=self._form(),
-            think=self._think(),  # agents ask every model for it: one that can't just answers, as at Ollama
+            think=self._think(),  # agents ask every model to think; one that can't just answers, as in Ollama
         )
 
     def _tools(self) -> list[AskedTool]:
@@ -166,11 +166,11 @@ class MessagesBody(CountTokensBody):
     service_tier: Ignored
 
     def question(self) -> Question:
-        """Return what is asked."""
+        """Return the question."""
         sampling = drop_none(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, stop=self.stop_sequences)
         return replace(super().question(), options=sampling, max_tokens=self.max_tokens, stream=self.stream)
 
     @property
     def shows_thoughts(self) -> bool:
-        """Say whether the answer contains what the model thought."""
+        """Say whether the answer contains the model's thoughts."""
         return self.thinking is None or self.thinking.display != "omitted"

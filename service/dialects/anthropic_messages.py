@@ -1,4 +1,4 @@
-"""`POST /v1/messages` and `POST /v1/messages/count_tokens`, for Anthropic's own clients and agents made for them."""
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`, for Anthropic's clients and agents built on them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -64,8 +64,8 @@ def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
     @blueprint.post("/v1/messages/count_tokens")
     def count_tokens() -> Response:
-        # The engine counts exactly, but says so only with an answer: so one of a single token is made, in a slot as any
-        # other. That leaves the prompt in the slot's cache, from where the answer that is then asked for goes on.
+        # Only the engine counts exactly, and it reports the count only with an answer. So a single token is generated,
+        # in a slot. The prompt stays in that slot's cache, where the answer to it can then continue.
         who, question = caller(keys), parse(CountTokensBody, read_body()).question()
         with question.ask(gateway, who, fitting=False) as answer:
             answer.whole()
@@ -94,7 +94,7 @@ def message(answer: Generation, thoughts: bool) -> dict[str, Any]:
 
 
 def events(answer: Generation, thoughts: bool) -> Iterator[dict[str, Any]]:
-    """Yield the events of a streamed answer; the tokens used are known at its end."""
+    """Yield the events of a streamed answer; the token usage is known at its end."""
     yield {"type": "message_start", "message": envelope(answer)}
     called = False
     for index, (block, deltas) in enumerate(growing(answer, thoughts)):
@@ -109,7 +109,7 @@ def events(answer: Generation, thoughts: bool) -> Iterator[dict[str, Any]]:
 
 
 def pieces(messages: Iterable[dict[str, Any]], thoughts: bool) -> Iterator[tuple[str, Any]]:
-    """Yield what an answer's blocks are made of, by their types: texts, thoughts, and calls as Ollama has them."""
+    """Yield the pieces of an answer's blocks, with the block's type: texts, thoughts, and calls in Ollama's form."""
     for each in messages:
         if thoughts and each.get("thinking"):
             yield "thinking", each["thinking"]
@@ -120,7 +120,7 @@ def pieces(messages: Iterable[dict[str, Any]], thoughts: bool) -> Iterator[tuple
 
 
 def growing(messages: Iterable[dict[str, Any]], thoughts: bool) -> Iterator[tuple[Block, Iterable[Block]]]:
-    """Yield each block of a stream as it begins, and what then comes to it."""
+    """Yield each block of a stream in its initial form, and its deltas."""
     for kind, group in groupby(pieces(messages, thoughts), itemgetter(0)):
         if kind == "tool_use":
             for _, function in group:
@@ -132,7 +132,7 @@ def growing(messages: Iterable[dict[str, Any]], thoughts: bool) -> Iterator[tupl
 
 
 def texts(kind: str, parts: Iterable[str]) -> Iterator[Block]:
-    """Yield what comes to a block of text or thoughts; clients wait for a signature of the latter."""
+    """Yield the deltas of a block of text or thoughts; clients expect a signature of the latter."""
     for part in parts:
         yield {"type": f"{kind}_delta", kind: part}
     if kind == "thinking":
@@ -140,12 +140,12 @@ def texts(kind: str, parts: Iterable[str]) -> Iterator[Block]:
 
 
 def tool_use(function: dict[str, Any]) -> Block:
-    """Return Ollama's call of a tool as a block."""
+    """Return Ollama's tool call as a block."""
     return {"type": "tool_use", "id": new_id("toolu"), "name": function["name"], "input": function["arguments"]}
 
 
 def envelope(answer: Generation) -> dict[str, Any]:
-    """Return what is known of a message before its first word."""
+    """Return the fields of a message that are known before its first token."""
     return {
         "id": f"msg_{answer.caller.record.request_id}",
         "type": "message",
@@ -159,14 +159,14 @@ def envelope(answer: Generation) -> dict[str, Any]:
 
 
 def stop_reason(answer: Generation, called: bool) -> str:
-    """Say why the answer ended. Ollama doesn't tell a text of stop_sequences from a natural end."""
+    """Return why the answer ended. Ollama doesn't distinguish a match of stop_sequences from a natural end."""
     if called:
         return "tool_use"
     return "max_tokens" if answer.caller.record.finish_reason == "length" else "end_turn"
 
 
 def usage(tokens: dict[str, int]) -> dict[str, int]:
-    """Return the tokens used; nobody counts those that the engine had in its cache."""
+    """Return the token usage; the tokens that were in the engine's cache aren't counted separately."""
     return {
         "input_tokens": tokens.get("prompt_tokens", 0),
         "output_tokens": tokens.get("completion_tokens", 0),

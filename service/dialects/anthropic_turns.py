@@ -1,4 +1,4 @@
-"""The messages of `POST /v1/messages`, and how they become turns of a conversation."""
+"""The messages of `POST /v1/messages`, and their conversion to the turns of a question."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
@@ -26,14 +26,14 @@ AssistantBlock = Annotated[TextBlock | ToolUseBlock | ThinkingBlock | RedactedTh
 
 
 class ChangedTool(Body):
-    """The name of a tool among the request's."""
+    """The name of one of the request's tools."""
 
     type: Literal["tool_reference"]
     name: Name
 
 
 class ToolChangeBlock(Block):
-    """What makes a tool available in the course of the conversation, or withdraws it."""
+    """The addition or removal of a tool during the conversation."""
 
     type: Literal["tool_addition", "tool_removal"]
     tool: ChangedTool
@@ -43,13 +43,13 @@ SystemBlock = Annotated[TextBlock | ToolChangeBlock, TOLD_BY_TYPE]
 
 
 class UserMessage(Body):
-    """What the user says and sees, and what the tools have answered."""
+    """The user's texts and images, and the results of tools."""
 
     role: Literal["user"]
     content: Content[UserBlock]
 
     def asked(self, field: str, tools: Mapping[str, str]) -> Iterator[Turn]:
-        """Yield message `field` as the question has it: each tool's result, and then what the user says."""
+        """Yield the message at `field` for the question: the result of each tool, then the user's own turn."""
         blocks = () if isinstance(self.content, str) else enumerate(self.content)
         results = [b.asked(f"{field}.content[{i}]", tools) for i, b in blocks if isinstance(b, ToolResultBlock)]
         yield from results
@@ -59,7 +59,7 @@ class UserMessage(Body):
 
 
 class AssistantMessage(Body):
-    """What the model said, also as a whole answer of ours has it."""
+    """An answer of the model; also accepts the form of our answers."""
 
     role: Literal["assistant"]
     content: Content[AssistantBlock]
@@ -70,18 +70,18 @@ class AssistantMessage(Body):
     usage: Ignored
 
     def calls(self) -> list[tuple[int, ToolUseBlock]]:
-        """Return the calls of tools with their places in the content."""
+        """Return the tool calls with their indices in the content."""
         blocks = () if isinstance(self.content, str) else enumerate(self.content)
         return [(i, block) for i, block in blocks if isinstance(block, ToolUseBlock)]
 
     def asked(self, field: str) -> Turn:
-        """Return message `field` as the question has it."""
+        """Return the message at `field` for the question."""
         calls = [block.asked(f"{field}.content[{i}]") for i, block in self.calls()]
         return Turn(field, "assistant", said(self.content), calls=calls)
 
 
 class SystemMessage(Body):
-    """What the system says in the course of the conversation; perhaps only until the user speaks again."""
+    """A system message during the conversation, possibly valid only until the user's next message."""
 
     role: Literal["system"]
     content: Content[SystemBlock]
@@ -93,7 +93,7 @@ Message = Annotated[AnyMessage, ToldBy("role")]
 
 
 def turns_of(messages: Sequence[AnyMessage]) -> list[Turn]:
-    """Return the turns of a conversation."""
+    """Return the turns of the conversation."""
     return joined(_turns(messages))
 
 
@@ -116,7 +116,7 @@ def _turns(messages: Sequence[AnyMessage]) -> Iterator[Turn]:
 
 
 def changed_tools(messages: Sequence[AnyMessage]) -> dict[str, bool]:
-    """Return the tools that the conversation has made available or withdrawn, by name, as it stands at its end."""
+    """Return the tools that the conversation added (True) or removed, by name, in their final state."""
     changed: dict[str, bool] = {}
     for block in (block for message in messages if not isinstance(message.content, str) for block in message.content):
         if isinstance(block, ToolResultBlock):
@@ -127,7 +127,7 @@ def changed_tools(messages: Sequence[AnyMessage]) -> dict[str, bool]:
 
 
 def joined(turns: Iterable[Turn]) -> list[Turn]:
-    """Return the turns with neighbours of the user's, or of the model's, made one, as Anthropic does."""
+    """Return the turns with consecutive ones of the user, or of the model, merged, as Anthropic does."""
     result: list[Turn] = []
     for turn in turns:
         if result and turn.role == result[-1].role and turn.role in JOINED:

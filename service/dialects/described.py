@@ -1,4 +1,4 @@
-"""How a route is described in the OpenAPI document, and the few JSON schemas that the descriptions share."""
+"""The description of a route for the OpenAPI document, and the JSON schemas that descriptions share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ EVENTS: Document = {"text/event-stream": {}}
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the API. answer: a JSON schema of the whole answer; None: it is refused to everybody, with a 403.
+    """A route of the API. answer: the JSON schema of a whole answer; None: the route always refuses, with a 403.
 
-    body: what is sent; None: nothing, the route only tells something. pieces: what a stream is, by content type.
+    body: of the request; None: it has none. pieces: the schemas of a stream, by content type.
     """
 
     method: str
@@ -28,7 +28,7 @@ class Route:
 
 
 def object_of(**fields: Any) -> Document:
-    """Return the schema of an object that has all of these fields."""
+    """Return the schema of an object with these required fields."""
     return {"type": "object", "properties": fields, "required": list(fields)}
 
 

@@ -1,4 +1,4 @@
-"""Errors as each dialect writes them, by the path that was asked for."""
+"""The form of errors in each dialect, selected by the request's path."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ from flask import has_request_context, request
 
 from service.errors import PromptTooLong, QuotaExceeded, ServiceError, Unauthorized
 
-FIELD = re.compile(r"([A-Za-z_$][\w$.\[\]-]*): ")  # at the start of a message that names one
+FIELD = re.compile(r"([A-Za-z_$][\w$.\[\]-]*): ")  # a field's name at the start of a message
 Body = dict[str, Any]
 
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-# Where OpenAI has a code of its own, which its clients look for.
+# OpenAI's own codes, which its clients look for.
 OPENAI_CODES = {
     PromptTooLong.code: "context_length_exceeded",
     QuotaExceeded.code: "rate_limit_exceeded",
     Unauthorized.code: "invalid_api_key",
 }
-ANTHROPIC_HEADER = "anthropic-version"  # which Anthropic's clients always send
+ANTHROPIC_HEADER = "anthropic-version"  # always sent by Anthropic's clients
 ANTHROPIC_TYPES = OPENAI_TYPES | {
     408: "timeout_error",
     413: "request_too_large",
@@ -29,12 +29,12 @@ ANTHROPIC_TYPES = OPENAI_TYPES | {
 
 
 def ours(error: ServiceError) -> Body:
-    """Return an error as `/generate` and the private port have it."""
+    """Return an error in the form of `/generate` and the private port."""
     return error.body()
 
 
 def openai(error: ServiceError) -> Body:
-    """Return an error as OpenAI has it, with the field at fault in `param`; its clients show the message alone."""
+    """Return an error in OpenAI's form, with the field at fault in `param`; its clients only show the message."""
     kind = OPENAI_TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     named = FIELD.match(error.message)
     code = OPENAI_CODES.get(error.code, error.code)
@@ -43,12 +43,12 @@ def openai(error: ServiceError) -> Body:
 
 
 def ollama(error: ServiceError) -> Body:
-    """Return an error as Ollama has it: a sentence."""
+    """Return an error in Ollama's form: a sentence."""
     return {"error": _with_hint(error)}
 
 
 def anthropic(error: ServiceError) -> Body:
-    """Return an error as Anthropic has it; agents know by its words that they must shorten the conversation."""
+    """Return an error in Anthropic's form; agents recognise by its wording that a conversation is too long."""
     kind = ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
     message = _with_hint(error)
     if isinstance(error, PromptTooLong):
@@ -63,9 +63,9 @@ def _with_hint(error: ServiceError) -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """How a dialect writes errors. statuses: by our code, where the dialect has another one than ours.
+    """A dialect's form of errors. statuses: those that differ from ours, by code.
 
-    id_field, id_header: where clients of the dialect look for the request's id, in an error and in every answer.
+    id_field, id_header: where the dialect's clients look for the request's id, in an error and in every answer.
     """
 
     body: Callable[[ServiceError], Body]
@@ -78,11 +78,11 @@ class Form:
         return self.statuses.get(error.code, error.status)
 
     def told(self, error: ServiceError, request_id: str) -> Body:
-        """Return an error's body as it is sent."""
+        """Return the body of an error."""
         return self.body(error) | ({self.id_field: request_id} if self.id_field else {})
 
     def id_headers(self, request_id: str) -> dict[str, str]:
-        """Return the headers that tell a request's id."""
+        """Return the headers with the request's id."""
         return {"X-Request-Id": request_id, self.id_header: request_id}
 
 
@@ -97,9 +97,9 @@ OURS = Form(ours)
 
 
 def form_of(path: str) -> Form:
-    """Return the form of errors at a path; where nothing is, that of the dialect that it looks like.
+    """Return the form of errors at a path, which need not exist: its prefix tells the dialect.
 
-    `/v1/models` is OpenAI's and Anthropic's: the current request's header tells which of them asks.
+    `/v1/models` belongs to OpenAI and Anthropic: a header of the current request tells which.
     """
     if path.startswith("/v1/models") and has_request_context() and ANTHROPIC_HEADER in request.headers:
         return FORMS["/v1/messages"]

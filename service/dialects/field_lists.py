@@ -1,4 +1,4 @@
-"""`python -m service.dialects.field_lists`: writes into docs/api.md which fields each route takes, from its body."""
+"""`python -m service.dialects.field_lists` writes the fields of each route's body into docs/api.md."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ HEAD = """| Route | Fields | Accepted, and change no answer |
 
 
 def table() -> str:
-    """Return a row for each route that takes a body, and for the options of Ollama's."""
+    """Return a table with a row for each route with a body, and for Ollama's options."""
     bodies = {f"`{route.method} {route.path}`": route.body for route in ROUTES if route.body is not None}
     bodies["`options` under `/api`"] = Options
     return HEAD + "".join(_row(name, body) for name, body in bodies.items())
@@ -36,11 +36,11 @@ def _names(body: type[Body], *, ignored: bool) -> str:
 
 def _is_ignored(field: FieldInfo) -> bool:
     extra = field.json_schema_extra
-    return isinstance(extra, dict) and extra.get("description") == IGNORED  # which isn't FieldInfo.description
+    return isinstance(extra, dict) and extra.get("description") == IGNORED  # not FieldInfo.description: see _only()
 
 
 def _only(field: FieldInfo) -> str:
-    """Return the one value that a field may have, where there is one."""
+    """Return the only value that a field may have, if it is restricted to one."""
     if field.description:
         return f" (`{field.description}`)"
     values = [value for kind in _alternatives(field.annotation) for value in get_args(kind)]
@@ -54,7 +54,7 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def written(page: str) -> str:
-    """Return the page with the table of today in it."""
+    """Return the page with a new table."""
     return re.sub(f"(?s){BEGIN}.*{END}", f"{BEGIN}\n{table()}{END}", page)
 
 

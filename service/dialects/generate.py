@@ -1,4 +1,4 @@
-"""`POST /generate`: a prompt in, an answer out, whole or as a stream."""
+"""`POST /generate`: answers a prompt, whole or as a stream."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -34,7 +34,7 @@ class GenerateBody(Body):
     think: bool = False
 
     def question(self) -> Question:
-        """Return what is asked."""
+        """Return the question."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
         return Question(
             [*system_turns(self.system), Turn("prompt", "user", [self.prompt], images, text_field="prompt")],
@@ -77,13 +77,13 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 def whole(answer: Generation, think: bool) -> dict[str, str]:
-    """Return the text of an answer, and the model's thoughts where they were asked for."""
+    """Return the text of an answer, and the model's thoughts if `think`."""
     messages = answer.whole()
     return {"response": joined(messages), **({"thinking": joined(messages, "thinking")} if think else {})}
 
 
 def pieces(answer: Generation, think: bool) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a streamed answer, the last one with `done: true`; thoughts only where asked for."""
+    """Yield the objects of a streamed answer, the last one with `done: true`; thoughts only if `think`."""
     for message in answer:
         if think and message.get("thinking"):
             yield {"response": "", "thinking": message["thinking"]}
@@ -93,7 +93,7 @@ def pieces(answer: Generation, think: bool) -> Iterator[dict[str, Any]]:
 
 
 def ending(answer: Generation) -> dict[str, Any]:
-    """Return what is known once an answer is complete."""
+    """Return the fields that are known once an answer is complete."""
     return {
         "model": answer.gateway.settings.model,
         "finish_reason": answer.caller.record.finish_reason,

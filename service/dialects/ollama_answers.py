@@ -1,4 +1,4 @@
-"""Answers as Ollama writes them: objects that say when, by which model and, at the end, in how many nanoseconds."""
+"""Answers in Ollama's form: objects with the time, the model and, at the end, durations in nanoseconds."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from service.model_facts import Fields
 from service.question import Question
 from service.streams import NDJSON, new_id
 
-Shape = Callable[[Fields], Fields]  # a message as the route's objects have it
+Shape = Callable[[Fields], Fields]  # puts a message into the route's objects
 NOTHING: Fields = {"role": "assistant", "content": ""}
 CALL = object_of(id=TEXT, function=object_of(index=COUNT, name=TEXT, arguments={"type": "object"}))
 MESSAGE = object_of(role={"const": "assistant"}, content=TEXT)
@@ -29,7 +29,7 @@ FIGURES = (
 
 
 def answer_schema(**fields: Any) -> Document:
-    """Return the JSON schema of a whole answer with these fields; one of a request that only loads has no figures."""
+    """Return the JSON schema of a whole answer with these fields; an answer to a load or unload has no figures."""
     reason = {"enum": ["stop", "length", "load", "unload"]}
     schema = object_of(model=TEXT, created_at=TEXT, **fields, done={"const": True}, done_reason=reason)
     schema["properties"] |= dict.fromkeys(FIGURES, COUNT)
@@ -37,7 +37,7 @@ def answer_schema(**fields: Any) -> Document:
 
 
 def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
-    """Run a question through the model, and return its answer, whole or as a stream."""
+    """Ask the model, and return its answer, whole or as a stream."""
     answer = question.ask(gateway, who)
     if question.stream:
         return NDJSON.respond(answer, pieces(answer, asked.model, shape), lambda error: [ollama(error)])
@@ -46,7 +46,7 @@ def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, sha
 
 
 def respond_idle(asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
-    """Answer a request without a prompt, by which clients have a model loaded or unloaded: here neither is done."""
+    """Answer a request without a prompt, which in Ollama loads or unloads the model, and does neither here."""
     if not asked.unloads:
         gateway.need_chat()
         question.thinks(gateway)
@@ -56,13 +56,13 @@ def respond_idle(asked: Asked, question: Question, gateway: Gateway, shape: Shap
 
 
 def check_ready(gateway: Gateway) -> None:
-    """Refuse to say that the model is loaded while it isn't; raises EngineUnavailable."""
+    """Raise EngineUnavailable unless the model is loaded."""
     if not gateway.watch.ready:
         raise EngineUnavailable("the model is not loaded yet", retry_after=RETRY_AFTER)
 
 
 def pieces(answer: Generation, model: str, shape: Shape) -> Iterator[Fields]:
-    """Yield the objects of a streamed answer, of which the last one has the figures."""
+    """Yield the objects of a streamed answer; the last one has the figures."""
     for message in messages(answer):
         if message != NOTHING:
             yield {**head(model), **shape(message), "done": False}
@@ -78,7 +78,7 @@ def whole(answer: Generation, model: str, shape: Shape) -> Fields:
 
 
 def messages(told: Iterable[Fields]) -> Iterator[Fields]:
-    """Yield the model's messages, with calls of tools that have a number in the answer and an id of their own."""
+    """Yield the model's messages, with tool calls numbered within the answer and with unique ids."""
     called = 0
     for message in told:
         calls = [_call(call, number) for number, call in enumerate(message.get("tool_calls") or (), called)]
@@ -100,14 +100,15 @@ def _call(call: Fields, number: int) -> Fields:
 
 
 def head(model: str) -> Fields:
-    """Return what every object begins with. model: as the caller wrote it."""
+    """Return the first fields of every object. model: its name as the caller wrote it."""
     return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
 
 
 def figures(answer: Generation) -> Fields:
-    """Return how a complete answer ended, its tokens, and the nanoseconds that it took.
+    """Return how a complete answer ended, its tokens, and its durations in nanoseconds.
 
-    In all since the request's arrival, waiting included; in the engine, or as it looks from here where that says none.
+    The total counts from the request's arrival, waiting included. The others are the engine's, or if it reports none,
+    the gateway's estimates.
     """
     record, usage, told = answer.caller.record, answer.usage, answer.durations
     queued, first, total = record.queued_ms or 0.0, record.first_token_ms or 0.0, record.elapsed_ms()
@@ -123,5 +124,5 @@ def figures(answer: Generation) -> Fields:
 
 
 def nanoseconds(milliseconds: float) -> int:
-    """Return a duration as Go writes it."""
+    """Return a duration in nanoseconds, Go's unit."""
     return max(0, round(milliseconds * 1e6))

@@ -1,4 +1,4 @@
-"""What the bodies of Ollama's API share: sampling options, the answer's form, and how long a model stays loaded."""
+"""The common parts of the bodies of Ollama's API: sampling options, the answer's form, `keep_alive`."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -24,10 +24,10 @@ from service.parsing import (
 from service.question import Form, Question, Turn
 from service.settings import Settings
 
-# As Go's time.ParseDuration reads it.
+# The syntax of Go's time.ParseDuration.
 DURATION = r"^[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)$"
 MAX_DURATION = 64  # characters
-# Tokens; see CONTEXT_LENGTH. For a `repeat_last_n` of -1, which llama-server refuses and Ollama means the whole by.
+# Tokens; see CONTEXT_LENGTH. Replaces a `repeat_last_n` of -1: the whole context for Ollama, invalid for llama-server.
 MAX_CONTEXT = 1_048_576
 
 
@@ -47,13 +47,13 @@ Think = Annotated[
 ]
 
 
-# Of fields that may be sent as long as they say nothing.
+# For fields that may be sent only with the value that has no effect.
 ONLY_FALSE = Field(description="false", json_schema_extra={"const": False})
 ONLY_EMPTY = Field(description='""', json_schema_extra={"const": ""})
 
 
 def without(reason: str) -> AfterValidator:
-    """Return the check of a field that may be sent empty, as clients do, and says nothing that can be kept."""
+    """Return a validator of a field that clients send empty, and that isn't supported otherwise."""
 
     def check(value: Any) -> Any:
         if value:
@@ -64,10 +64,10 @@ def without(reason: str) -> AfterValidator:
 
 
 class Options(Body):
-    """How to sample. num_predict: what isn't positive is MAX_TOKENS.
+    """Sampling options. num_predict: MAX_TOKENS if it isn't positive.
 
-    Options that Ollama doesn't know are left out, as Ollama leaves them out; those that say how the model is loaded, or
-    what of the machine it takes, because the operator has chosen that.
+    Options that Ollama doesn't know are ignored, as in Ollama. So are those for loading the model and for its use of
+    the machine, which the operator has chosen.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -94,7 +94,7 @@ class Options(Body):
     draft_num_predict: Ignored
 
     def sampling(self) -> dict[str, Any]:
-        """Return those that Ollama gets, but for the length of the answer."""
+        """Return the options for Ollama, without the length of the answer."""
         return drop_none(
             temperature=self.temperature,
             top_k=self.top_k,
@@ -111,7 +111,7 @@ class Options(Body):
 
 
 class Asked(Body):
-    """What /api/chat and /api/generate share. A prompt that doesn't fit is refused, whatever `truncate` says."""
+    """The common fields of /api/chat and /api/generate. A prompt that doesn't fit is refused, despite `truncate`."""
 
     model: Name
     stream: bool = True
@@ -126,11 +126,11 @@ class Asked(Body):
 
     @property
     def unloads(self) -> bool:
-        """Say whether the model shall be unloaded afterwards, which is the operator's to decide."""
+        """Say whether the request asks to unload the model, which only the operator may do."""
         return self.keep_alive is not None and not re.search("[1-9]", str(self.keep_alive))
 
     def asked(self, turns: list[Turn], said: str) -> Question:
-        """Return what is asked of this conversation."""
+        """Return the question of this conversation; said: the name of its list in the request."""
         limit, form = self.options.num_predict or 0, self.format or None
         return Question(
             turns,
@@ -146,6 +146,6 @@ class Asked(Body):
 
 
 def check_served(name: str, settings: Settings) -> None:
-    """Refuse a model that isn't served, in the words that Ollama's clients look for; raises ModelNotServed."""
+    """Refuse a model that isn't served, with the words that Ollama's clients look for; raises ModelNotServed."""
     if not is_served(name, settings):
         raise ModelNotServed(f"model '{shown(name)}' not found: this server serves {settings.model} only")

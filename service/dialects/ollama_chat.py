@@ -1,4 +1,4 @@
-"""`POST /api/chat` and `POST /api/generate`, for Ollama's own clients, streamed unless they ask for a whole answer."""
+"""`POST /api/chat` and `POST /api/generate`, for Ollama's own clients; streamed by default."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question, Turn, sy
 
 
 class OllamaChatBody(Asked):
-    """The body of POST /api/chat; without messages it asks to load or unload the model."""
+    """The body of POST /api/chat; without messages, it asks to load or unload the model."""
 
     example = (
         'send JSON, such as: curl "$URL/api/chat" '
@@ -29,21 +29,21 @@ class OllamaChatBody(Asked):
         default_factory=list
     )
     tools: Annotated[Items[OllamaTool], Field(max_length=MAX_TOOLS)] | None = None
-    # What Open WebUI adds, and Ollama too has no ear for here.
+    # Added by Open WebUI, and ignored here by Ollama too.
     metadata: Ignored
     num_predict: Ignored
     system: Ignored
     template: Ignored
 
     def question(self) -> Question:
-        """Return what is asked."""
+        """Return the question."""
         question = self.asked([message.asked(f"messages[{i}]") for i, message in enumerate(self.messages)], "messages")
         question.tools = [tool.asked(f"tools[{i}]") for i, tool in enumerate(self.tools or ())]
         return question
 
 
 class OllamaGenerateBody(Asked):
-    """The body of POST /api/generate; without a prompt it asks to load or unload the model."""
+    """The body of POST /api/generate; without a prompt, it asks to load or unload the model."""
 
     example = """send JSON, such as: curl "$URL/api/generate" -d '{"model": "MODEL", "prompt": "Hi"}'"""
 
@@ -60,7 +60,7 @@ class OllamaGenerateBody(Asked):
     ] = None
 
     def question(self) -> Question:
-        """Return what is asked."""
+        """Return the question."""
         images = {f"images[{i}]": data for i, data in enumerate(self.images or ())}
         prompt = Turn("prompt", "user", [self.prompt], images, text_field="prompt")
         return self.asked([*system_turns(self.system), prompt], "prompt")
@@ -98,11 +98,11 @@ def ollama_chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 def in_message(message: Fields) -> Fields:
-    """Return a message as the objects of /api/chat have it."""
+    """Return the fields of a message in the objects of /api/chat."""
     return {"message": message}
 
 
 def in_response(message: Fields) -> Fields:
-    """Return a message as the objects of /api/generate have it."""
+    """Return the fields of a message in the objects of /api/generate."""
     thoughts = {"thinking": message["thinking"]} if "thinking" in message else {}
     return {"response": message["content"], **thoughts}

@@ -21,7 +21,7 @@ Texts = TextOrList[str, Annotated[Items[str], Field(max_length=MAX_TEXTS)]]
 
 
 class Embedded(Body):
-    """What both bodies share. A text that doesn't fit the model's context is refused, whatever `truncate` says."""
+    """The common fields of both bodies. A text that doesn't fit the context is refused, despite `truncate`."""
 
     model: Name
     options: Options = Field(default_factory=lambda: Options.model_validate({}))
@@ -30,7 +30,7 @@ class Embedded(Body):
 
 
 class EmbedBody(Embedded):
-    """The body of POST /api/embed: a text or a list of them; without one it asks to load the model."""
+    """The body of POST /api/embed: a text or a list of texts; without one, it asks to load the model."""
 
     example = """send JSON, such as: curl "$URL/api/embed" -d '{"model": "MODEL", "input": "Hi"}'"""
 
@@ -38,22 +38,22 @@ class EmbedBody(Embedded):
     dimensions: Annotated[int, Field(ge=0, le=65536), WHOLE] | None = None
 
     def texts(self) -> dict[str, str]:
-        """Return what is to be embedded, by field."""
+        """Return the texts, by field."""
         if isinstance(self.input, list):
             return {f"input[{i}]": text for i, text in enumerate(self.input)}
         return {"input": self.input} if self.input else {}
 
 
 class OllamaEmbeddingsBody(Embedded):
-    """The body of POST /api/embeddings: one text; without it it asks to load the model."""
+    """The body of POST /api/embeddings: one text; without it, the body asks to load the model."""
 
     example = """send JSON, such as: curl "$URL/api/embeddings" -d '{"model": "MODEL", "prompt": "Hi"}'"""
 
     prompt: str = ""
-    input: Ignored  # as Open WebUI adds it
+    input: Ignored  # added by Open WebUI
 
     def texts(self) -> dict[str, str]:
-        """Return what is to be embedded, by field."""
+        """Return the texts, by field."""
         return {"prompt": self.prompt} if self.prompt else {}
 
 
@@ -71,7 +71,7 @@ def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     blueprint = Blueprint("ollama_embed", __name__)
 
     def result(who: Caller, body: EmbedBody | OllamaEmbeddingsBody, **more: int | None) -> Fields | None:
-        """Return what Ollama says of the body's texts, None where there are none."""
+        """Return Ollama's result for the body's texts, None if there are none."""
         texts = body.texts()
         check_served(body.model, gateway.settings)
         check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)

@@ -1,4 +1,4 @@
-"""The messages and tools of `POST /api/chat`, as Ollama has them: images in each message, arguments as objects."""
+"""The messages and tools of `POST /api/chat`: images are in messages, arguments are objects."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -25,7 +25,7 @@ class CalledFunction(Body):
 
 
 class OllamaToolCall(Body):
-    """A call the model made earlier in the conversation."""
+    """A tool call that the model made earlier in the conversation."""
 
     id: Annotated[str, Field(max_length=256)] | None = None
     function: CalledFunction
@@ -33,14 +33,14 @@ class OllamaToolCall(Body):
     index: Ignored
 
     def asked(self, field: str) -> Called:
-        """Return call `field` as the question has it."""
+        """Return the call at `field` for the question."""
         return Called(field, self.function.name, self.function.arguments, self.id or None)
 
 
 class OllamaMessage(Body):
-    """One message of the conversation, also as an answer of ours has it. What the model thought isn't sent to it again.
+    """A message of the conversation; also accepts the form of our answers. Thoughts aren't sent to the model again.
 
-    tool_name, tool_call_id: of a tool's message: which tool it is from, and which call it answers.
+    tool_name, tool_call_id: of a tool's message: the tool, and the call that it answers.
     """
 
     role: AnyCaseRole
@@ -53,7 +53,7 @@ class OllamaMessage(Body):
     thinking: Ignored
 
     def asked(self, field: str) -> Turn:
-        """Return message `field` as the question has it."""
+        """Return the message at `field` for the question."""
         images = {f"{field}.images[{i}]": data for i, data in enumerate(self.images or ())}
         calls = [call.asked(f"{field}.tool_calls[{i}]") for i, call in enumerate(self.tool_calls or ())]
         id_, tool = self.tool_call_id or None, self.tool_name or None
@@ -61,13 +61,13 @@ class OllamaMessage(Body):
 
 
 class OllamaTool(Body):
-    """A tool the model may use."""
+    """A tool that the model may call."""
 
     type: Literal["function"] = "function"
     function: Function
     items: Ignored
 
     def asked(self, field: str) -> Tool:
-        """Return tool `field` as the question has it; `strict` is no word of Ollama's."""
+        """Return the tool at `field` for the question; Ollama has no `strict`."""
         function = self.function
         return Tool(f"{field}.function", function.name, function.description, function.parameters)

@@ -1,4 +1,4 @@
-"""What Ollama's clients ask about models: `/api/tags`, `/api/show`, `/api/ps` and `/api/version`; they change none."""
+"""Ollama's routes about models: `/api/tags`, `/api/show`, `/api/ps` and `/api/version`; none changes a model."""
 
 import re
 from typing import Annotated, NoReturn
@@ -20,7 +20,7 @@ Named = Annotated[str, Field(max_length=256)]
 
 
 class ShowBody(Body):
-    """The body of POST /api/show. name: what `model` was called once."""
+    """The body of POST /api/show. name: the former name of `model`."""
 
     example = """send JSON, such as: curl "$URL/api/show" -d '{"model": "MODEL"}'"""
 
@@ -37,7 +37,7 @@ ENTRY = {"name": TEXT, "model": TEXT, "size": COUNT, "digest": TEXT, "details": 
 LISTED = object_of(**ENTRY, modified_at=TEXT)
 RUNNING = object_of(**ENTRY, expires_at=TEXT, size_vram=COUNT, context_length=COUNT)
 SHOWN = object_of(details=DETAILS, model_info={"type": "object"}, capabilities=list_of(TEXT))
-# What changes the models of a server, and what is sent or asked before that.
+# The routes that change a server's models, including the upload of blobs and the check for them.
 CHANGES = (
     ("POST", "/api/pull"),
     ("POST", "/api/push"),

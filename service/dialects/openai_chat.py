@@ -47,7 +47,7 @@ def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 def broken(error: ServiceError) -> list[dict[str, Any]]:
-    """Return what ends a stream that breaks off."""
+    """Return the last objects of a stream that fails."""
     return [openai(error)]
 
 
@@ -114,6 +114,6 @@ def chunks(answer: Generation, include_usage: bool) -> Iterator[dict[str, Any]]:
 
 
 def openai_usage(answer: Generation) -> dict[str, int]:
-    """Return the tokens used, with their sum as OpenAI has it."""
+    """Return the token usage in OpenAI's form, with the total."""
     usage = answer.usage
     return {**usage, "total_tokens": sum(usage.values())}

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/chat/completions`: OpenAI's fields, as far as Ollama can keep them."""
+"""The body of `POST /v1/chat/completions`: OpenAI's fields, as far as Ollama supports them."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from service.parsing import WHOLE, Ignored, Items, MaxTokens, Share, drop_none
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's word is another
+EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's name differs
 ToolChoice = WordOrObject[Literal["auto", "none", "required"], NamedTool]
 
 
@@ -34,7 +34,7 @@ class ChatBody(SamplingBody):
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     reasoning_effort: Effort = "none"
-    # Only the values that change nothing.
+    # Only the values that have no effect.
     logprobs: Literal[False] = False
     top_logprobs: Literal[0] = 0
     modalities: Annotated[list[Literal["text"]] | None, Field(max_length=1, description='["text"]')] = None
@@ -49,7 +49,7 @@ class ChatBody(SamplingBody):
     verbosity: Ignored
 
     def question(self) -> Question:
-        """Return what is asked; raises InvalidRequest."""
+        """Return the question; raises InvalidRequest."""
         named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
         return Question(
             [message.asked(f"messages[{i}]") for i, message in enumerate(self.messages)],
@@ -68,6 +68,6 @@ class ChatBody(SamplingBody):
         )
 
     def sampling(self) -> dict[str, Any]:
-        """Return the options as Ollama names them."""
+        """Return the options with Ollama's names."""
         more = drop_none(top_k=self.top_k, min_p=self.min_p, repeat_penalty=self.repeat_penalty)
         return {**super().sampling(), **more}

@@ -1,6 +1,6 @@
-"""`POST /v1/completions`, OpenAI's oldest route: a prompt in, its answer out, whole or as a stream.
+"""`POST /v1/completions`, OpenAI's oldest route: answers a prompt, whole or as a stream.
 
-As with Ollama, the prompt goes through the model's template as one message of a user; it isn't continued as it stands.
+As in Ollama, the prompt goes through the model's template as a message of the user; it isn't continued verbatim.
 """
 
 import time
@@ -29,19 +29,19 @@ Prompt = Annotated[
 
 
 class CompletionsBody(SamplingBody):
-    """The body of POST /v1/completions; prompt is a text, or a list of one."""
+    """The body of POST /v1/completions; prompt is a text, or a list of one text."""
 
     example = """send JSON, such as: curl "$URL/v1/completions" -d '{"model": "MODEL", "prompt": "Hi"}'"""
     refused: ClassVar = {"suffix": "is not supported: a prompt is answered, not filled in"}
 
     prompt: Prompt
-    # Only the values that change nothing.
+    # Only the values that have no effect.
     best_of: Literal[1] = 1
     echo: Literal[False] = False
     logprobs: Literal[0] = 0
 
     def question(self) -> Question:
-        """Return what is asked."""
+        """Return the question."""
         text, field = (self.prompt, "prompt") if isinstance(self.prompt, str) else (self.prompt[0], "prompt[0]")
         return Question(
             [Turn(field, "user", [text], text_field=field)],
@@ -79,7 +79,7 @@ def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 def envelope(answer: Generation) -> dict[str, Any]:
-    """Return what an answer and each piece of it begin with."""
+    """Return the first fields of an answer and of each of its pieces."""
     return {
         "id": f"cmpl-{answer.caller.record.request_id}",
         "object": "text_completion",
@@ -89,7 +89,7 @@ def envelope(answer: Generation) -> dict[str, Any]:
 
 
 def chosen(text: str, reason: str | None = None) -> dict[str, Any]:
-    """Return a text as the one choice that there is; reason: why it ends there, if it does."""
+    """Return a text as the only choice; reason: why the answer ends with it, if it does."""
     return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
 
 

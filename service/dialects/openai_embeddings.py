@@ -23,7 +23,7 @@ IN_LANGCHAIN = " (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=Fals
 
 
 def no_tokens(value: Any, advice: str = "") -> Any:
-    """Refuse token numbers, a list of them or lists; raises ValueError."""
+    """Refuse a list of token numbers, or of such lists; raises ValueError."""
     first = value[0] if isinstance(value, list) and value else None
     is_token = isinstance(first, int | list) and not isinstance(first, bool)
     if is_token:
@@ -37,7 +37,7 @@ def _not_empty(text: str) -> str:
     return text
 
 
-Embedded = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]  # blanks are a text
+Embedded = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]  # blanks are allowed
 Input = Annotated[
     TextOrList[Embedded, Annotated[Items[Embedded], Field(min_length=1, max_length=MAX_TEXTS)]],
     BeforeValidator(partial(no_tokens, advice=IN_LANGCHAIN)),
@@ -45,7 +45,7 @@ Input = Annotated[
 
 
 class EmbeddingsBody(Body):
-    """The body of POST /v1/embeddings; input is a text or a list of them, not token numbers."""
+    """The body of POST /v1/embeddings; input is a text or a list of texts, not token numbers."""
 
     example = """send JSON, such as: curl "$URL/v1/embeddings" -d '{"model": "MODEL", "input": "Hi"}'"""
 
@@ -92,5 +92,5 @@ def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 def as_base64(vector: Sequence[float]) -> str:
-    """Return a vector as OpenAI's clients ask for it: little-endian 32-bit floats in base64."""
+    """Return a vector in base64, as little-endian 32-bit floats."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

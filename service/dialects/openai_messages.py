@@ -1,4 +1,4 @@
-"""The messages of `POST /v1/chat/completions`: text, images, and calls of tools with their results."""
+"""The messages of `POST /v1/chat/completions`: texts, images, tool calls and their results."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from service.question import MAX_TOOL_CALLS, Called, Turn
 
 
 class TextPart(Body):
-    """A piece of a message that is text."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
@@ -34,7 +34,7 @@ class ImageURL(Body):
 
 
 class ImagePart(Body):
-    """A piece of a message that is an image."""
+    """An image part of a message."""
 
     type: Literal["image_url"]
     image_url: ImageURL
@@ -45,22 +45,22 @@ Part = Annotated[TextPart | ImagePart, TOLD_BY_TYPE]
 
 
 class FunctionCall(Body):
-    """A function that the model called, with its arguments as JSON text; no text means no arguments."""
+    """A function that the model called, with its arguments as JSON text; an empty text means no arguments."""
 
     name: Name
     arguments: Annotated[str, Field(json_schema_extra={"format": "json-object"})]
 
 
 class ToolCall(Body):
-    """A call the model made earlier in the conversation."""
+    """A tool call that the model made earlier in the conversation."""
 
     id: Name
     type: Literal["function"] = "function"
     function: FunctionCall
-    index: Ignored  # as a stream's pieces have it
+    index: Ignored  # in the pieces of a stream
 
     def asked(self, field: str) -> Called:
-        """Return call `field` as the question has it."""
+        """Return the call at `field` for the question."""
         return Called(field, self.function.name, self.function.arguments, self.id)
 
 
@@ -68,7 +68,7 @@ Content = TextOrList[str, Annotated[Items[Part], Field(max_length=256)]]
 
 
 class Message(Body):
-    """One message of the conversation, also as an answer of ours has it."""
+    """A message of the conversation; also accepts the form of our answers."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content | None = None
@@ -76,18 +76,18 @@ class Message(Body):
     tool_calls: Annotated[Items[ToolCall], Field(max_length=MAX_TOOL_CALLS)] | None = None
     tool_call_id: Name | None = None
     refusal: Ignored
-    reasoning_content: Ignored  # what the model thought isn't sent to it again
+    reasoning_content: Ignored  # thoughts aren't sent to the model again
     reasoning: Ignored
     annotations: Ignored
 
     def texts(self) -> list[str]:
-        """Return the message's text in its parts."""
+        """Return the texts of the message's parts."""
         if isinstance(self.content, list):
             return [part.text for part in self.content if isinstance(part, TextPart)]
         return [self.content or ""]
 
     def asked(self, field: str) -> Turn:
-        """Return message `field` as the question has it; a person's name is left out, Ollama has no place for it."""
+        """Return the message at `field` for the question, without a person's name: Ollama has no field for it."""
         parts = enumerate(self.content) if isinstance(self.content, list) else ()
         images = {f"{field}.content[{i}].image_url.url": p.image_url.url for i, p in parts if isinstance(p, ImagePart)}
         calls = [call.asked(f"{field}.tool_calls[{i}]") for i, call in enumerate(self.tool_calls or ())]

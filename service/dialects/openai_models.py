@@ -11,7 +11,7 @@ from service.http_request import authenticate
 from service.keys import Keys
 from service.parsing import check_model
 
-UNKNOWN_DATE = "1970-01-01T00:00:00Z"  # as Anthropic's API writes a date that it doesn't know
+UNKNOWN_DATE = "1970-01-01T00:00:00Z"  # in Anthropic's API
 
 MODEL = object_of(id=TEXT, object={"const": "model"}, created=COUNT, owned_by=TEXT)
 MODELS = object_of(object={"const": "list"}, data=list_of(MODEL))
@@ -22,7 +22,7 @@ ROUTES = (
 
 
 def models_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
-    """Return the routes. Anthropic's clients are known by the header that they always send."""
+    """Return the routes. A header tells Anthropic's clients from OpenAI's."""
     blueprint = Blueprint("models", __name__)
     served = gateway.settings.model
     ours = {"id": served, "object": "model", "created": 0, "owned_by": "sluice"}

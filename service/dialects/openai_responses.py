@@ -20,7 +20,7 @@ from service.keys import Keys
 from service.parsing import parse
 from service.streams import NAMED_SSE
 
-# Of the request, where it doesn't say otherwise; the rest is the same for every answer.
+# The same for every answer.
 FIXED = {
     "background": False,
     "previous_response_id": None,
@@ -52,7 +52,7 @@ def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         who, body = caller(keys), parse(ResponsesBody, read_body())
         question, told = body.question(), body.told(gateway.settings.max_tokens)
         output = Output(thoughts=body.shows_thoughts)
-        del body  # with its images
+        del body  # to release its images
         answer = question.ask(gateway, who)
         run = Run(answer, output, told)
         if question.stream:
@@ -64,7 +64,7 @@ def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
 
 class Run:
-    """An answer on its way. told: what it repeats of the request."""
+    """An answer in progress. told: the fields of the request that it repeats."""
 
     def __init__(self, answer: Generation, output: Output, told: dict[str, Any]) -> None:
         self._answer, self._output, self._told = answer, output, told
@@ -88,9 +88,9 @@ class Run:
         yield self._event(response["status"], {"response": response})
 
     def broken(self, error: ServiceError) -> list[dict[str, Any]]:
-        """Return the events that end a stream which breaks off.
+        """Return the events that end a stream that fails.
 
-        OpenAI's Python client raises the second one for its `error`, and passes over the first one.
+        OpenAI's Python client ignores the first one, and raises an error because of the second one's `error`.
         """
         code = "server_error" if error.status >= 500 else "invalid_prompt"
         told = openai(error)
@@ -131,7 +131,7 @@ class Run:
 
 
 def usage(answer: Generation) -> dict[str, Any]:
-    """Return the tokens used, as this route names them; Ollama counts neither thoughts nor known beginnings apart."""
+    """Return the token usage in this route's form; Ollama counts neither thoughts nor cached tokens separately."""
     prompt, completion = answer.usage["prompt_tokens"], answer.usage["completion_tokens"]
     return {
         "input_tokens": prompt,

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/responses`: OpenAI's fields, as far as they can be kept where nothing is stored."""
+"""The body of `POST /v1/responses`: OpenAI's fields, as far as they work without stored answers."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ Input = TextOrList[str, Annotated[Items[Item], Field(min_length=1, max_length=MA
 
 
 class FunctionTool(Body):
-    """A function the model may call; parameters is a JSON schema, to which `strict` holds the arguments."""
+    """A function that the model may call; parameters is a JSON schema, which `strict` enforces for the arguments."""
 
     type: Literal["function"]
     name: Name
@@ -28,7 +28,7 @@ class FunctionTool(Body):
     strict: bool = False
 
     def asked(self, field: str) -> AskedTool:
-        """Return tool `field` as the question has it."""
+        """Return the tool at `field` for the question."""
         return AskedTool(field, self.name, self.description, self.parameters, self.strict)
 
 
@@ -43,10 +43,10 @@ ToolChoice = WordOrObject[Literal["auto", "none", "required"], FunctionChoice]
 
 
 class TextFormat(Body):
-    """What the answer must look like; it always keeps to a schema, whatever `strict` says."""
+    """The required form of the answer; a schema is always enforced, regardless of `strict`."""
 
     model_config = ConfigDict(
-        json_schema_extra={  # what asked() checks, in JSON Schema's words
+        json_schema_extra={  # the condition of asked()
             "anyOf": [
                 {"properties": {"type": {"enum": ["text", "json_object"]}}},
                 {"properties": {"schema": {"type": "object"}}, "required": ["schema"]},
@@ -61,7 +61,7 @@ class TextFormat(Body):
     strict: bool | None = None
 
     def asked(self) -> Form | None:
-        """Return what the question has of it, nothing for text; raises InvalidRequest."""
+        """Return the form for the question, None for plain text; raises InvalidRequest."""
         if self.type == "json_schema":
             if self.schema_ is None:
                 raise InvalidRequest("text.format.schema: is required with type json_schema")
@@ -69,12 +69,12 @@ class TextFormat(Body):
         return Form("text.format") if self.type == "json_object" else None
 
     def told(self) -> dict[str, Any]:
-        """Return it as the answer repeats it."""
+        """Return the fields that the answer repeats."""
         return drop_none(**self.model_dump(by_alias=True))
 
 
 class TextOptions(Body):
-    """How the answer's text is written."""
+    """The form of the answer's text."""
 
     format: TextFormat | None = None
     verbosity: Ignored
@@ -84,7 +84,7 @@ Summary = Literal["auto", "concise", "detailed"]
 
 
 class Reasoning(Body):
-    """Whether the model thinks first, and whether its thoughts come with the answer, as their summary."""
+    """Whether the model thinks first, and whether the answer contains its thoughts, as their own summary."""
 
     effort: Effort | Literal["max"] | None = None
     summary: Summary | None = None
@@ -94,22 +94,22 @@ class Reasoning(Body):
 
     @property
     def shown(self) -> bool:
-        """Say whether the model's thoughts shall come with the answer."""
+        """Say whether the answer shall contain the model's thoughts."""
         return bool(self.summary or self.generate_summary)
 
     @property
     def think(self) -> bool | str:
-        """Return what Ollama is asked for; who wants to see thoughts wants the model to have some."""
+        """Return `think` in Ollama's form; a request for thoughts implies thinking."""
         return EFFORTS.get(self.effort, self.effort) if self.effort else self.shown
 
 
 class ResponseStreamOptions(Body):
-    """Nothing of a stream can be chosen; there is no padding."""
+    """Options of a stream; there is no padding, so this one has no effect."""
 
     include_obfuscation: Ignored
 
 
-# What of an answer is told besides, of which there is nothing here: it comes with tools that are refused.
+# Additional parts of an answer. They are always absent here: the tools that they belong to aren't supported.
 Included = Literal[
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
@@ -121,7 +121,7 @@ Included = Literal[
 ]
 
 
-# The answer repeats it, so it is bounded as OpenAI bounds it.
+# Within OpenAI's limits, because the answer repeats it.
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=MAX_METADATA),
@@ -148,12 +148,12 @@ class ResponsesBody(Body):
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     metadata: Metadata | None = None
-    # Only the values that change nothing.
+    # Only the values that have no effect.
     background: Literal[False] = False
     include: Annotated[list[Included], Field(max_length=16)] | None = None
     top_logprobs: Literal[0] = 0
-    truncation: Literal["auto", "disabled"] = "disabled"  # what doesn't fit the context is refused, never cut
-    max_tool_calls: Ignored  # of OpenAI's own tools
+    truncation: Literal["auto", "disabled"] = "disabled"  # a prompt that doesn't fit is always refused
+    max_tool_calls: Ignored  # for OpenAI's own tools
     prompt_cache_key: Ignored
     prompt_cache_options: Ignored
     prompt_cache_retention: Ignored
@@ -164,7 +164,7 @@ class ResponsesBody(Body):
 
     @property
     def shows_thoughts(self) -> bool:
-        """Say whether the model's thoughts come with the answer."""
+        """Say whether the answer contains the model's thoughts."""
         return bool(self.reasoning and self.reasoning.shown)
 
     @property
@@ -172,7 +172,7 @@ class ResponsesBody(Body):
         return self.text.format if self.text else None
 
     def question(self) -> Question:
-        """Return what is asked; raises InvalidRequest."""
+        """Return the question; raises InvalidRequest."""
         turns = system_turns(self.instructions, "instructions")
         if isinstance(self.input, str):
             turns.append(Turn("input", "user", [self.input], text_field="input"))
@@ -194,7 +194,7 @@ class ResponsesBody(Body):
         )
 
     def told(self, max_tokens: int) -> dict[str, Any]:
-        """Return what the answer repeats of the request; max_tokens: the most that there are."""
+        """Return the fields that the answer repeats; max_tokens: the upper limit."""
         limit = min(self.max_output_tokens, max_tokens) if self.max_output_tokens else None
         choice = self.tool_choice
         return {

@@ -1,4 +1,4 @@
-"""The input items of `POST /v1/responses`: messages, calls of tools and their results, and what an answer has."""
+"""The input items of `POST /v1/responses`: messages, tool calls and their results, and items of earlier answers."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -14,29 +14,29 @@ REFERENCE = (
     "refers to an item that isn't kept: nothing is stored here, so send the item itself "
     "(in Vercel's AI SDK: providerOptions.openai.store false)"
 )
-REASONING = "rs"  # what ids of reasoning items begin with, here and at OpenAI
+REASONING = "rs"  # prefix of the ids of reasoning items, here and in OpenAI's API
 KINDS = "must be a message, function_call, function_call_output or reasoning item"
 
 
 class InputText(Body):
-    """A piece of a message that is text."""
+    """A text part of a message."""
 
     type: Literal["input_text"]
     text: str
 
 
 class OutputText(Body):
-    """A piece of an earlier answer."""
+    """A text part of an earlier answer."""
 
     type: Literal["output_text"]
     text: str
     annotations: Ignored
     logprobs: Ignored
-    parsed: Ignored  # as OpenAI's Python client adds it
+    parsed: Ignored  # added by OpenAI's Python client
 
 
 class InputImage(Body):
-    """A piece of a message that is an image, as a data URL."""
+    """An image part of a message, as a data URL."""
 
     type: Literal["input_image"]
     image_url: DataURL
@@ -59,7 +59,7 @@ def _images(content: str | list[Part], field: str) -> dict[str, str]:
 
 
 class MessageItem(Body):
-    """A message of the conversation, also as an answer of ours has it."""
+    """A message of the conversation; also accepts the form of our answers."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
@@ -69,13 +69,13 @@ class MessageItem(Body):
     phase: Ignored
 
     def asked(self, field: str) -> Turn:
-        """Return message `field` as the question has it."""
+        """Return the message at `field` for the question."""
         role = "system" if self.role == "developer" else self.role
         return Turn(field, role, _texts(self.content), _images(self.content, f"{field}.content"))
 
 
 class CallItem(Body):
-    """A call that the model made earlier, with its arguments as JSON text."""
+    """A tool call that the model made earlier, with its arguments as JSON text."""
 
     type: Literal["function_call"]
     call_id: Name
@@ -84,15 +84,15 @@ class CallItem(Body):
     id: Ignored
     status: Ignored
     caller: Ignored
-    parsed_arguments: Ignored  # as OpenAI's Python client adds them
+    parsed_arguments: Ignored  # added by OpenAI's Python client
 
     def asked(self, field: str) -> Called:
-        """Return call `field` as the question has it."""
+        """Return the call at `field` for the question."""
         return Called(field, self.name, self.arguments, self.call_id, "name", "arguments")
 
 
 class ResultItem(Body):
-    """What a called tool gave."""
+    """The result of a tool call."""
 
     type: Literal["function_call_output"]
     call_id: Name
@@ -103,14 +103,14 @@ class ResultItem(Body):
     caller: Ignored
 
     def asked(self, field: str, tool: str | None) -> Turn:
-        """Return result `field` of a tool as the question has it."""
+        """Return the result at `field` for the question; tool: its name, if known."""
         where, name = f"{field}.output", self.name or tool
         images = _images(self.output, where)
         return Turn(field, "tool", _texts(self.output), images, call_id=self.call_id, tool=name, text_field=where)
 
 
 class ReasoningItem(Body):
-    """What the model thought earlier, which isn't sent to it again."""
+    """Earlier thoughts, which aren't sent to the model again."""
 
     type: Literal["reasoning"]
     id: Ignored
@@ -121,14 +121,14 @@ class ReasoningItem(Body):
 
 
 class ReasoningReference(Body):
-    """What stands for a reasoning item, as Vercel's AI SDK sends it: that would not be sent to the model either."""
+    """A reference to a reasoning item, as sent by Vercel's AI SDK; the item itself would be ignored too."""
 
     type: Literal["item_reference"] = "item_reference"
     id: Annotated[str, Field(pattern=f"^{REASONING}_", max_length=256)]
 
 
 def _kind(item: Any) -> Any:
-    """Return an item's type, which a message needn't say."""
+    """Return an item's type, which is optional for messages and references."""
     if not isinstance(item, dict):
         return None
     fields = {name for name, value in item.items() if value is not None}
@@ -155,7 +155,7 @@ Item = Annotated[
 
 
 def conversation(items: Iterable[Item]) -> list[Turn]:
-    """Return the turns that `input` tells in items: the calls of an answer belong to one turn, as does its text."""
+    """Return the turns of the items in `input`: the calls of an answer and its text are one turn."""
     turns: list[Turn] = []
     tools: dict[str, str] = {}
     for i, item in enumerate(items):

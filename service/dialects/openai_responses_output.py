@@ -1,4 +1,4 @@
-"""The output items of `POST /v1/responses`, and the events that tell of them as they come."""
+"""The output items of `POST /v1/responses`, and the events of a stream."""
 
 import json
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from service.dialects.openai_responses_items import REASONING
 from service.streams import new_id
 
 Item = dict[str, Any]
-Event = tuple[str, dict[str, Any]]  # its type, after `response.`, and its fields
+Event = tuple[str, dict[str, Any]]  # its type, without `response.`, and its fields
 
 
 class Output:
-    """What the model has given so far, in items. thoughts: whether what it thinks is one of them."""
+    """The items of the answer so far. thoughts: whether they include the model's thoughts."""
 
     def __init__(self, *, thoughts: bool) -> None:
         self.items: list[Item] = []
         self._thoughts, self._texts = thoughts, list[str]()
-        self._open = ""  # the type of the last item, while more of it may come
+        self._open = ""  # the type of the last item, while it is incomplete
 
     def add(self, message: dict[str, Any]) -> Iterator[Event]:
-        """Take a message of Ollama's and yield what is new."""
+        """Add a message of Ollama's, and yield the new events."""
         if self._thoughts and message.get("thinking"):
             yield from self._go_on("reasoning", message["thinking"])
         if message["content"]:
@@ -30,7 +30,7 @@ class Output:
             yield from self._call(call["function"]["name"], json.dumps(call["function"]["arguments"]))
 
     def end(self, *, cut: bool) -> Iterator[Event]:
-        """Take it that all has come, and yield what is new. cut: at the limit of tokens."""
+        """Complete the answer, and yield the new events. cut: whether it ended at the token limit."""
         if all(item["type"] == "reasoning" for item in self.items):
             yield from self._go_on("message", "")
         yield from self.close("incomplete" if cut else "completed")
@@ -58,7 +58,7 @@ class Output:
             yield "reasoning_summary_part.added", {**self._place(), "part": summary_text("")}
 
     def close(self, status: str = "completed") -> Iterator[Event]:
-        """Close the item that is open, if one is, and yield what is new."""
+        """Complete the open item, if there is one, and yield the new events."""
         kind, self._open, text = self._open, "", "".join(self._texts)
         if kind == "message":
             part = output_text(text)
@@ -79,7 +79,7 @@ class Output:
         yield self._done(arguments=arguments, status="completed")
 
     def _place(self) -> dict[str, Any]:
-        """Return where something of the last item belongs."""
+        """Return the fields that locate the last item."""
         item = self.items[-1]
         inner = {"message": {"content_index": 0}, "reasoning": {"summary_index": 0}}.get(item["type"], {})
         return {"item_id": item["id"], "output_index": len(self.items) - 1, **inner}
@@ -94,10 +94,10 @@ class Output:
 
 
 def output_text(text: str) -> Item:
-    """Return the part of a message that is text."""
+    """Return the text part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def summary_text(text: str) -> Item:
-    """Return the part of a reasoning item that is text."""
+    """Return the text part of a reasoning item."""
     return {"type": "summary_text", "text": text}

@@ -1,4 +1,4 @@
-"""What the bodies of OpenAI's chat completions and completions share: how the answer is sampled and sent."""
+"""The common fields of OpenAI's chat completions and completions: how the answer is sampled and sent."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,14 +20,14 @@ from service.parsing import (
 
 
 class StreamOptions(Body):
-    """What a stream contains besides the answer; there is no padding, so `include_obfuscation` changes nothing."""
+    """What a stream contains besides the answer; there is no padding, so `include_obfuscation` has no effect."""
 
     include_usage: bool = False
     include_obfuscation: Ignored
 
 
 class SamplingBody(Body):
-    """A body of OpenAI's, but for what is asked. n, logit_bias: only the values that change nothing."""
+    """OpenAI's fields, without the prompt. n, logit_bias: only the values that have no effect."""
 
     model: Name
     stream: bool = False
@@ -45,11 +45,11 @@ class SamplingBody(Body):
 
     @property
     def stream_usage(self) -> bool:
-        """Say whether a stream ends with the tokens used."""
+        """Say whether a stream ends with the token usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def sampling(self) -> dict[str, Any]:
-        """Return the options as Ollama names them."""
+        """Return the options with Ollama's names."""
         return drop_none(
             temperature=self.temperature,
             top_p=self.top_p,

@@ -1,4 +1,4 @@
-"""The tools of `POST /v1/chat/completions`, and the form of its answer: both are told in JSON schemas."""
+"""The tools of `POST /v1/chat/completions`, and the required form of its answer."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from service.question import Tool as AskedTool
 
 
 class Function(Body):
-    """A function the model may call; parameters is a JSON schema, to which `strict` holds the arguments."""
+    """A function that the model may call; parameters is a JSON schema, which `strict` enforces for the arguments."""
 
     name: Name
     description: str | None = None
@@ -21,13 +21,13 @@ class Function(Body):
 
 
 class Tool(Body):
-    """A tool the model may use."""
+    """A tool that the model may call."""
 
     type: Literal["function"]
     function: Function
 
     def asked(self, field: str) -> AskedTool:
-        """Return tool `field` as the question has it."""
+        """Return the tool at `field` for the question."""
         function = self.function
         where = f"{field}.function"
         return AskedTool(where, function.name, function.description, function.parameters, function.strict)
@@ -47,7 +47,7 @@ class NamedTool(Body):
 
 
 class JsonSchema(Body):
-    """A named JSON schema; the answer always keeps to it, whatever `strict` says. Only the schema is sent on."""
+    """A named JSON schema, always enforced, regardless of `strict`. Only the schema is passed on."""
 
     name: Name
     schema_: dict[str, Any] = Field(alias="schema")
@@ -55,7 +55,7 @@ class JsonSchema(Body):
     strict: bool | None = None
 
 
-# What asked() below checks, in JSON Schema's words.
+# The condition of asked() below.
 NEEDS_SCHEMA: JsonDict = {
     "anyOf": [
         {"properties": {"type": {"enum": ["text", "json_object"]}}},
@@ -65,7 +65,7 @@ NEEDS_SCHEMA: JsonDict = {
 
 
 class ResponseFormat(Body):
-    """What the answer must look like."""
+    """The required form of the answer."""
 
     model_config = ConfigDict(json_schema_extra=NEEDS_SCHEMA)
 
@@ -73,7 +73,7 @@ class ResponseFormat(Body):
     json_schema: JsonSchema | None = None
 
     def asked(self) -> Form | None:
-        """Return what the question has of it, nothing for text; raises InvalidRequest."""
+        """Return the form for the question, None for plain text; raises InvalidRequest."""
         if self.type == "json_schema":
             if self.json_schema is None:
                 raise InvalidRequest("response_format.json_schema: is required with type json_schema")

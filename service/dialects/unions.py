@@ -1,4 +1,4 @@
-"""Fields that may hold values of several kinds: how these are told apart, and what is said of any other."""
+"""Fields with values of several kinds: how the kinds are distinguished, and the error for any other."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -19,9 +19,9 @@ WordOrObject = Annotated[
 
 @dataclass(frozen=True)
 class ToldBy:
-    """Annotates a union of bodies that are told apart by a field of theirs.
+    """Annotates a union of bodies that a field of theirs distinguishes.
 
-    Pydantic's own error quotes what stands in that field, which may be megabytes; this one names what may.
+    Pydantic's own error quotes the field's value, which may be megabytes; this one only names the valid values.
     """
 
     field: str

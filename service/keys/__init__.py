@@ -1,4 +1,4 @@
-"""API keys: a file of hashes that is read again when it changes, and for each key a quota and its priorities."""
+"""API keys: a file of hashes that is reloaded when it changes; each key has a quota and its priorities."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ from service.settings import SettingError
 
 log = logging.getLogger("sluice")
 
-LOOK_AGAIN = 1.0  # seconds between two looks at the file's time stamp
+LOOK_AGAIN = 1.0  # seconds between two checks of the file's time stamp
 MINUTE = 60.0
 LIMITS = ("requests_per_minute", "concurrent")
 FIELDS = {"sha256", "priorities", *LIMITS}
@@ -32,7 +32,7 @@ def digest(token: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the file says of a key. A limit of 0 means no limit; `priorities` begins with the one it gets unasked."""
+    """A key's entry in the file. A limit of 0 means no limit; the first of `priorities` is the default."""
 
     sha256: str
     priorities: tuple[Priority, ...]
@@ -41,19 +41,19 @@ class Entry:
 
 
 class Key:
-    """One client's key, what it may ask for, and what it has used of its quota.
+    """One client's key, its priorities, and the used part of its quota.
 
-    shares: processes over which the quota is divided; each knows only what it granted itself.
+    shares: processes between which the quota is divided; each knows only its own requests.
     """
 
     def __init__(self, name: str, entry: Entry, shares: int, clock: Callable[[], float]) -> None:
         self.name, self.entry = name, entry
         self._shares, self._clock, self._lock = shares, clock, threading.Lock()
         self._running = 0
-        self._granted = deque[float]()  # when, within the last minute
+        self._granted = deque[float]()  # the times of grants in the last minute
 
     def priority(self, asked: Priority | None) -> Priority:
-        """Return the class of a request: what it asked for, or the first that this key may have. Raises Forbidden."""
+        """Return the priority of a request: the one it asks for, or this key's default. Raises Forbidden."""
         if asked is None:
             return self.entry.priorities[0]
         if asked not in self.entry.priorities:
@@ -61,9 +61,9 @@ class Key:
         return asked
 
     def acquire(self, service_time: float) -> Callable[[], None]:
-        """Count a request against the quota and return what gives its concurrent place back.
+        """Count a request against the quota, and return a function that releases its concurrent place.
 
-        service_time: seconds a request takes at present, for Retry-After. Raises QuotaExceeded.
+        service_time: current seconds per request, for Retry-After. Raises QuotaExceeded.
         """
         with self._lock:
             concurrent, a_minute = self.entry.concurrent, self.entry.requests_per_minute
@@ -75,7 +75,7 @@ class Key:
         return self._release
 
     def _share(self, whole: int) -> int:
-        """Return this process's part of a limit: rounded down, so that all of them together keep to it."""
+        """Return this process's share of a limit, rounded down so that all shares together don't exceed it."""
         return max(1, whole // self._shares)
 
     def _count_this_minute(self, limit: int) -> None:
@@ -99,10 +99,10 @@ class Key:
 
 
 class Keys:
-    """The keys in a TOML file: a table a client with `sha256`, `requests_per_minute`, `concurrent` and `priorities`.
+    """The keys in a TOML file: per client, a table of `sha256`, `requests_per_minute`, `concurrent` and `priorities`.
 
-    shares: processes that each grant an equal part of every quota. Raises SettingError when the first reading fails;
-    later a broken file is logged and the known keys stay.
+    shares: processes that each grant an equal part of every quota. Raises SettingError if the first load fails; later
+    on, a broken file is logged and the loaded keys stay valid.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic, *, shares: int = 1) -> None:
@@ -113,10 +113,10 @@ class Keys:
         self._read()
 
     def authenticate(self, token: str) -> Key:
-        """Return the key that `token` opens; raises Unauthorized."""
+        """Return the key of a token; raises Unauthorized."""
         self._look_again()
         wanted, found = digest(token), None
-        for key in list(self._keys.values()):  # all of them, so that the time doesn't tell which one was near
+        for key in list(self._keys.values()):  # without an early exit, so that the time says nothing about the keys
             if hmac.compare_digest(wanted, key.entry.sha256):
                 found = key
         if found is None:
@@ -131,7 +131,7 @@ class Keys:
             try:
                 self._read()
             except SettingError as error:
-                log.error("the known API keys stay: %s", error)
+                log.error("keeping the API keys already loaded: %s", error)
 
     def _read(self) -> None:
         try:
@@ -144,10 +144,10 @@ class Keys:
         except (OSError, ValueError) as error:
             raise SettingError(f"API_KEYS_FILE={self._path} can't be read: {error}") from None
         entries = {name: self._entry(name, table) for name, table in tables.items()}
-        self._keys = {name: self._key(name, entry) for name, entry in entries.items()}  # only now: all of them are good
+        self._keys = {name: self._key(name, entry) for name, entry in entries.items()}  # once all are valid
 
     def _key(self, name: str, entry: Entry) -> Key:
-        """Return a key as the file has it; the one in use keeps what it has counted."""
+        """Return a key with its current entry; a known key keeps its counts."""
         if known := self._keys.get(name):
             known.entry = entry
         return known or Key(name, entry, self._shares, self._clock)
@@ -164,7 +164,7 @@ class Keys:
         return Entry(table["sha256"], self._priorities(name, table.get("priorities", list(Priority))), *limits)
 
     def _priorities(self, name: str, value: Any) -> tuple[Priority, ...]:
-        """Return the classes that a key may ask for, the one it gets unasked first."""
+        """Return the priorities that a key may ask for, its default first."""
         if not isinstance(value, list) or not value or any(each not in list(Priority) for each in value):
             raise self._bad(name, 'priorities must be a list of "interactive", "batch" or both')
         return tuple(priority for priority in Priority if priority in value)

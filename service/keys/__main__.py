@@ -1,4 +1,4 @@
-"""`python -m service.keys NAME` makes a key, prints it once, and the lines for the file."""
+"""`python -m service.keys NAME` makes a key, and prints it, only this once, and its lines for the file."""
 
 import re
 import secrets
