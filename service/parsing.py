@@ -58,7 +58,7 @@ class Body(BaseModel):
 
 def or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
     """Return the JSON schema of a field that may also be null."""
-    told = {word: schema[word] for word in ("title", "description", "default") if word in schema}
+    told = {word: value for word, value in schema.items() if word in ("title", "description", "default")}
     inner = {word: value for word, value in schema.items() if word not in told}
     if not inner or NULL in inner.get("anyOf", ()):
         return schema

@@ -84,6 +84,9 @@ ODD = st.recursive(
 )
 
 
+NO_DURATIONS: list[Any] = ["", "5 m", f"{'1' * 64}m", True, []]
+
+
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Return each place in a document: the list or object, and the index or name in it."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -157,7 +160,7 @@ def test_every_field_that_may_be_left_out_may_be_null(client: FlaskClient, path:
     [
         *[("/api/generate", {field: True}) for field in ("logprobs", "raw", "think")],
         *[("/api/generate", {field: "x"}) for field in ("suffix", "template", "keep_alive")],
-        *[("/api/generate", {"keep_alive": value}) for value in ("", "5 m", f"{'1' * 64}m", True, [])],
+        *[("/api/generate", {"keep_alive": value}) for value in NO_DURATIONS],
         ("/api/generate", {"context": [{}]}),
         ("/api/chat", {"messages": [{"role": "robot", "content": "Hi"}]}),
         ("/generate", {"think": True}),

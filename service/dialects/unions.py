@@ -6,7 +6,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag
 from pydantic_core import CoreSchema
 
-Text, List, Word, Object = TypeVar("Text"), TypeVar("List"), TypeVar("Word"), TypeVar("Object")
+Text = TypeVar("Text")
+List = TypeVar("List")
+Word = TypeVar("Word")
+Object = TypeVar("Object")
 TextOrList = Annotated[
     Annotated[Text, Tag("text")] | Annotated[List, Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
