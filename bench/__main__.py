@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.http_clients import http_clients
 from bench.measures import MEASURES, Row
 from service.settings import available_cpus
 
@@ -27,7 +28,8 @@ with other machines. Requests to both sides of a row were sent in turn or one af
 
 def main() -> None:
     """Run the measures; a missed target ends with status 1, after everything was measured."""
-    chosen = [measure for measure in MEASURES if len(sys.argv) == 1 or measure.__name__ in sys.argv[1:]]
+    names = [name.replace("-", "_") for name in sys.argv[1:]]
+    chosen = [measure for measure in (*MEASURES, http_clients) if not names or measure.__name__ in names]
     rows: list[Row] = []
     for measure in chosen:
         print(f"{measure.__name__} …", file=sys.stderr, flush=True)
