@@ -61,75 +61,79 @@ class Settings:
 
     role: Role = knob(  # noqa: RUF009 - enum members are immutable
         Role.ALL,
-        "On a cluster `front` checks requests and hands them to `UPSTREAM`, and `back` has them generated in the "
-        "model's pod; `all` does both.",
+        "On a cluster `front` checks requests and passes them to `UPSTREAM`, and `back` runs them in the model's "
+        "pod; `all` does both in one process.",
     )
-    upstream: str = knob("http://127.0.0.1:8080", "Address of the HAProxy to which a front hands requests.")
-    max_in_flight: int = knob(256, "Requests that a front has under way at once; one more is refused.", 1, 4096)
+    upstream: str = knob("http://127.0.0.1:8080", "Address of the HAProxy to which a front passes requests.")
+    max_in_flight: int = knob(256, "Requests that a front may have in progress; further ones are refused.", 1, 4096)
     host: str = knob(
         "127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`, and `::` takes IPv6 and IPv4."
     )
     port: int = knob(5000, "Public port: the page and the API.", 1, 65535)
     private_host: str = knob("127.0.0.1", "Address the private port binds to; the image sets `0.0.0.0`.")
     private_port: int = knob(9090, "Private port: `/healthz`, `/readyz`, `/metrics`.", 1, 65535)
-    ollama_host: str = knob("http://127.0.0.1:11434", "Ollama's address, as Ollama's own client reads it.")
+    ollama_host: str = knob("http://127.0.0.1:11434", "Ollama's address, in any form that Ollama's own client accepts.")
     ollama_memory_mib: int = knob(
         0,
-        "Memory that each of Ollama's processes may take, in MiB, where the service starts it; 0 takes nine tenths "
-        "of what is free then.",
+        "Memory limit of each of Ollama's processes, in MiB, if the service starts Ollama; 0 means nine tenths of "
+        "the memory that is free then.",
         0,
         16_777_216,
     )
-    model: str = knob("moondream", "The model that is served, by its name in Ollama.")
-    slots: int = knob(4, "Requests that generate at the same time; Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
-    threads: int = knob(0, "CPU threads of Ollama; 0 takes the CPUs this process may use.", 0, 1024)
+    model: str = knob("moondream", "Name of the served model in Ollama.")
+    slots: int = knob(4, "Requests that generate at the same time: Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
+    threads: int = knob(0, "CPU threads of Ollama; 0 means all CPUs that this process may use.", 0, 1024)
     prompt_cache_mib: int = knob(
         512,
-        "Memory in which llama-server keeps prompts that have lost their slot, in MiB, where the service starts it; "
-        "0 keeps none.",
+        "Memory for llama-server's cache of prompts that have lost their slot, in MiB, if the service starts Ollama; "
+        "0 disables it.",
         0,
         1_048_576,
     )
-    context_length: int = knob(2048, "Tokens of context a slot has: prompt and answer together.", 128, 1_048_576)
-    max_queue: int = knob(64, "Requests that may wait for a slot; one more is refused at once.", 0, 4096)
+    context_length: int = knob(2048, "Context of a slot, in tokens: prompt and answer together.", 128, 1_048_576)
+    max_queue: int = knob(64, "Requests that may wait for a slot; further ones are refused at once.", 0, 4096)
     queue_timeout: float = knob(30.0, "Seconds a request may wait for a slot.", 0.1, 3600)
-    generation_timeout: float = knob(120.0, "Seconds from slot to last token.", 1, 3600)
+    generation_timeout: float = knob(120.0, "Seconds from getting a slot to the last token.", 1, 3600)
     max_tokens: int = knob(512, "Longest answer in tokens, and the default of `max_tokens`.", 1, 1_048_576)
     max_prompt_chars: int = knob(
-        16384, "Longest request without its images: all of its texts, in characters.", 1, 8_388_608
+        16384, "Largest request, in characters: all of its texts, without images.", 1, 8_388_608
     )
     max_body_bytes: int = knob(8_388_608, "Largest request body, in bytes.", 1024, 268_435_456)
     max_image_pixels: int = knob(
-        16_000_000, "Largest image, and all of a request's together, in pixels.", 1, 1_000_000_000
+        16_000_000, "Largest image, in pixels, and the limit for all images of a request together.", 1, 1_000_000_000
     )
     # The largest square that Llama 3.2 Vision uses (Ollama's model/models/mllama/process_image.go: tiles of 560);
     # LLaVA and Moondream use 336 and 378, Gemma 3 uses 896, Qwen 2.5 VL two megapixels.
-    max_image_edge: int = knob(1120, "Longer edge of the images that the model gets, in pixels.", 32, 4096)
+    max_image_edge: int = knob(1120, "Longer edge, in pixels, to which larger images are scaled.", 32, 4096)
     max_images: int = knob(4, "Images in one request.", 0, 64)
-    head_timeout: float = knob(10.0, "Seconds a request's head may take to come, from its first byte.", 0.1, 600)
-    body_timeout: float = knob(60.0, "Seconds a request's body may take to come.", 0.1, 600)
-    write_timeout: float = knob(60.0, "Seconds a client may take for what is left of a complete answer.", 0.1, 600)
-    max_connections: int = knob(4096, "Connections at once; with one more, the one idle for longest goes.", 16, 65_536)
-    receive_mib: int = knob(64, "Memory for requests that aren't whole or not read yet, in MiB.", 1, 65_536)
-    send_mib: int = knob(64, "Memory for answers that clients haven't taken yet, in MiB.", 1, 65_536)
-    keepalive: int = knob(
-        75, "Seconds an idle connection is kept: longer than a load balancer in front keeps it.", 1, 7200
+    head_timeout: float = knob(10.0, "Seconds to receive a request's head, from its first byte.", 0.1, 600)
+    body_timeout: float = knob(60.0, "Seconds to receive a request's body.", 0.1, 600)
+    write_timeout: float = knob(60.0, "Seconds to send the rest of a complete answer.", 0.1, 600)
+    max_connections: int = knob(
+        4096, "Connections at once; beyond that, the one idle for longest is closed.", 16, 65_536
     )
-    api_keys_file: str = knob("", "TOML file of API key hashes; empty lets everybody in. Reloaded when it changes.")
+    receive_mib: int = knob(64, "Memory for requests that are incomplete or not yet checked, in MiB.", 1, 65_536)
+    send_mib: int = knob(64, "Memory for answers that clients haven't read yet, in MiB.", 1, 65_536)
+    keepalive: int = knob(
+        75, "Seconds an idle connection stays open: more than the idle timeout of a load balancer in front.", 1, 7200
+    )
+    api_keys_file: str = knob(
+        "", "TOML file with the hashes of the API keys, reloaded when it changes; empty disables keys."
+    )
     quota_shares: int = knob(
         1, "Gateways that each grant an equal share of every key's quota: see [API keys](api.md#api-keys).", 1, 1024
     )
     allowed_hosts: str = knob(
         "",
-        "Names that `Host` may have, with commas between them, besides those of a loopback address. "
-        "Empty: only those where `HOST` is a loopback address, else any.",
+        "Allowed values of `Host` other than loopback names, separated by commas. Empty: only loopback names if "
+        "`HOST` is a loopback address, otherwise any.",
     )
     allowed_origins: str = knob(
         "",
-        "Origins of other sites whose pages may use the API, such as `https://app.example.com`, with commas between "
-        "them; `*` for all, only with API keys.",
+        "Origins of other sites whose pages may use the API, such as `https://app.example.com`, separated by commas; "
+        "`*` allows all, only with API keys.",
     )
-    prestop: float = knob(0.0, "Seconds in which requests are still accepted after SIGTERM.", 0, 600)
+    prestop: float = knob(0.0, "Seconds after SIGTERM in which requests are still accepted.", 0, 600)
 
     def __post_init__(self) -> None:
         for f in fields(self):
