@@ -308,7 +308,7 @@ def test_the_field_that_the_engine_cannot_follow_has_the_name_that_it_has_in_the
     client: FlaskClient, stand_in: StandIn, path: str, body: Any, error: str, field: str
 ) -> None:
     stand_in.error = (400, error)
-    reply: Any = client.post(path, json={"model": MODEL, **body})
+    reply: Any = client.post(path, json={"model": MODEL, **body}, buffered=True)
     told = reply.json["error"]
     assert reply.status_code == 400
     assert (told if isinstance(told, str) else told["message"]).startswith(f"{field}: the model")

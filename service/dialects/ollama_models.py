@@ -4,7 +4,8 @@ import re
 from typing import Annotated, NoReturn
 
 from flask import Blueprint, Response, jsonify
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.ollama_body import check_served
@@ -19,9 +20,18 @@ from service.parsing import Body, Ignored, parse
 Named = Annotated[str, Field(max_length=256)]
 
 
+# The condition of show() below.
+ONE_NAME: JsonDict = {
+    "anyOf": [
+        {"properties": {name: {"type": "string", "minLength": 1}}, "required": [name]} for name in ("model", "name")
+    ]
+}
+
+
 class ShowBody(Body):
     """The body of POST /api/show. name: the former name of `model`."""
 
+    model_config = ConfigDict(json_schema_extra=ONE_NAME)
     example = """send JSON, such as: curl "$URL/api/show" -d '{"model": "MODEL"}'"""
 
     model: Named = ""
