@@ -18,7 +18,8 @@ UP = (KIND / "up").read_text()
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    command = [Path(sys.executable).with_name("shellcheck"), "--external-sources", "--exclude", "SC1091", script]
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+    command = [shellcheck, "--external-sources", "--exclude", "SC1091", str(script)]
     done = subprocess.run(command, cwd=KIND, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert script.stat().st_mode & 0o111
