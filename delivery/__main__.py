@@ -44,7 +44,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
 
 
 def run_publish(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Render a stage and put it on the branch."""
+    """Render a stage and push it to the branch."""
     stage: Stage = options.stage
     if stage.name in REVIEWED:
         raise Refused(f"stage {stage.name} isn't published to: promote gives it what was tried before")
@@ -77,7 +77,7 @@ def run_promote(branch: Branch, options: argparse.Namespace) -> Outputs:
 
 
 def run_revert(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Take back what failed, or go back to what a person names."""
+    """Roll back a release that failed, or roll back to one that a person names."""
     stage = options.stage.name
     if options.to:
         choose = rollback.on_request(branch, stage=stage, to=options.to)
@@ -93,18 +93,18 @@ def run_revert(branch: Branch, options: argparse.Namespace) -> Outputs:
 
 
 def run_live(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Check that the release which should be live is."""
+    """Check that the release that should be live is live."""
     stage: Stage = options.stage
     found = live.check_live(branch, stage=stage.name, revision=options.revision, images=options.images)
     note = ", but the branch has a newer release by now" if found.superseded else ""
     print(f"{stage.name} runs {found.release.source} as {found.image}{note}.")
-    # What the smoke asks for and how long it waits are the Stage's.
+    # The smoke test asks for the Stage's model, and waits for as long as its clients do.
     expected = {"model": stage.model.name, "timeout": str(stage.client_timeout)}
     return {"superseded": str(found.superseded).lower(), **expected}
 
 
 def run_passed(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Note that a release passed its smoke."""
+    """Record that a release passed its smoke test."""
     noted = live.mark_passed(branch, stage=options.stage.name, revision=options.revision)
     print("Noted as good." if noted else f"Not noted as good: {options.stage.name} has moved on.")
     return {}
