@@ -87,7 +87,8 @@ models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
 	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_TOKEN (s) and SLO_TOKENS (tokens/s each)
-	@$(RUN) python -m tuning --model "$(MODEL)" --slo-first-token "$(SLO_FIRST_TOKEN)" --slo-tokens "$(SLO_TOKENS)" \
+	@$(RUN) python -m tuning $(if $(MODEL),--model "$$MODEL") \
+		$(if $(SLO_FIRST_TOKEN),--slo-first-token $(SLO_FIRST_TOKEN)) $(if $(SLO_TOKENS),--slo-tokens $(SLO_TOKENS)) \
 		$(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
 
 chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster

@@ -1,5 +1,6 @@
 """Run every measure and write docs/benchmarks.md; with names as arguments, run these and print the rows."""
 
+import argparse
 import platform
 import sys
 from datetime import UTC, datetime
@@ -7,9 +8,11 @@ from pathlib import Path
 
 from bench.http_clients import http_clients
 from bench.measures import MEASURES, Row
+from command_line import Parser, one_of, run
 from service.settings import available_cpus
 
 OTHERS = "\n## From a clone to an answer\n"  # what follows is measured by `make serve` and `make e2e`
+BY_NAME = {measure.__name__.replace("_", "-"): measure for measure in (*MEASURES, http_clients)}
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -26,22 +29,29 @@ with other machines. Requests to both sides of a row were sent in turn or one af
 """
 
 
-def main() -> None:
-    """Run the measures; a missed target ends with status 1, after everything was measured."""
-    names = [name.replace("-", "_") for name in sys.argv[1:]]
-    chosen = [measure for measure in (*MEASURES, http_clients) if not names or measure.__name__ in names]
+def main(arguments: list[str]) -> int:
+    """Run the measures and return the exit code."""
+    parser, names = Parser(prog="python -m bench"), list(BY_NAME)
+    parser.add_argument("measures", nargs="*", type=one_of(names), help=f"any of {', '.join(names)}; default: all")
+    parser.set_defaults(run=measure_all)
+    return run(parser, arguments)
+
+
+def measure_all(options: argparse.Namespace) -> int:
+    """Run the measures; a missed target gives 1, after everything was measured."""
+    chosen = [BY_NAME[name] for name in options.measures or BY_NAME]
     rows: list[Row] = []
     for measure in chosen:
         print(f"{measure.__name__} …", file=sys.stderr, flush=True)
         for row in measure():
             rows.append(row)
             print(line(row), flush=True)
-    if len(sys.argv) == 1:
+    if not options.measures:
         date = datetime.now(UTC).date().isoformat()
         head = HEAD.format(cpus=available_cpus(), machine=platform.machine(), date=date)
         kept = REPORT.read_text().partition(OTHERS)[2] if REPORT.exists() else ""
         REPORT.write_text(head + "".join(f"{line(row)}\n" for row in rows) + (OTHERS + kept if kept else ""))
-    sys.exit(not all(row.met for row in rows))
+    return 0 if all(row.met for row in rows) else 1
 
 
 def line(row: Row) -> str:
@@ -50,4 +60,4 @@ def line(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -4,27 +4,37 @@ import argparse
 import sys
 from pathlib import Path
 
-from config import ConfigError, find_stage
+from command_line import InputError, Parser, read_stage, run
 from context import Context
 
 
-def main() -> None:
-    """Write a stage's manifests into a folder, in place of those that are there."""
-    parser = argparse.ArgumentParser(prog="cdk8s_manifests", description=main.__doc__)
-    parser.add_argument("--stage", required=True)
-    parser.add_argument("--image", required=True, help="digest of the gateway's image")
-    parser.add_argument("--weights", required=True, help="digest of the image with the model's weights")
-    parser.add_argument("--out", required=True, type=Path, help="folder; its other *.yaml files go")
-    arguments = parser.parse_args()
-    try:
-        stage = find_stage(arguments.stage)
-        context = None if stage.registry else Context.from_cdk_json()
-        from cdk8s_manifests.main import render  # starts Node, which a mistake needn't wait for
+def main(arguments: list[str]) -> int:
+    """Write a stage's manifests and return the exit code."""
+    return run(parser(), arguments)
 
-        files = render(stage, image=arguments.image, weights=arguments.weights, context=context)
-    except ConfigError as error:
-        sys.exit(f"cdk8s_manifests: {error}")
-    write(files, arguments.out)
+
+def parser() -> Parser:
+    """Return the command line."""
+    made = Parser(prog="python -m cdk8s_manifests", description=render_and_write.__doc__)
+    made.add_argument("--stage", type=read_stage, required=True)
+    made.add_argument("--image", required=True, help="digest of the gateway's image")
+    made.add_argument("--weights", required=True, help="digest of the image with the model's weights")
+    made.add_argument("--out", required=True, type=Path, help="folder; its other *.yaml files go")
+    made.set_defaults(run=render_and_write)
+    return made
+
+
+def render_and_write(options: argparse.Namespace) -> int:
+    """Write a stage's manifests into a folder, in place of those that are there."""
+    context = None if options.stage.registry else Context.from_cdk_json()
+    from cdk8s_manifests.main import render  # starts Node, which a mistake needn't wait for
+
+    files = render(options.stage, image=options.image, weights=options.weights, context=context)
+    try:
+        write(files, options.out)
+    except OSError as problem:
+        raise InputError(f"--out {options.out} can't be written: {problem.strerror}") from None
+    return 0
 
 
 def write(files: dict[str, str], folder: Path) -> None:
@@ -38,4 +48,4 @@ def write(files: dict[str, str], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from command_line import number, one_of, whole
+
 KINDS = ("uploads", "heads", "readers", "idle")
 PAUSES = (5.0, 15.0)  # seconds between two bytes of a connection
 OPENED_PER_SECOND = 500  # at the start
@@ -142,16 +144,24 @@ class Attack:
             sock.close()
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("kind", type=one_of(KINDS), help=f"one of {', '.join(KINDS)}")
+    add("--url", required=True, help="a server of one's own")
+    add("--count", type=whole(1), default=2000, help="connections (default %(default)s)")
+    add("--seconds", type=number(above=True, of="seconds"), default=60, help="how long (default %(default)s)")
+    add("--sources", type=addresses, default=[], help="addresses of this machine to come from, with commas")
+
+
+def addresses(text: str) -> list[str]:
+    """Read a list with commas, which may be empty."""
+    return [each for each in text.split(",") if each]
+
+
+def run(options: argparse.Namespace) -> int:
     """Attack, and return 0."""
-    parser = argparse.ArgumentParser(prog="python -m chaos attack", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--url", required=True, help="a server of one's own")
-    parser.add_argument("--count", type=int, default=2000, help="connections (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=60, help="how long (default %(default)s)")
-    parser.add_argument("--sources", default="", help="addresses of this machine to come from, with commas")
-    options = parser.parse_args(arguments)
     parts = urlsplit(options.url)
-    sources = [each for each in options.sources.split(",") if each]
-    Attack(options.kind, (parts.hostname or "", parts.port or 80), options.count, sources).run(options.seconds)
+    address = (parts.hostname or "", parts.port or 80)
+    Attack(options.kind, address, options.count, options.sources).run(options.seconds)
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from chaos.launched import full
 from chaos.observe import HEAD, NEVER, Row, Skipped, observe
 from chaos.page import PAGE, publish
 from chaos.toxiproxy import toxiproxy
+from command_line import listed, one_of
 from launcher.console import Problem
 from testbed.programs import scratch
 from testbed.real_ollama import real_ollama
@@ -136,23 +137,28 @@ def clock() -> Iterator[Row]:
 GROUPS = {"network": network, "disks": disks, "names": names, "memory": memory, "clock": clock}
 
 
-def rows(chosen: str, real: bool) -> Iterator[Row]:
+def rows(chosen: Sequence[str], real: bool) -> Iterator[Row]:
     """Yield the row of every break of the chosen groups; a group that can't be is one row that says why."""
     groups: dict[str, Callable[[], Iterator[Row]]] = {"kills": lambda: kills(real), **GROUPS}
-    for name in chosen.split(",") if chosen else groups:
+    for name in chosen:
         try:
             yield from groups[name]()
         except Problem as problem:
             yield Skipped(name, str(problem))
 
 
-def main(arguments: list[str]) -> int:
-    """Break things and return the exit code: 1 where callers never got answers again."""
-    parser = argparse.ArgumentParser(prog="python -m chaos breaks", description=__doc__)
-    parser.add_argument("--groups", default="", help="kills, network, disks, names, memory, clock (default: all)")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    names = ["kills", *GROUPS]
+    parser.add_argument(
+        "--groups", type=listed(one_of(names)), default=names, help=f"{', '.join(names)} (default: all)"
+    )
     parser.add_argument("--real", action="store_true", help="kill the real Ollama with the small model")
     parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Break things and return the exit code: 1 where callers never got answers again."""
     if options.real:
         with real_ollama():  # which puts the model into the store
             pass

@@ -88,12 +88,14 @@ def delete_pod() -> None:
     kubectl("delete", "pod", name, *options)
 
 
-def main(arguments: list[str]) -> int:
-    """Break things and return the exit code: 1 where callers never got answers again."""
-    parser = argparse.ArgumentParser(prog="python -m chaos cluster", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
     parser.add_argument("--only", default="", help="only the breaks whose name has this text")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Break things and return the exit code: 1 where callers never got answers again."""
     stage = chaos_stage(NAMESPACE, PODS)
     with deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
         found = []

@@ -125,12 +125,14 @@ def costs(bodies: Iterable[Body]) -> Iterable[tuple[Body, Cost]]:
                 yield body, measure(served, body)
 
 
-def main(arguments: list[str]) -> int:
-    """Measure every request and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m chaos cost", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument("--only", default="", help="only requests whose name has this text")
     parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure every request and return the exit code."""
     rows, met = [HEAD], True
     for body, cost in costs(body for body in BODIES if options.only in body.name):
         rows.append(cost.row(body))

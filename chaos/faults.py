@@ -12,6 +12,7 @@ import aiohttp
 from chaos import misbehaving, systems
 from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, ask, words
 from chaos.page import PAGE, publish
+from command_line import whole
 from launcher.console import say
 from loadtest.cluster import total
 from testbed.fetching import fetch
@@ -190,13 +191,16 @@ def settled(served: Served) -> State:
     return state
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--count", type=whole(1), default=1000, help="faults (default %(default)s)")
+    add("--seed", type=whole(), default=1, help="the same seed draws the same faults (default %(default)s)")
+    add("--publish", action="store_true", help="rewrite docs/reliability.md")
+
+
+def run(options: argparse.Namespace) -> int:
     """Run a sequence and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m chaos faults", description=__doc__)
-    parser.add_argument("--count", type=int, default=1000, help="faults (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same faults (default %(default)s)")
-    parser.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
-    options = parser.parse_args(arguments)
     say(f"{options.count} faults, about {options.count / RATES['faults']:.0f} s …")
     result = inflict(options.count, options.seed)
     command = f"python -m chaos faults --count {options.count} --seed {options.seed}"

@@ -18,6 +18,7 @@ from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, words
 from chaos.health import Health
 from chaos.page import PAGE, publish
 from chaos.targets import Target
+from command_line import InputError, listed, number, one_of, whole
 from launcher.console import say
 from launcher.processes import kill_session, spawn
 from testbed import ROOT
@@ -114,10 +115,10 @@ def row(kind: str, alone: Figures, beside: Figures, said: list[dict[str, Any]]) 
     return cells, met
 
 
-def run(target: Target, options: argparse.Namespace) -> int:
+def hold(target: Target, options: argparse.Namespace) -> int:
     """Measure each attack, publish the table, and return the exit code."""
     rows, code = [[f"attack, {options.count:,} connections", *HEAD]], 0
-    for kind in options.kinds.split(","):
+    for kind in options.kinds:
         say(f"{target.name}: {kind} …")
         alone = measure(target, options.seconds, options.overload)
         with attacking(kind, target, options.count, LONGEST) as said:
@@ -135,33 +136,35 @@ def run(target: Target, options: argparse.Namespace) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m chaos hold", description=__doc__)
-    made.add_argument("--target", choices=("gateway", "docker", "cluster", "url"), default="gateway")
-    made.add_argument("--url", help="with --target url: a Sluice of one's own")
-    made.add_argument("--private", default="", help="with --target url: URLs of private ports, with commas")
-    made.add_argument("--sources", default="", help="with --target url: addresses to attack from, with commas")
-    made.add_argument("--capacity", type=float, default=8.0, help="with --target url: answers/s (default %(default)s)")
-    made.add_argument("--queue-timeout", type=float, default=30.0, help="with --target url: its QUEUE_TIMEOUT")
-    made.add_argument("--kinds", default=",".join(attack.KINDS), help="attacks, with commas (default: all)")
-    made.add_argument("--count", type=int, default=2000, help="slow connections (default %(default)s)")
-    made.add_argument("--seconds", type=float, default=20.0, help="of the steady load (default %(default)s)")
-    made.add_argument("--overload", type=float, default=8.0, help="seconds of the overload (default %(default)s)")
-    made.add_argument("--rest", type=float, default=5.0, help="seconds after each attack (default %(default)s)")
-    made.add_argument("--publish", action="store_true", help="rewrite docs/reliability.md")
-    return made
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add, seconds = parser.add_argument, number(above=True, of="seconds")
+    addresses, rate = attack.addresses, number(above=True, of="answers/s")
+    add("--target", type=one_of(["url", *TARGETS]), default="gateway", help=f"{', '.join(TARGETS)} or url")
+    add("--url", help="with --target url: a Sluice of one's own")
+    add("--private", type=addresses, default=[], help="with --target url: URLs of private ports, with commas")
+    add("--sources", type=addresses, default=[], help="with --target url: addresses to attack from, with commas")
+    add("--capacity", type=rate, default=8.0, help="with --target url: answers/s (default %(default)s)")
+    add("--queue-timeout", type=seconds, default=30.0, help="with --target url: its QUEUE_TIMEOUT")
+    kinds = listed(one_of(attack.KINDS))
+    add("--kinds", type=kinds, default=list(attack.KINDS), help="attacks, with commas (default: all)")
+    add("--count", type=whole(1), default=2000, help="slow connections (default %(default)s)")
+    add("--seconds", type=seconds, default=20.0, help="of the steady load (default %(default)s)")
+    add("--overload", type=seconds, default=8.0, help="seconds of the overload (default %(default)s)")
+    add("--rest", type=number(of="seconds"), default=5.0, help="seconds after each attack (default %(default)s)")
+    add("--publish", action="store_true", help="rewrite docs/reliability.md")
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and return the exit code."""
-    options = parser().parse_args(arguments)
-    if options.target == "url":
-        private, sources = ([each for each in text.split(",") if each] for text in (options.private, options.sources))
-        target = Target(options.url, options.url.rstrip("/"), options.capacity, private, sources, options.queue_timeout)
-        return run(target, options)
-    with TARGETS[options.target]() as target:
-        return run(target, options)
+def run(options: argparse.Namespace) -> int:
+    """Measure and return the exit code. Raises InputError."""
+    if options.target != "url":
+        with TARGETS[options.target]() as target:
+            return hold(target, options)
+    if not options.url:
+        raise InputError("--url is missing: --target url needs the address of a Sluice of one's own")
+    url, capacity = options.url, options.capacity
+    target = Target(url, url.rstrip("/"), capacity, options.private, options.sources, options.queue_timeout)
+    return hold(target, options)
 
 
 @contextmanager

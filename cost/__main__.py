@@ -1,12 +1,9 @@
 """`python -m cost --stage prod`: a table in Markdown, as it stands on pull requests, or JSON."""
 
 import argparse
-import json
-import math
 import sys
 
-from config import ConfigError, find_stage
-from context import CDK_JSON
+from command_line import Parser, add_region, number, read_stage, region, run
 from cost.estimate import estimate
 from cost.prices import Prices
 from cost.report import Report
@@ -15,39 +12,35 @@ from cost.report import Report
 SECONDS_PER_GENERATION = 12
 
 
-def main(arguments: list[str]) -> None:
-    """Print the report; bad input ends with one sentence."""
-    parser = argparse.ArgumentParser(prog="python -m cost", description="What a stage costs on AWS.")
-    parser.add_argument("--stage", required=True)
-    parser.add_argument("--region", help="default: the region in cdk.json")
-    parser.add_argument("--seconds-per-generation", default=str(SECONDS_PER_GENERATION), metavar="SECONDS")
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(arguments)
-    try:
-        stage, prices = find_stage(asked.stage), Prices(asked.region or _region())
-        seconds = _seconds(asked.seconds_per_generation)
-        report = Report(stage=stage, prices=prices, seconds=seconds, lines=estimate(stage, prices))
-    except ConfigError as error:
-        sys.exit(f"sluice: {error}")
-    print(report.as_json() if asked.json else report.as_markdown())
+def main(arguments: list[str]) -> int:
+    """Print the report and return the exit code."""
+    return run(parser(), arguments)
 
 
-def _region() -> str:
-    region: str = json.loads(CDK_JSON.read_text())["context"].get("region", "")
-    if not region:
-        raise ConfigError("region is missing: set it in cdk.json or with --region")
-    return region
+def parser() -> Parser:
+    """Return the command line."""
+    made = Parser(prog="python -m cost", description="What a stage costs on AWS.")
+    made.add_argument("--stage", type=read_stage, required=True)
+    add_region(made)
+    made.add_argument(
+        "--seconds-per-generation",
+        type=number(0.001, 86_400, of="seconds"),
+        default=SECONDS_PER_GENERATION,
+        metavar="SECONDS",
+        help="default: %(default)s",
+    )
+    made.add_argument("--json", action="store_true")
+    made.set_defaults(run=show)
+    return made
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"--seconds-per-generation={text} is not a number of seconds above 0")
-    return seconds
+def show(options: argparse.Namespace) -> int:
+    """Print what the stage costs. Raises ConfigError."""
+    stage, prices, seconds = options.stage, Prices(region(options.region)), options.seconds_per_generation
+    report = Report(stage=stage, prices=prices, seconds=seconds, lines=estimate(stage, prices))
+    print(report.as_json() if options.json else report.as_markdown())
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,19 +1,18 @@
 """`python -m delivery`: what the workflows call, one command a step, in a clone that has main's history.
 
-Standard output is for people, the file that GITHUB_OUTPUT names for later steps. What is refused ends with one
-sentence and exit code 1.
+Standard output is for people, the file that GITHUB_OUTPUT names for later steps.
 """
 
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from config import ConfigError, Stage, find_stage
+from command_line import Parser, Reader, form, read_digest, read_stage, run
+from config import Stage, find_stage
 from delivery import live, manifests, rollback
 from delivery.branch import Branch, Refused
 from delivery.git import GitError, git
@@ -22,21 +21,20 @@ from delivery.proposal import Proposal
 from delivery.publish import publish
 
 REVIEWED = ("prod",)  # stages that change by a pull request only
-FORMS = {
-    "digest": (r"sha256:[0-9a-f]{64}", "a digest: sha256: and 64 hex digits, never a tag"),
-    "commit": (r"[0-9a-f]{40}", "a commit: 40 hex digits"),
-}
 Outputs = dict[str, str]
+read_commit = form(r"[0-9a-f]{40}", "a commit: 40 hex digits")
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run one command and return the exit code."""
-    options = parser().parse_args(arguments)
-    try:
-        outputs: Outputs = options.run(Branch(Path(), options.remote), options)
-    except (Refused, GitError, ConfigError) as problem:
-        print(f"sluice: {problem}", file=sys.stderr)
-        return 1
+    top = parser()
+    top.set_defaults(run=partial(act, environ=environ))
+    return run(top, arguments, Refused, GitError)
+
+
+def act(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Take the step that a command names, and tell later ones what came of it. Raises Refused or GitError."""
+    outputs: Outputs = options.step(Branch(Path(), options.remote), options)
     if path := environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in outputs.items())
@@ -115,48 +113,32 @@ def outputs_of(proposal: Proposal | None) -> Outputs:
     return {"head": proposal.head, "title": proposal.title} if proposal else {"head": "", "title": ""}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the sentence."""
-        sys.exit(f"sluice: {message}")
-
-
 def parser() -> Parser:
     """Return the parser of the command line."""
     top = Parser(prog="python -m delivery", description="Move releases on the manifests branch, and check them.")
     top.add_argument("--remote", default="origin", help="the branch's repository: a remote's name or an address")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(run: Callable[[Branch, argparse.Namespace], Outputs], **needed: Callable[[str], object]) -> Parser:
-        command: Parser = commands.add_parser(run.__name__.removeprefix("run_"), help=run.__doc__)
-        for name, read in needed.items():
-            command.add_argument(f"--{name}", type=read, required=True)
-        command.set_defaults(run=run)
+    def add(name: str, step: Callable[[Branch, argparse.Namespace], Outputs], **needed: Reader[object]) -> Parser:
+        command: Parser = commands.add_parser(name, help=step.__doc__)
+        for option, read in needed.items():
+            command.add_argument(f"--{option}", type=read, required=True)
+        command.set_defaults(step=step)
         return command
 
-    add(run_publish, stage=stage, image=form("digest"), source=form("commit")).add_argument(
-        "--weights", type=form("digest"), help="instead of what delivery/weights.json has for the stage's model"
+    add("publish", run_publish, stage=read_stage, image=read_digest, source=read_commit).add_argument(
+        "--weights", type=read_digest, help="instead of what delivery/weights.json has for the stage's model"
     )
-    add(run_source, stage=stage).add_argument(
-        "--revision", type=form("commit"), help="commit of the branch, not its tip"
+    add("source", run_source, stage=read_stage).add_argument(
+        "--revision", type=read_commit, help="commit of the branch, not its tip"
     )
-    add(run_promote)
-    which = add(run_revert, stage=stage).add_mutually_exclusive_group(required=True)
-    which.add_argument("--revision", type=form("commit"), help="commit of the branch that failed")
-    which.add_argument("--to", type=form("commit"), help="commit of the branch to go back to")
-    add(run_live, stage=stage, revision=form("commit"), images=image_list)
-    add(run_passed, stage=stage, revision=form("commit"))
+    add("promote", run_promote)
+    which = add("revert", run_revert, stage=read_stage).add_mutually_exclusive_group(required=True)
+    which.add_argument("--revision", type=read_commit, help="commit of the branch that failed")
+    which.add_argument("--to", type=read_commit, help="commit of the branch to go back to")
+    add("live", run_live, stage=read_stage, revision=read_commit, images=image_list)
+    add("passed", run_passed, stage=read_stage, revision=read_commit)
     return top
-
-
-def stage(text: str) -> Stage:
-    """Return the stage of this name."""
-    try:
-        return find_stage(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def image_list(text: str) -> list[str]:
@@ -168,18 +150,6 @@ def image_list(text: str) -> list[str]:
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a JSON list of images")
     return images
-
-
-def form(name: str) -> Callable[[str], str]:
-    """Return the reader of an option that must have a form."""
-    pattern, allowed = FORMS[name]
-
-    def read(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
-        return text
-
-    return read
 
 
 if __name__ == "__main__":

@@ -1,18 +1,30 @@
-"""`python -m experiments comparison|balancing|autoscaling|endurance|real-ramp`: each has its own options, see --help.
+"""`python -m experiments COMMAND`: each experiment has its own options, see --help.
 
-Exit code 0: every target was met. 1: one wasn't. 2: nothing was measured, and one sentence says why.
+Exit code 0: every target was met. 1: one wasn't.
 """
 
 import sys
 
-from experiments.commands import run
+from command_line import Parser, add_commands, run
+from experiments.loads import LoadFailed
+from launcher.console import Problem
+from local_cluster.kubectl import ClusterError
 
-COMMANDS = ("comparison", "balancing", "autoscaling", "endurance", "real-ramp")
+COMMANDS = {
+    "comparison": "run the ramp against Sluice and what others build, on the local cluster",
+    "balancing": "compare ways to choose a pod, on the local cluster",
+    "autoscaling": "compare autoscalers on one load, on the local cluster with KEDA",
+    "endurance": "run soak or stress against Sluice on the local cluster",
+    "real-ramp": "run the ramp against three systems with a real model, on this machine",
+}
 
 
 def main(arguments: list[str]) -> int:
     """Run one experiment and return the exit code."""
-    return run("experiments", COMMANDS, arguments, a_command="an experiment", result="report")
+    parser = Parser(prog="python -m experiments", description="Compare Sluice with what others build.")
+    add_commands(parser, "experiments", COMMANDS, arguments)
+    problems = (ClusterError, LoadFailed, Problem)
+    return run(parser, arguments, *problems, interrupted="interrupted, so there is no report")
 
 
 if __name__ == "__main__":

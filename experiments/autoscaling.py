@@ -5,8 +5,10 @@ gateway and HAProxy; the engine is the stand-in, which also uses CPU while it ge
 """
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
+from command_line import one_of
 from experiments.autoscaling_arms import ARMS, CPUS, engine, run_ramp, run_step
 from experiments.autoscaling_callers import write_zero
 from experiments.autoscaling_ramp import write_ramp
@@ -15,27 +17,31 @@ from experiments.autoscaling_step import write_step
 from experiments.autoscaling_zero import run_zero
 from experiments.facts import machine_busy
 from launcher.console import say
+from loadtest.reserve import add_out, reserved
+
+NAMES = {"step": "autoscaling", "ramp": "ramp-autoscaled", "zero": "from-zero"}  # of the reports
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    what = f"what to run, of {', '.join(NAMES)}; default: all"
+    parser.add_argument("what", nargs="*", type=one_of(list(NAMES)), help=what)
+    add_out(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     """Run one or all of them; each writes its report. Return 0 if every target was met."""
-    options = parser().parse_args(arguments)
-    chosen = [options.what] if options.what else list(EXPERIMENTS)
-    met = [EXPERIMENTS[name](options.out, arguments) for name in chosen]
+    chosen = options.what or list(NAMES)
+    with ExitStack() as stack:
+        for what in chosen:
+            stack.enter_context(reserved(options.out, NAMES[what], replace=options.replace))
+        met = [EXPERIMENTS[what](options.out, options.arguments[1:]) for what in chosen]
     return 0 if all(met) else 1
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m experiments autoscaling", description=main.__doc__)
-    made.add_argument("what", nargs="?", choices=list(EXPERIMENTS), help="what to run; default: all of it")
-    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where the reports' folders are")
-    return made
 
 
 def step(out: Path, arguments: list[str]) -> bool:
     """Replay the step against each autoscaler."""
-    report = new_report("autoscaling", arguments, seconds=4, cpus=CPUS)
+    report = new_report(NAMES["step"], arguments, seconds=4, cpus=CPUS)
     image, outcomes = engine(seconds=4, cpus=CPUS), {}
     with machine_busy(report):
         for name, arm in ARMS.items():
@@ -46,7 +52,7 @@ def step(out: Path, arguments: list[str]) -> bool:
 
 def ramp(out: Path, arguments: list[str]) -> bool:
     """Run the predecessor's ramp while KEDA scales 4 to 10 pods."""
-    report = new_report("ramp-autoscaled", arguments, seconds=12)
+    report = new_report(NAMES["ramp"], arguments, seconds=12)
     image = engine(seconds=12)
     with machine_busy(report):
         outcome = run_ramp(image)
@@ -55,7 +61,7 @@ def ramp(out: Path, arguments: list[str]) -> bool:
 
 def zero(out: Path, arguments: list[str]) -> bool:
     """Ask a stage that has no pods."""
-    report = new_report("from-zero", arguments, seconds=4)
+    report = new_report(NAMES["zero"], arguments, seconds=4)
     with machine_busy(report):
         runs = run_zero()
     return write_zero(report, runs, out)

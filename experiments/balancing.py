@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from command_line import whole
 from experiments import balancing_report, deploy, images
 from experiments.balancers import connection_random, least_outstanding
 from experiments.disturbances import Churn, Event, kill_proxies
 from experiments.facts import facts, machine_busy
 from experiments.idle import Idle, Span, busy, idle_while_waiting, waits
-from experiments.stages import SECONDS, VARIATION, experiment_stage
+from experiments.stages import SECONDS, VARIATION, add_time_scale, experiment_stage
 from experiments.trace import PHASES, Question, replay, trace
 from launcher.console import say
+from loadtest.reserve import add_folder_options, reserved
 
 RANDOM, LEAST, SHARED, KILLED, CHURN = "random", "least", "shared", "killed", "churn"
 STARTS: dict[str, Callable[..., Any]] = {RANDOM: connection_random, LEAST: least_outstanding}
@@ -73,28 +74,25 @@ class System:
         return idle_while_waiting(waits(self.questions, self.lines), busy(self.lines, present), [*present.values()])
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--replicas", type=whole(1), nargs="+", default=[4, 10], help="pods of each; default: 4 10")
+    add_folder_options(parser, name="balancing")
+    add_time_scale(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     """Measure with each number of pods, write the report, and return 0 if the shared queue was the best throughout."""
-    options = parser().parse_args(arguments)
     report = {"format": 1, "experiment": "balancing", "name": options.name}
-    report |= facts(["balancing", *arguments], scale=options.time_scale)
+    report |= facts(options.arguments, scale=options.time_scale)
     scale = options.time_scale
-    say("building the images")
-    engine, weights = images.engine_image(seconds=SECONDS * scale, variation=VARIATION), images.no_weights()
-    with machine_busy(report):
-        parts = groups(options.replicas)
-        systems = [each for names, count in parts for each in measure(names, count, scale, engine, weights)]
-    return balancing_report.write(report, systems, out=options.out)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m experiments balancing", description=main.__doc__)
-    made.add_argument("--replicas", type=int, nargs="+", default=[4, 10], help="pods of each system; default: 4 10")
-    made.add_argument("--name", default="balancing", help="folder of the report; default: balancing")
-    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where that folder is")
-    made.add_argument("--time-scale", type=float, default=1, metavar="F", help="multiplies every time; default: 1")
-    return made
+    with reserved(options.out, options.name, replace=options.replace):
+        say("building the images")
+        engine, weights = images.engine_image(seconds=SECONDS * scale, variation=VARIATION), images.no_weights()
+        with machine_busy(report):
+            parts = groups(options.replicas)
+            systems = [each for names, count in parts for each in measure(names, count, scale, engine, weights)]
+        return balancing_report.write(report, systems, out=options.out)
 
 
 def groups(replicas: Sequence[int]) -> Iterator[tuple[Sequence[str], int]]:

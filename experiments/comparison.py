@@ -2,40 +2,43 @@
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
+from command_line import number, whole
 from experiments import comparison_report, deploy, images
 from experiments.comparison_report import HELM, NAIVE, SLUICE, pool
 from experiments.facts import facts, machine_busy
 from experiments.loads import Target, ramps
-from experiments.stages import SECONDS, VARIATION, experiment_stage
+from experiments.stages import SECONDS, VARIATION, add_time_scale, experiment_stage
 from launcher.console import say
 from loadtest.report import Report
+from loadtest.reserve import add_folder_options, reserved
 from loadtest.scenarios import SCENARIOS
 
+SYSTEMS = (NAIVE, HELM, SLUICE)
 
-def main(arguments: list[str]) -> int:
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--replicas", type=whole(1), default=4, help="pods of each system; default: 4")
+    add("--copies", type=whole(1), default=1, help="of each system, counted together; default: 1")
+    add("--variation", type=number(0, 10), default=VARIATION, help=f"of the service time; default: {VARIATION}")
+    add_folder_options(parser, name=None, default="ramp-REPLICAS")
+    add_time_scale(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     """Measure, write the report, and return 0 if every target was met."""
-    options = parser().parse_args(arguments)
-    report: Report = {"format": 1, "experiment": "comparison", "name": options.name or f"ramp-{options.replicas}"}
-    report |= facts(["comparison", *arguments], scale=options.time_scale, variation=options.variation)
+    name = options.name or f"ramp-{options.replicas}"
+    report: Report = {"format": 1, "experiment": "comparison", "name": name}
+    report |= facts(options.arguments, scale=options.time_scale, variation=options.variation)
     report |= {"replicas": options.replicas, "copies": options.copies}
-    runs = measure(options, report)
-    systems = {name: pool([run for key, run in runs.items() if _system(key) == name]) for name in (NAIVE, HELM, SLUICE)}
-    return comparison_report.write(report | {"systems": systems}, out=options.out)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m experiments comparison", description=main.__doc__)
-    made.add_argument("--replicas", type=int, default=4, help="pods of each system; default: 4")
-    made.add_argument("--copies", type=int, default=1, help="of each system, counted together; default: 1")
-    made.add_argument("--variation", type=float, default=VARIATION, help=f"of the service time; default: {VARIATION}")
-    made.add_argument("--name", help="folder of the report; default: ramp-REPLICAS")
-    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where that folder is")
-    made.add_argument("--time-scale", type=float, default=1, metavar="F", help="multiplies every time; default: 1")
-    return made
+    with reserved(options.out, name, replace=options.replace):
+        runs = measure(options, report)
+        copies = {system: [run for key, run in runs.items() if _system(key) == system] for system in SYSTEMS}
+        report["systems"] = {system: pool(each) for system, each in copies.items()}
+        return comparison_report.write(report, out=options.out)
 
 
 def measure(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Report]:

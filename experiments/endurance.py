@@ -4,12 +4,14 @@ import argparse
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
+from command_line import one_of
 from config import LOCAL
 from experiments import deploy, images
 from experiments.stages import STAND_IN, StandInStage
 from launcher.console import say
+from loadtest.options import MINUTES
+from loadtest.reserve import add_out, reserved
 from local_cluster.kubectl import ROOT
 
 REPLICAS, SLOTS, SECONDS, VARIATION = 2, 2, 4.0, 0.5
@@ -31,23 +33,24 @@ class Load:
 LOADS = {"soak": Load(rate=0.6 * CAPACITY, retries=3), "stress": Load(rate=CAPACITY, retries=1)}
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("scenario", type=one_of(list(LOADS)), help=f"one of {', '.join(LOADS)}")
+    parser.add_argument("--minutes", type=MINUTES, help="how long instead of the scenario's own time")
+    add_out(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     """Put Sluice on the cluster, run the scenario, and return its exit code."""
-    options = parser().parse_args(arguments)
+    with reserved(options.out, options.scenario, replace=options.replace):
+        pass  # the run itself reserves it too, but only once the images are built and the pods are ready
     say("building the images")
     engine = images.engine_image(seconds=SECONDS, variation=VARIATION)
     with deploy.sluice(stage(options.scenario), image=engine, weights=images.no_weights()) as url:
-        run = command(options.scenario, url, options.minutes)
-        return subprocess.run([*run, "--digest", engine, "--out", str(options.out)], cwd=ROOT).returncode
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m experiments endurance", description=main.__doc__)
-    made.add_argument("scenario", choices=LOADS)
-    made.add_argument("--minutes", type=float, default=0, help="how long instead of the scenario's own time")
-    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where the report's folder is")
-    return made
+        load = [*command(options.scenario, url), "--digest", engine, "--out", str(options.out.absolute())]
+        load += ["--minutes", f"{options.minutes:g}"] if options.minutes else []
+        load += ["--replace"] if options.replace else []
+        return subprocess.run(load, cwd=ROOT).returncode
 
 
 def stage(scenario: str) -> StandInStage:
@@ -63,8 +66,8 @@ def namespace(scenario: str) -> str:
     return f"sluice-x-{scenario}"
 
 
-def command(scenario: str, url: str, minutes: float) -> list[str]:
-    """Return the load's command; minutes: 0 for the scenario's own."""
+def command(scenario: str, url: str) -> list[str]:
+    """Return the load's command."""
     load = LOADS[scenario]
     values = {
         "scenario": scenario,
@@ -75,7 +78,6 @@ def command(scenario: str, url: str, minutes: float) -> list[str]:
         "rate": f"{load.rate:g}",
         "retries": str(load.retries),
         "timeout": str(LOCAL.queue_timeout + LOCAL.generation_timeout + 10),
-        "minutes": f"{minutes:g}",
         "note": NOTE.format(command=f"python -m experiments endurance {scenario}"),
     }
     return [sys.executable, "-m", "loadtest", "run", *(text for name in values for text in (f"--{name}", values[name]))]

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from command_line import InputError
 from experiments.stages import STAND_IN
 from launcher.console import say
-from loadtest.plan import InputError
 from loadtest.report import Report, read
 from local_cluster.kubectl import ROOT
 

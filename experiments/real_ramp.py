@@ -3,13 +3,13 @@
 import argparse
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from command_line import number, one_of, whole
 from config import LOCAL
 from experiments import real_ramp_report
 from experiments.comparison_report import NAIVE, SLUICE
@@ -22,6 +22,7 @@ from experiments.real_watch import Sample, generated, watched
 from launcher.console import say
 from loadtest.plan import TIMEOUT
 from loadtest.report import Report
+from loadtest.reserve import add_folder_options, reserved
 from loadtest.scenarios import SCENARIOS
 from service.settings import Settings
 from testbed.real_ollama import models_dir
@@ -37,57 +38,45 @@ REAL = (
 )
 
 
-def main(arguments: list[str]) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add, names = parser.add_argument, list(SYSTEMS)
+    add("--rounds", type=whole(1, 1000), default=ROUNDS, help=f"default: {ROUNDS}")
+    scaled = "of one ramp; default: scaled as the clients’ patience"
+    add("--seconds", type=number(10, 86_400, of="seconds"), help=scaled)
+    add("--systems", nargs="+", type=one_of(names), default=names, help=f"default: {' '.join(names)}")
+    calibration = number(1, 3600, of="seconds")
+    add("--calibration", type=calibration, default=CALIBRATION, metavar="S", help=f"default: {CALIBRATION:g} s")
+    add_folder_options(parser, name="real-ramp")
+
+
+def run(options: argparse.Namespace) -> int:
     """Calibrate, measure every system in every round, write the report, and return 0 if every target was met."""
-    options = parser().parse_args(arguments)
     report: Report = {"format": 1, "experiment": "real-ramp", "name": options.name}
-    report |= facts(["real-ramp", *arguments], scale=1)
-    with TemporaryDirectory(prefix="sluice-ramp-") as name, machine_busy(report):
-        folder = Path(name)
+    report |= facts(options.arguments, scale=1)
+    with (
+        reserved(options.out, options.name, replace=options.replace),
+        TemporaryDirectory(prefix="sluice-ramp-") as name,
+    ):
+        runs = measure_all(Path(name), options, report)
+        return real_ramp_report.write(report, runs, out=options.out)
+
+
+def measure_all(folder: Path, options: argparse.Namespace, report: Report) -> list[dict[str, Any]]:
+    """Return the run of every system in every round, and tell the report how they were made."""
+    with machine_busy(report):
         calibration, version = measure_capacity(folder, options.calibration)
         scale = calibration.time_scale
         seconds = options.seconds or SCENARIOS["ramp"].minutes * 60 * scale
         order = schedule(options.systems, options.rounds)
-        say(
-            f"{len(order)} ramps of {seconds:.0f} s, about {expected_minutes(order, seconds, scale):.0f} minutes in all"
-        )
+        minutes = expected_minutes(order, seconds, scale)
+        say(f"{len(order)} ramps of {seconds:.0f} s, about {minutes:.0f} minutes in all")
         report |= settings({**os.environ, **deadlines(scale)})
         runs = [measure(folder, system, number, scale=scale, seconds=seconds) for number, system in order]
     report |= {"simulated": "nothing", "real": REAL.format(model=MODEL, version=version), "time_scale": scale}
     report |= {"ramp_seconds": seconds, "whole_ramp": not options.seconds, "rounds": options.rounds}
     report["calibration"] = {"answers": calibration.answers, "seconds": round(calibration.seconds, 2)}
-    return real_ramp_report.write(report, runs, out=options.out)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="python -m experiments real-ramp", description=main.__doc__)
-    made.add_argument("--rounds", type=_at_least(1, int), default=ROUNDS, help=f"default: {ROUNDS}")
-    made.add_argument(
-        "--seconds",
-        type=_at_least(10, float),
-        default=0.0,
-        help="of one ramp; default: scaled as the clients’ patience",
-    )
-    made.add_argument(
-        "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help=f"default: {' '.join(SYSTEMS)}"
-    )
-    made.add_argument(
-        "--calibration", type=_at_least(1, float), default=CALIBRATION, metavar="S", help=f"default: {CALIBRATION:g} s"
-    )
-    made.add_argument("--name", default="real-ramp", help="folder of the report; default: real-ramp")
-    made.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="where that folder is")
-    return made
-
-
-def _at_least(low: float, kind: type) -> Any:
-    def convert(text: str) -> Any:
-        with suppress(ValueError):
-            if low <= kind(text) < 100_000:
-                return kind(text)
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {low:g} to 99999 is")
-
-    return convert
+    return runs
 
 
 def schedule(systems: list[str], rounds: int) -> list[tuple[int, str]]:

@@ -1,12 +1,20 @@
 """The stage of the experiments: one slot a pod, deadlines for a service time of 12 s, and next to no memory."""
 
+import argparse
 import math
 from dataclasses import dataclass
 
+from command_line import number
 from config import LOCAL, Model, Stage
 
 SECONDS, VARIATION = 12.0, 0.5  # of the engine: mean service time, and its deviation beside the mean
 STAND_IN = Model(name="stand-in", weights_mib=1, kv_kib_per_token=1)
+
+
+def add_time_scale(parser: argparse.ArgumentParser) -> None:
+    """Add the factor of all times."""
+    help_ = "multiplies every time; default: 1"
+    parser.add_argument("--time-scale", type=number(0.001, 10), default=1.0, metavar="F", help=help_)
 
 
 @dataclass(frozen=True, kw_only=True)

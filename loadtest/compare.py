@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from command_line import InputError
 from loadtest.intervals import Interval, Statistic, Values, difference, mean, p50, p95
-from loadtest.plan import InputError
 from loadtest.report import Report
 
 TOLERANCE = 0.05

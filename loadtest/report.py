@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from command_line import InputError
 from delivery.git import attempt
 from loadtest.cluster import Sample
 from loadtest.intervals import rounded, summarise
 from loadtest.k6 import Asked, Run
-from loadtest.plan import InputError, Plan
+from loadtest.plan import Plan
 from loadtest.probe import Stream
 
 FORMAT = 1
@@ -81,9 +82,10 @@ def build(plan: Plan, k6: Run, *, metrics: dict[str, Any], streams: list[Stream]
 
 def settings(plan: Plan) -> dict[str, Any]:
     """Return what two runs must have in common to be compared."""
-    load = {"rate": plan.rate} if plan.shape.has_rate else {"users": plan.most_users}
-    names = ("api", "time_scale", "retries", "max_tokens")
-    return {**load, **{name: getattr(plan, name) for name in names}, "timeout_s": plan.patience, "probe": plan.streams}
+    load = {"rate": plan.base_rate} if plan.shape.has_rate else {"users": plan.most_users}
+    client = {"api": plan.api, "time_scale": plan.time_scale, "retries": plan.retries}
+    limits = {"max_tokens": plan.max_tokens or 0, "timeout_s": plan.patience}
+    return {**load, **client, **limits, "probe": plan.streams}
 
 
 def revision(checkout: Path = ROOT) -> str | None:

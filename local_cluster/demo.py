@@ -3,6 +3,7 @@
 CLUSTER_UP=…/up uses another cluster than kind's; Ctrl-C ends the demo.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from argocd.objects import GitRemote
+from command_line import InputError, Parser, run
 from config import LOCAL
 from delivery.branch import Refused
 from delivery.git import GitError
@@ -29,14 +31,21 @@ QUESTION = "What is the capital of France?"
 MISSING_IMAGE = "sha256:" + "0" * 64
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the demo, then keep the ports open until Ctrl-C; return the exit code."""
+    parser = Parser(prog="python -m local_cluster.demo", description="Show the whole loop on a local cluster.")
+    parser.add_argument("--once", action="store_true", help="end after the last step, without keeping the ports open")
+    parser.set_defaults(run=demonstrate)
+    return run(parser, arguments, ClusterError, Problem, Refused, GitError)
+
+
+def demonstrate(options: argparse.Namespace) -> int:
+    """Run the demo. Raises InputError, ClusterError, Problem, Refused or GitError."""
+    if not (SCRIPTS / "up").exists():
+        raise InputError(f"{SCRIPTS}/up doesn't exist: CLUSTER_UP must name a script that starts a cluster")
     with ExitStack() as stack:
         try:
-            return show(stack, stay="--once" not in sys.argv[1:])
-        except (ClusterError, Problem, Refused, GitError) as problem:
-            print(f"sluice: {problem}", file=sys.stderr)
-            return 1
+            return show(stack, stay=not options.once)
         except KeyboardInterrupt:
             say("\nThe cluster is still running, and `make demo` continues with it.")
             return 0
@@ -182,6 +191,4 @@ Next, try:
 """
 
 if __name__ == "__main__":
-    if not (SCRIPTS / "up").exists():
-        sys.exit(f"sluice: {SCRIPTS}/up doesn't exist: CLUSTER_UP must name a script that starts a cluster")
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

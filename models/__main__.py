@@ -1,27 +1,26 @@
 """`python -m models NAME …`: compare models in Ollama and write a report.
 
-Exit code 0: there is a report. 1: none of the models could be measured. 2: one sentence says what is wrong.
+Exit code 0: there is a report. 1: none of the models could be measured.
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from config import ConfigError, find_stage
-from context import CDK_JSON
+from command_line import InputError, Parser, add_region, read_stage, region, run, whole
 from cost.prices import Prices
-from launcher.arguments import Parser
 from launcher.console import Problem, say
 from launcher.ollama_calls import OllamaError
 from loadtest.report import revision
+from loadtest.reserve import add_folder_options, reserved
 from loadtest.write import as_json
 from models import machine
 from models.advice import advise
@@ -30,66 +29,65 @@ from models.measure import Entry, Plan, measure
 from models.page import page
 from models.quality import read_questions
 from models.summary import summary
-from models.variant import SETTINGS, InputError, Variant, read_variants
+from models.variant import SETTINGS, Variant, read_variants
 from service.settings import SettingError
 
 FORMAT = 1
-REPORTS = Path("loadtest/reports")
-INTERRUPTED = 130
+PROGRAM = "python -m models"
 EXAMPLE = 'make models MODELS="moondream llama3.2 llama3.2@kv=q8_0"'
 REAL = "the models, Ollama, every time, every answer."
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Compare what the arguments name, and return the exit code."""
-    asked = parser().parse_args(arguments)
-    try:
-        variants = read_variants(asked.models)
-        return compare(variants, _plan(asked, environ), asked, arguments)
-    except (InputError, ConfigError, SettingError, Problem) as problem:
-        print(f"sluice: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sluice: interrupted; the report has what was measured until then, if anything", file=sys.stderr)
-        return INTERRUPTED
+    made = parser()
+    made.set_defaults(run=partial(compare, environ=environ))
+    said = "interrupted; the report has what was measured until then, if anything"
+    return run(made, arguments, SettingError, Problem, interrupted=said)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line."""
-    found = Parser(prog="python -m models", description="Compare models in Ollama.", epilog=f"settings: {SETTINGS}")
+    found = Parser(prog=PROGRAM, description="Compare models in Ollama.", epilog=f"settings: {SETTINGS}")
     add = found.add_argument
     add("models", nargs="*", metavar="NAME[@setting=value,…]")
-    add("--name", default="models", help="of the report, and of its folder (default: models)")
-    add("--out", type=Path, default=REPORTS, help=f"where reports lie (default: {REPORTS})")
-    add("--rounds", type=int, default=5, help="quiet rounds of the speeds (default: 5)")
-    add("--questions", type=int, metavar="N", help="only the first N of each category, to try it out")
-    add("--stage", default="dev", help="whose nodes 1,000 answers are priced on (default: dev)")
-    add("--region", help="whose prices (default: the region in cdk.json)")
+    add_folder_options(found, name="models")
+    add("--rounds", type=whole(1), default=5, help="quiet rounds of the speeds (default: 5)")
+    add("--questions", type=whole(1), metavar="N", help="only the first N of each category, to try it out")
+    add("--stage", type=read_stage, default="dev", help="whose nodes 1,000 answers are priced on (default: dev)")
+    add_region(found)
     return found
+
+
+def compare(asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Measure one model after the other, and return the exit code. Raises InputError, SettingError or Problem."""
+    variants, plan = read_variants(asked.models), _plan(asked, environ)
+    with reserved(asked.out, asked.name, replace=asked.replace) as folder:
+        entries = measure_all(variants, plan, asked)
+    if not entries:
+        print("sluice: none of the models could be measured: the lines above say why", file=sys.stderr)
+        return 1
+    say(f"the report: {folder / 'summary.md'}, and report.html beside it")
+    return 0
 
 
 def _plan(asked: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     """Return how to measure. Raises InputError or ConfigError."""
     if not asked.models:
         raise InputError(f"no model is named: {EXAMPLE}")
-    for name in ("rounds", "questions"):
-        if (value := getattr(asked, name)) is not None and value < 1:
-            raise InputError(f"--{name}={value} must be at least 1")
-    stage = find_stage(asked.stage)
-    if stage.node is None:
-        raise InputError(f"--stage={stage.name} has no nodes that cost something: take dev or prod")
-    region = asked.region or json.loads(CDK_JSON.read_text())["context"].get("region")
+    if asked.stage.node is None:
+        raise InputError(f"--stage {asked.stage.name} has no nodes that cost something: take dev or prod")
     return Plan(
         rounds=asked.rounds,
         questions=read_questions(first=asked.questions),
-        stage=stage,
-        prices=Prices(region) if region else None,
+        stage=asked.stage,
+        prices=Prices(priced) if (priced := region(asked.region, required=False)) else None,
         environ=environ,
         energy=Energy(),
     )
 
 
-def compare(variants: list[Variant], plan: Plan, asked: argparse.Namespace, arguments: list[str]) -> int:
+def measure_all(variants: list[Variant], plan: Plan, asked: argparse.Namespace) -> list[Entry]:
     """Measure one after the other; the report is written after each, so that an end halfway loses nothing."""
     began, load = datetime.now(UTC), machine.load_average()
     entries: list[Entry] = []
@@ -102,19 +100,15 @@ def compare(variants: list[Variant], plan: Plan, asked: argparse.Namespace, argu
             say(f"{variant.label} is not compared: {problem}")
             missing.append({"model": variant.label, "reason": str(problem)})
         if entries:
-            folder = write(_head(asked, arguments, began, load) | _body(entries, missing, plan), asked.out)
-    if not entries:
-        print("sluice: none of the models could be measured: the lines above say why", file=sys.stderr)
-        return 1
-    say(f"the report: {folder / 'summary.md'}, and report.html beside it")
-    return 0
+            write(_head(asked, began, load) | _body(entries, missing, plan), asked.out)
+    return entries
 
 
-def _head(asked: argparse.Namespace, arguments: list[str], began: datetime, load: float) -> dict[str, Any]:
+def _head(asked: argparse.Namespace, began: datetime, load: float) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": asked.name,
-        "command": f"python -m models {shlex.join(arguments)}",
+        "command": f"{PROGRAM} {shlex.join(asked.arguments)}",
         "revision": revision(),
         "started": began.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - began).total_seconds()),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from command_line import InputError
 from config import KV_SHARES
 from service.settings import Settings
 
@@ -16,10 +17,6 @@ CHOICES = {
 }
 RANGES = {"num_ctx": (128, 1_048_576), "num_thread": (1, 1024)}
 SETTINGS = ", ".join([*RANGES, *CHOICES])
-
-
-class InputError(ValueError):
-    """What was asked for can't be measured; the message is one sentence."""
 
 
 @dataclass(frozen=True)

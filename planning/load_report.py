@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from config import ConfigError
+from command_line import InputError
 from planning.speeds import Speeds
 from planning.workload import Numbers
 
@@ -18,20 +18,21 @@ def read_report(path: Path, *, slots: int, speeds: Speeds) -> Numbers:
     """Return the seconds that requests took where none waited, each as on a pod of its own.
 
     slots: of a pod. speeds: how much its slots slow each other, as a share at each count. A request waited for nobody
-    if fewer were under way all along than there were slots, which needs the report's samples. Raises ConfigError.
+    if fewer were under way all along than there were slots, which needs the report's samples. Raises InputError.
     """
     try:
         report = json.loads(path.read_text())
+        requests, ready = report["requests"], [sample["ready"] for sample in report["samples"] if sample["ready"]]
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--report={path} can't be read: {error}") from None
-    samples = [sample for sample in report.get("samples", []) if sample["ready"] and "requests" in report]
-    if not samples:
-        raise ConfigError(f"--report={path} has no requests with samples of the cluster: give `make load` a NAMESPACE")
-    replicas = min(sample["ready"] for sample in samples)
-    seconds = _unhindered(report["requests"], replicas, slots, speeds.decode_with(slots))
+        raise InputError(f"--report {path} can't be read: {error}") from None
+    except (LookupError, TypeError):
+        raise InputError(f"--report {path} is no report of `make load`") from None
+    if not ready:
+        raise InputError(f"--report {path} has no samples of the cluster: give `make load` --namespace")
+    seconds = _unhindered(requests, min(ready), slots, speeds.decode_with(slots))
     if len(seconds) < FEWEST:
-        raise ConfigError(
-            f"--report={path} has {len(seconds)} requests that found a free slot and needs {FEWEST}: run `make load` "
+        raise InputError(
+            f"--report {path} has {len(seconds)} requests that found a free slot and needs {FEWEST}: run `make load` "
             "at a lower rate or for longer"
         )
     return np.array(seconds)

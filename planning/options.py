@@ -1,18 +1,19 @@
-"""What is asked on the command line, checked: a bad value ends with one sentence that names its option."""
+"""What to plan, as the command line says it."""
 
 import argparse
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from config import C7I_2XLARGE, C7I_XLARGE, GATEWAY_CPUS, NODE_OVERHEAD_CPUS, ConfigError, Node, Stage, find_stage
-from context import CDK_JSON
+from command_line import InputError, add_region, number, one_of, read_stage, region, whole
+from config import C7I_2XLARGE, C7I_XLARGE, GATEWAY_CPUS, NODE_OVERHEAD_CPUS, ConfigError, Node, Stage
 from cost.prices import Prices
 from planning.load_report import read_report
+from planning.readers import DECODE_EXAMPLE, RATE, SECONDS, SPEED, by_instance, decode, length
 from planning.search import Slo
 from planning.speeds import Speeds
-from planning.workload import NO_PROMPT, Length, Measured, Workload
+from planning.workload import NO_PROMPT, Measured, Workload
 
 NODES = {node.instance_type: node for node in (C7I_XLARGE, C7I_2XLARGE)}
 OVERHEAD = 0.003  # seconds; what the gateway adds, docs/benchmarks.md
@@ -20,6 +21,7 @@ EPILOG = (
     "SPEEDS and SLOTS are those of one instance type; with several, say of which: c7i.xlarge=1:9,4:6. `make bench` or "
     "`make models` measure them. Arrivals are Poisson: give the rate of the busiest minutes, not of the day."
 )
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,68 +46,82 @@ class Asked:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options, with their units."""
-    add, known = parser.add_argument, ", ".join(NODES)
-    add("--stage", default="prod", help="whose deadlines, slots, zones and node count (default: prod)")
-    add("--rate", required=True, metavar="R", help="requests a second")
-    add("--prompt", metavar="MEAN[:SPREAD]", help="tokens of a prompt, mean and standard deviation (default: none)")
-    add("--answer", metavar="MEAN[:SPREAD]", help="tokens of an answer; the stage's max_tokens cut it off")
-    add("--prefill", action="append", metavar="SPEED", help="tokens/s at which a pod reads prompts")
-    add("--decode", action="append", metavar="SPEEDS", help="tokens/s of each of N answers at once: 1:17,8:10.5")
-    add("--report", metavar="FILE", help="report.json of a load run, in place of lengths and prefill")
-    add("--p95-wait", metavar="S", help="objective: seconds in the queue, of 95 %% of those answered")
-    add("--p95-latency", metavar="S", help="objective: seconds to the whole answer, of 95 %% of those answered")
-    add("--refused", default="0.1", metavar="PERCENT", help="objective: refused or late, at most (default: 0.1)")
-    add("--instance", action="append", metavar="TYPE", help=f"{known}; again to compare (default: the stage's)")
-    add("--slots", action="append", metavar="SLOTS", help="slots of a pod (default: the stage's)")
-    add("--region", help="whose prices (default: the region in cdk.json)")
-    add("--seed", default="1", metavar="N", help="of arrivals and lengths; the same seed gives the same plan")
+    add, speed, slots = parser.add_argument, by_instance(SPEED), by_instance(whole(1, 256))
+    add("--stage", type=read_stage, default="prod", help="whose deadlines, slots, zones, node count (default: prod)")
+    add("--rate", type=RATE, required=True, metavar="R", help="requests a second")
+    add("--prompt", type=length, metavar="MEAN[:SPREAD]", help="tokens, mean and standard deviation (default: none)")
+    add("--answer", type=length, metavar="MEAN[:SPREAD]", help="tokens; the stage's max_tokens cut it off")
+    add("--prefill", type=speed, action="append", metavar="SPEED", help="tokens/s at which a pod reads prompts")
+    add(
+        "--decode",
+        type=by_instance(decode),
+        action="append",
+        metavar="SPEEDS",
+        help=f"tokens/s of each of N answers at once: {DECODE_EXAMPLE}",
+    )
+    add("--report", type=Path, metavar="FILE", help="report.json of a load run, in place of lengths and prefill")
+    for name, what in {"--p95-wait": "in the queue", "--p95-latency": "to the whole answer"}.items():
+        help_ = f"objective: seconds {what}, of 95 %% of those answered"
+        add(name, type=SECONDS, default=math.inf, metavar="S", help=help_)
+    add(
+        "--refused",
+        type=number(0, 100, of="per cent"),
+        default=0.1,
+        metavar="PERCENT",
+        help="objective: refused or late, at most (default: 0.1)",
+    )
+    add(
+        "--instance",
+        type=one_of(list(NODES)),
+        action="append",
+        metavar="TYPE",
+        help=f"{', '.join(NODES)}; again to compare (default: the stage's)",
+    )
+    add("--slots", type=slots, action="append", metavar="SLOTS", help="slots of a pod (default: the stage's)")
+    add_region(parser)
+    add("--seed", type=whole(), default=1, metavar="N", help="of arrivals and lengths; the same seed, the same plan")
     parser.epilog = EPILOG
 
 
 def read_options(asked: argparse.Namespace) -> Asked:
-    """Return what is asked; raises ConfigError."""
-    slo = Slo(
-        p95_wait=_limit("--p95-wait", asked.p95_wait, "seconds"),
-        p95_latency=_limit("--p95-latency", asked.p95_latency, "seconds"),
-        unanswered=_limit("--refused", asked.refused, "per cent") / 100,
-    )
-    placed = _placed(asked, find_stage(asked.stage))
+    """Return what is asked. Raises InputError or ConfigError."""
+    slo = Slo(p95_wait=asked.p95_wait, p95_latency=asked.p95_latency, unanswered=asked.refused / 100)
+    placed = _placed(asked, asked.stage)
     workload, candidates = _from_report(asked, placed) if asked.report else _from_tokens(asked, placed)
-    prices, seed = Prices(asked.region or _region()), whole("--seed", asked.seed)
-    return Asked(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=seed)
+    prices = Prices(region(asked.region))
+    return Asked(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=asked.seed)
 
 
 def _from_tokens(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Workload, list[Candidate]]:
     for name in ("answer", "prefill", "decode"):
         if not getattr(asked, name):
-            raise ConfigError(f"--{name} is missing: give it, or the --report of a load run")
+            raise InputError(f"--{name} is missing: give it, or the --report of a load run")
     longest_prompt, longest_answer = placed[0].context_length - 1, placed[0].max_tokens
     workload = Workload(
-        rate=_above_0("--rate", asked.rate, "requests a second"),
-        prompt=_length("--prompt", asked.prompt, longest_prompt) if asked.prompt else NO_PROMPT,
-        answer=_length("--answer", asked.answer, longest_answer),
+        rate=asked.rate,
+        prompt=replace(asked.prompt, longest=longest_prompt) if asked.prompt else NO_PROMPT,
+        answer=replace(asked.answer, longest=longest_answer),
     )
     return workload, [_candidate(stage, _token_speeds(asked, stage)) for stage in placed]
 
 
 def _token_speeds(asked: argparse.Namespace, stage: Stage) -> Speeds:
-    prefill = _above_0("--prefill", _of(asked, "prefill", stage), "tokens/s")
-    return Speeds(prefill=prefill, decode=_decode(_of(asked, "decode", stage)), overhead=OVERHEAD)
+    prefill = _of("prefill", asked.prefill, asked, stage)
+    return Speeds(prefill=prefill, decode=_of("decode", asked.decode, asked, stage), overhead=OVERHEAD)
 
 
 def _from_report(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Workload, list[Candidate]]:
     for name in ("answer", "prompt", "prefill"):
         if getattr(asked, name):
-            raise ConfigError(f"--{name} and --report exclude each other: the report has that")
+            raise InputError(f"--{name} and --report exclude each other: the report has that")
     if len(placed) > 1:
-        raise ConfigError("--report is of one instance type: give --instance once")
+        raise InputError("--report is of one instance type: give --instance once")
     [stage] = placed
-    decode = _decode(_of(asked, "decode", stage)) if asked.decode else {1: 1.0}
-    shares = {count: speed / decode[1] for count, speed in decode.items()}
+    speeds = _of("decode", asked.decode, asked, stage) if asked.decode else {1: 1.0}
+    shares = {count: speed / speeds[1] for count, speed in speeds.items()}
     one = _candidate(stage, Speeds(prefill=math.inf, decode=shares, given=0, joining=0))
-    seconds = Measured(read_report(Path(asked.report), slots=stage.slots, speeds=one.speeds))
-    rate = _above_0("--rate", asked.rate, "requests a second")
-    return Workload(rate=rate, prompt=NO_PROMPT, answer=seconds), [one]
+    seconds = Measured(read_report(asked.report, slots=stage.slots, speeds=one.speeds))
+    return Workload(rate=asked.rate, prompt=NO_PROMPT, answer=seconds), [one]
 
 
 def _candidate(stage: Stage, speeds: Speeds) -> Candidate:
@@ -120,75 +136,22 @@ def _candidate(stage: Stage, speeds: Speeds) -> Candidate:
 def _placed(asked: argparse.Namespace, stage: Stage) -> list[Stage]:
     """Return the stage on each instance type, on the others with a pod as large as one node holds."""
     if not asked.instance and stage.node is None:
-        raise ConfigError(f"stage {stage.name!r} has no instance type: give --instance, {' or '.join(NODES)}")
+        raise InputError(f"stage {stage.name!r} has no instance type: give --instance, {' or '.join(NODES)}")
     placed = []
     for name in dict.fromkeys(asked.instance or [stage.node.instance_type if stage.node else ""]):
-        if name not in NODES:
-            raise ConfigError(f"--instance={name} is unknown: config.py has {', '.join(NODES)}")
         node = NODES[name]
         cpus = stage.cpus if node == stage.node else int(node.cpus - NODE_OVERHEAD_CPUS - GATEWAY_CPUS)
         on_node = replace(stage, node=node, cpus=cpus, requested_cpus=None)
-        slots = whole("--slots", _of(asked, "slots", on_node), low=1) if asked.slots else stage.slots
+        slots = _of("slots", asked.slots, asked, on_node) if asked.slots else stage.slots
         placed.append(replace(on_node, slots=slots, requests_per_replica=min(slots, stage.requests_per_replica)))
     return placed
 
 
-def _of(asked: argparse.Namespace, name: str, stage: Stage) -> str:
+def _of(name: str, values: list[tuple[str, T]], asked: argparse.Namespace, stage: Stage) -> T:
     """Return an option's value for the stage's instance type: with its name before it, or without where it is alone."""
-    kind = stage.node.instance_type if stage.node else ""
-    values: list[str] = getattr(asked, name)
-    given = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in values}
+    kind, given = stage.node.instance_type if stage.node else "", dict(values)
     if kind not in given and len(set(asked.instance or [])) < 2:
         kind = ""
     if kind not in given:
-        raise ConfigError(f"--{name} says nothing of {kind or 'the instance type'}: give --{name} {kind}=…")
+        raise InputError(f"--{name} says nothing of {kind or 'the instance type'}: give --{name} {kind}=…")
     return given[kind]
-
-
-def _decode(text: str) -> dict[int, float]:
-    pairs = [part.partition(":") for part in text.split(",")]
-    speeds = {whole("--decode", count, low=1): _above_0("--decode", speed, "tokens/s") for count, _, speed in pairs}
-    if 1 not in speeds:
-        raise ConfigError(f"--decode={text} doesn't say how fast one answer alone is: give it as 1:17,8:10.5")
-    return speeds
-
-
-def _length(name: str, text: str, longest: int) -> Length:
-    mean, _, spread = text.partition(":")
-    return Length(_above_0(name, mean, "tokens"), _limit(name, spread or "0", "tokens"), longest)
-
-
-def _above_0(name: str, text: str, unit: str) -> float:
-    number = _number(text)
-    if not 0 < number < math.inf:
-        raise ConfigError(f"{name}={text} is not a number of {unit} above 0")
-    return number
-
-
-def _limit(name: str, text: str | None, unit: str) -> float:
-    """Return a number from 0 on, infinity where none is given."""
-    number = math.inf if text is None else _number(text)
-    if not number >= 0:
-        raise ConfigError(f"{name}={text} is not a number of {unit}, 0 or more")
-    return number
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def whole(name: str, text: str, low: int = 0) -> int:
-    """Return an option's whole number; raises ConfigError below `low`."""
-    if not text.isdecimal() or int(text) < low:
-        raise ConfigError(f"{name}={text} is not a whole number, {low} or more")
-    return int(text)
-
-
-def _region() -> str:
-    region: str = json.loads(CDK_JSON.read_text())["context"].get("region", "")
-    if not region:
-        raise ConfigError("region is missing: set it in cdk.json or with --region")
-    return region

@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from config import ConfigError, Stage
+from command_line import InputError
+from config import Stage
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
 from planning.workload import Workload
@@ -77,11 +78,17 @@ class Answer:
 
 
 def first_guess(workload: Workload, stage: Stage, speeds: Speeds) -> System:
-    """Return the stage's system with about as many replicas as the mean lengths need."""
+    """Return the stage's system with about as many replicas as the mean lengths need. Raises InputError beyond MOST."""
     sample = workload.trace(REQUESTS, seed=0)
     rate = speeds.requests_per_second(stage.slots, float(sample.prompts.mean()), float(sample.answers.mean()))
+    replicas = math.ceil(workload.rate / rate)
+    if replicas > MOST:
+        raise InputError(
+            f"--rate {workload.rate:,.15g} keeps {replicas:,} replicas busy, and {MOST:,} are the most that are "
+            "simulated: plan for a part of it"
+        )
     return System(
-        replicas=math.ceil(workload.rate / rate),
+        replicas=replicas,
         slots=stage.slots,
         speeds=speeds,
         queue_timeout=stage.queue_timeout,
@@ -90,15 +97,17 @@ def first_guess(workload: Workload, stage: Stage, speeds: Speeds) -> System:
 
 
 def check_possible(workload: Workload, system: System, slo: Slo) -> None:
-    """Raise ConfigError where a request that has a pod to itself already breaks the objective."""
+    """Raise InputError where a request that has a pod to itself already breaks the objective."""
     sample = workload.trace(REQUESTS, seed=0)
     alone = system.speeds.alone(sample.prompts, sample.answers)
     p95, late = float(np.percentile(alone, 95)), float((alone > system.generation_timeout).mean())
     if p95 > slo.p95_latency:
-        raise ConfigError(f"--p95-latency={slo.p95_latency:g} can't be kept: alone on a pod p95 is {p95:.3g} s")
+        raise InputError(f"--p95-latency {slo.p95_latency:g} can't be kept: alone on a pod p95 is {p95:.3g} s")
     if late > slo.unanswered:
         timeout = f"generation_timeout={system.generation_timeout:g}"
-        raise ConfigError(f"--refused={slo.unanswered:.3%} can't be kept: alone on a pod {late:.2%} run into {timeout}")
+        raise InputError(
+            f"--refused {100 * slo.unanswered:g} can't be kept: alone on a pod {late:.2%} run into {timeout}"
+        )
 
 
 def run(workload: Workload, system: System, seed: int) -> Outcome:
@@ -120,17 +129,26 @@ def forecast(pool: ProcessPoolExecutor, workload: Workload, system: System, seed
     )
 
 
-def search(pool: ProcessPoolExecutor, workload: Workload, system: System, slo: Slo, seed: int) -> Answer:
+def search(
+    pool: ProcessPoolExecutor,
+    workload: Workload,
+    system: System,
+    slo: Slo,
+    seed: int,
+    show: Callable[[str], None] = lambda _: None,
+) -> Answer:
     """Return the smallest number of replicas whose forecast keeps `slo`; the system's own number is the first guess.
 
-    Raises ConfigError where no number keeps it.
+    show: is told how far the search is. Raises InputError where no number keeps it.
     """
     check_possible(workload, system, slo)
-    first = needed(workload, system, slo, seed)
-    guess = replace(system, replicas=first)
-    others = pool.map(partial(needed, workload, guess, slo), range(seed + 1, seed + RUNS))
-    each = [first, *others]
+    each = [needed(workload, system, slo, seed, lambda replicas: show(f"step 1 of 3: tried {replicas:,} replicas"))]
+    guess = replace(system, replicas=each[0])
+    for count in pool.map(partial(needed, workload, guess, slo), range(seed + 1, seed + RUNS)):
+        each.append(count)
+        show(f"step 2 of 3: {len(each)} of {RUNS} runs")
     replicas = round(statistics.fmean(each))
+    show(f"step 3 of 3: a forecast with {replicas:,} replicas")
     while not _kept(slo, found := forecast(pool, workload, replace(system, replicas=replicas), seed)):
         replicas += math.ceil(replicas / 200)
     return Answer(found, min(each), max(each))
@@ -140,17 +158,23 @@ def _kept(slo: Slo, found: Forecast) -> bool:
     return slo.kept(found.p95_wait.value, found.p95_latency.value, found.unanswered.value)
 
 
-def needed(workload: Workload, system: System, slo: Slo, seed: int) -> int:
-    """Return the fewest replicas with which one run keeps the objective."""
-    return smallest(
-        lambda replicas: slo.kept_by(run(workload, replace(system, replicas=replicas), seed)), system.replicas
-    )
+def needed(
+    workload: Workload, system: System, slo: Slo, seed: int, tried: Callable[[int], None] = lambda _: None
+) -> int:
+    """Return the fewest replicas with which one run keeps the objective. tried: is told each number that was tried."""
+
+    def kept(replicas: int) -> bool:
+        outcome = run(workload, replace(system, replicas=replicas), seed)
+        tried(replicas)
+        return slo.kept_by(outcome)
+
+    return smallest(kept, system.replicas)
 
 
 def smallest(kept: Callable[[int], bool], guess: int) -> int:
     """Return the smallest number for which `kept` is true, and from which on it stays so; looks near `guess` first.
 
-    From 1,000 on it is one that is larger by at most a 500th. Raises ConfigError where there is none.
+    From 1,000 on it is one that is larger by at most a 500th. Raises InputError where there is none.
     """
     step, exact = math.ceil(guess / 100), max(1, guess // 500)
     low, high = 0, guess
@@ -160,11 +184,11 @@ def smallest(kept: Callable[[int], bool], guess: int) -> int:
         low = max(0, high - step)
     else:
         low, high = guess, guess + step
-        while not kept(high):
-            if high > MOST:
-                raise ConfigError(f"not even {high} replicas keep the objective")
+        while high <= MOST and not kept(high):
             step *= 2
             low, high = high, high + step
+        if high > MOST:
+            raise InputError(f"not even {low:,} replicas keep the objective, and more than {MOST:,} aren't simulated")
     while high - low > exact:
         middle = (low + high) // 2
         low, high = (low, middle) if kept(middle) else (middle, high)

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from command_line import whole
 from loadtest.report import revision
+from loadtest.reserve import add_out, reserved
 from planning.measure import Target, measure_speeds, replay, running
-from planning.options import whole
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
-from planning.validation_report import write
+from planning.validation_report import Curve, write
 from planning.workload import Length, Trace, Workload
 from service.settings import available_cpus
 
@@ -53,9 +53,25 @@ CASES = (
 )
 
 
-def validate(asked: argparse.Namespace) -> None:
-    """Measure, predict, and write the report; ends with status 1 where a p95 wait is off by more than LIMIT."""
-    seconds, seed = whole("--seconds", asked.seconds, low=10), whole("--seed", asked.seed)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--seconds", type=whole(10), default=45, metavar="S", help="of each measured run (default: 45)")
+    add("--seed", type=whole(), default=1, metavar="N", help="of the arrivals and lengths (default: 1)")
+    add_out(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, predict, and write the report; return 1 where a p95 wait is off by more than LIMIT."""
+    with reserved(options.out, "plan", replace=options.replace) as folder:
+        report, curves = validate(options.seconds, options.seed)
+        write(folder, report, curves)
+    print((folder / "summary.md").read_text())
+    return 0 if report["kept"] else 1
+
+
+def validate(seconds: int, seed: int) -> tuple[dict[str, Any], list[Curve]]:
+    """Measure and predict; return the report, and the curves that its plots show."""
     started = datetime.now(UTC)
     rows, curves = [], []
     for row, curve in _rows(seconds, seed):
@@ -75,10 +91,7 @@ def validate(asked: argparse.Namespace) -> None:
         "fresh_traces": FRESH,
         "rows": rows,
     }
-    folder = Path(asked.out) / "plan"
-    write(folder, report, curves)
-    print((folder / "summary.md").read_text())
-    sys.exit(not report["kept"])
+    return report, curves
 
 
 def _rows(seconds: int, seed: int) -> Iterator[tuple[dict[str, Any], tuple[str, Outcome, Outcome]]]:

@@ -29,6 +29,7 @@ COPIED = [
     "argocd",
     "cdk.json",
     "cdk8s_manifests",
+    "command_line.py",
     "config.py",
     "context.py",
     "delivery",

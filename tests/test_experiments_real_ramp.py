@@ -184,8 +184,8 @@ def test_an_option_that_is_out_of_range_ends_it_at_once(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        real_ramp.parser().parse_args(arguments)
-    assert arguments[1] in capsys.readouterr().err
+        main(["real-ramp", *arguments])
+    assert f"sluice: {arguments[0]}: {arguments[1]!r} is" in capsys.readouterr().err
 
 
 def test_settings_that_are_not_the_defaults_are_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,5 +144,14 @@ def test_every_time_scale_makes_a_stage_that_holds_together(scale: float) -> Non
 
 
 def test_an_unknown_experiment_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nothing"]) == 2
-    assert capsys.readouterr().err == f"sluice: name an experiment: {', '.join(COMMANDS)}\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["nothing"])
+    said = f"invalid choice: 'nothing' (choose from {', '.join(map(repr, COMMANDS))})"
+    assert capsys.readouterr().err == f"sluice: COMMAND: {said}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_experiment_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert f"python -m experiments {command}" in capsys.readouterr().out

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command_line import InputError
 from loadtest import __main__ as command
 from loadtest.compare import Row, compare
 from loadtest.intervals import difference, mean, summarise
-from loadtest.plan import InputError
 from loadtest.write import as_json
 from tests.reports import report, steady
 
@@ -128,8 +128,9 @@ def test_what_is_no_report_is_named(files: tuple[str, str, str], tmp_path: Path,
     }.items():
         assert command.main(["compare", files[0], str(tmp_path / path)]) == 2
         assert capsys.readouterr().err.startswith(f"sluice: {reason}")
-    assert command.main(["compare", *files[:2], "--tolerance", "2"]) == 2
-    assert capsys.readouterr().err == "sluice: --tolerance 2.0 is out of range: 0 up to 1 is allowed\n"
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["compare", *files[:2], "--tolerance", "2"])
+    assert capsys.readouterr().err == "sluice: --tolerance: '2' is not a number from 0 to 1\n"
 
 
 def test_an_interval_holds_the_true_value_about_as_often_as_it_says() -> None:

@@ -56,7 +56,7 @@ def load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     def run(target: str, *options: str, model: str | None = MODEL) -> Done:
         named = [] if model is None else ["--model", model]
         where = ["--target", target, *named, "--out", str(tmp_path), "--name", "it"]
-        code = command.main(["run", *where, *options])
+        code = command.main(["run", *where, *options, "--replace"])
         said, report = capsys.readouterr(), tmp_path / "it" / "report.json"
         return Done(code, said.out + said.err, json.loads(report.read_text()) if report.exists() else None)
 
@@ -276,17 +276,20 @@ def test_a_namespace_without_sluice_ends_the_run_before_it_starts(load: Any) -> 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--scenario", "rampx"], "--scenario rampx doesn't exist: ramp, steady, step, spike, soak, stress do"),
-        (["--api", "openai"], "--api openai doesn't exist: sluice, naive, ollama do"),
+        (["--scenario", "rampx"], "--scenario: 'rampx' is none of ramp, steady, step, spike, soak, stress"),
+        (["--api", "openai"], "--api: 'openai' is none of sluice, naive, ollama"),
         (["--target", "localhost:5000"], "--target localhost:5000 is not an address such as http://localhost:5000"),
-        (["--name", "../x"], "--name '../x' is not a folder's name of letters, digits, dots and dashes"),
-        (["--digest", "latest"], "--digest latest is not a digest: sha256: and 64 hex digits"),
-        (["--rate", "0"], "--rate 0.0 is out of range: 0.001 to 10000 is allowed"),
-        (["--rate", "fast"], "argument --rate: 'fast' is not a number"),
-        (["--users", "1.5"], "argument --users: '1.5' is not a whole number"),
-        (["--users", "9999"], "--users 9999 is out of range: 0 to 2000 is allowed"),
+        (["--name", "../x"], "--name: '../x' is not a folder's name of letters, digits, dots and dashes"),
+        (["--digest", "latest"], "--digest: 'latest' is not a digest: sha256: and 64 hex digits, never a tag"),
+        (["--rate", "0"], "--rate: '0' is not a number of questions a second from 0.001 to 10000"),
+        (["--rate", "fast"], "--rate: 'fast' is not a number of questions a second from 0.001 to 10000"),
+        (["--users", "1.5"], "--users: '1.5' is not a whole number from 1 to 2000"),
+        (["--users", "9999"], "--users: '9999' is not a whole number from 1 to 2000"),
+        (["--users", "0"], "--users: '0' is not a whole number from 1 to 2000"),
+        (["--rate", "5"], "--rate doesn't go with ramp, which has users instead: see --users"),
+        (["--minutes", "0"], "--minutes: '0' is not a number of minutes from 0.001 to 1440"),
         (["--model", "", "--api", "ollama"], "--model is missing: --api ollama doesn't say which one it serves"),
-        (["--stage", "test"], "stage 'test' doesn't exist: local, dev, prod do"),
+        (["--stage", "test"], "--stage: stage 'test' doesn't exist: local, dev, prod do"),
         (["--api", "naive", "--max-tokens", "9"], "--max-tokens can't be told to --api naive: leave it out"),
     ],
 )

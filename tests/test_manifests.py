@@ -28,7 +28,7 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
     """Return the one line that a failed command has written; Node's own warnings aside."""
-    assert done.returncode == 1
+    assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if "!!" not in line]
     assert len(lines) == 1, done.stderr
     return lines[0]
@@ -94,7 +94,7 @@ def test_what_is_not_a_digest_is_refused(digest: str) -> None:
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     arguments = ["--image", IMAGE, "--weights", "latest", "--out", str(tmp_path)]
     assert complaint(command("--stage", "none", *arguments)) == (
-        "cdk8s_manifests: stage 'none' doesn't exist: local, dev, prod do"
+        "sluice: --stage: stage 'none' doesn't exist: local, dev, prod do"
     )
     assert "sluice/weights: 'latest' is not a digest" in complaint(command("--stage", "local", *arguments))
     assert not list(tmp_path.iterdir())

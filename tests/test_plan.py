@@ -1,6 +1,7 @@
 import heapq
 import json
 import math
+import re
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import InputError, Parser
 from config import PROD, ConfigError
-from planning import report, search
+from planning import options, report, search
 from planning.__main__ import main
 from planning.load_report import read_report
 from planning.search import Interval, Slo, smallest
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
 from planning.workload import NO_PROMPT, Length, Numbers, Trace, Workload
+from testbed import ROOT
 
 STEADY = Speeds(prefill=math.inf, decode={1: 1.0, 8: 1.0}, given=0, joining=0)  # a slot's work takes its seconds
 REAL = Speeds(prefill=350, decode={1: 17, 8: 10.5}, overhead=0.003)
@@ -202,7 +205,7 @@ def test_the_smallest_number_is_found_from_any_guess(guess: int) -> None:
 
 def test_an_objective_that_no_number_keeps_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST", 100)
-    with pytest.raises(ConfigError, match="keep the objective"):
+    with pytest.raises(InputError, match="keep the objective"):
         smallest(lambda _: False, 5)
 
 
@@ -269,31 +272,44 @@ def test_a_zone_can_go_and_enough_replicas_stay(needed: int, zones: int, with_on
 def test_an_objective_that_a_request_alone_breaks_is_refused_before_any_search() -> None:
     workload = Workload(rate=1, prompt=NO_PROMPT, answer=Length(170, 0))
     system = replace(PATIENT, slots=8, speeds=REAL, generation_timeout=120)
-    with pytest.raises(ConfigError, match=r"--p95-latency=5 can't be kept: alone on a pod p95 is 9\.94 s"):
+    with pytest.raises(InputError, match=r"--p95-latency 5 can't be kept: alone on a pod p95 is 9\.94 s"):
         search.check_possible(workload, system, Slo(p95_latency=5, unanswered=0.01))
-    with pytest.raises(ConfigError, match=r"alone on a pod 100\.00% run into generation_timeout=5"):
+    with pytest.raises(InputError, match=r"alone on a pod 100\.00% run into generation_timeout=5"):
         search.check_possible(workload, replace(system, generation_timeout=5), Slo(unanswered=0.01))
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--rate", "0"], "--rate=0 is not a number of requests a second above 0"),
-        (["--rate", "inf"], "--rate=inf is not a number of requests a second above 0"),
-        (["--answer", "many"], "--answer=many is not a number of tokens above 0"),
-        (["--answer", "150:-1"], "--answer=-1 is not a number of tokens, 0 or more"),
-        (["--refused", "few"], "--refused=few is not a number of per cent, 0 or more"),
-        (["--p95-wait", "-2"], "--p95-wait=-2 is not a number of seconds, 0 or more"),
-        (["--seed", "x"], "--seed=x is not a whole number, 0 or more"),
-        (["--stage", "staging"], "stage 'staging' doesn't exist: local, dev, prod do"),
+        (["--rate", "0"], "--rate: '0' is not a number of requests a second from 0.0001 to 1000000"),
+        (["--rate", "inf"], "--rate: 'inf' is not a number of requests a second from 0.0001 to 1000000"),
+        (["--rate", "1e308"], "--rate: '1e308' is not a number of requests a second from 0.0001 to 1000000"),
+        (
+            ["--rate", "1e6"],
+            "--rate 1,000,000 keeps 1,956,672 replicas busy, and 20,000 are the most that are simulated: plan for a "
+            "part of it",
+        ),
+        (["--answer", "many"], "--answer: 'many' is not a number of tokens from 1 to 1000000"),
+        (["--answer", "150:-1"], "--answer: '-1' is not a number of tokens from 0 to 1000000"),
+        (["--answer", "150:1e300"], "--answer: '1e300' is not a number of tokens from 0 to 1000000"),
+        (["--refused", "few"], "--refused: 'few' is not a number of per cent from 0 to 100"),
+        (["--refused", "150"], "--refused: '150' is not a number of per cent from 0 to 100"),
+        (["--p95-wait", "-2"], "--p95-wait: '-2' is not a number of seconds from 0 to 86400"),
+        (["--seed", "x"], "--seed: 'x' is not a whole number, 0 or more"),
+        (["--stage", "staging"], "--stage: stage 'staging' doesn't exist: local, dev, prod do"),
         (["--stage", "local"], "stage 'local' has no instance type: give --instance, c7i.xlarge or c7i.2xlarge"),
-        (["--instance", "m9z"], "--instance=m9z is unknown: config.py has c7i.xlarge, c7i.2xlarge"),
-        (["--slots", "0"], "--slots=0 is not a whole number, 1 or more"),
+        (["--instance", "m9z"], "--instance: 'm9z' is none of c7i.xlarge, c7i.2xlarge"),
+        (["--slots", "0"], "--slots: '0' is not a whole number from 1 to 256"),
         (
             ["--slots", "16"],
             "--decode of c7i.2xlarge: decode has tokens/s at [1, 8] busy slots: it needs them at 1 and at 16",
         ),
-        (["--decode", "8:10"], "--decode=8:10 doesn't say how fast one answer alone is: give it as 1:17,8:10.5"),
+        (["--decode", "8:10"], "--decode: '8:10' doesn't say how fast one answer alone is: give it as 1:17,8:10.5"),
+        (["--decode", "17"], "--decode: '17' is not a list of COUNT:SPEED such as 1:17,8:10.5"),
+        (
+            ["--decode", "1:10,8:17"],
+            "--decode: '1:10,8:17' has answers get faster with more at once: they share a pod's CPUs",
+        ),
         (
             ["--instance", "c7i.xlarge", "--instance", "c7i.2xlarge"],
             "--prefill says nothing of c7i.xlarge: give --prefill c7i.xlarge=…",
@@ -302,28 +318,59 @@ def test_an_objective_that_a_request_alone_breaks_is_refused_before_any_search()
         (["--report", "x.json"], "--answer and --report exclude each other: the report has that"),
     ],
 )
-def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([*ASKED, *SPEEDS, *arguments])
-    assert stopped.value.code == f"sluice: {sentence}"
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main([*ASKED, *SPEEDS, *arguments])
+    except SystemExit as stopped:  # argparse's own
+        code = int(stopped.code or 0)
+    assert (code, capsys.readouterr().err) == (2, f"sluice: {sentence}\n")
 
 
-def test_what_is_missing_is_named() -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([*ASKED, "--prefill", "350"])
-    assert stopped.value.code == "sluice: --decode is missing: give it, or the --report of a load run"
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, "--prefill", "350"]) == 2
+    assert capsys.readouterr().err == "sluice: --decode is missing: give it, or the --report of a load run\n"
+
+
+def test_a_search_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "REQUESTS", 200)
+    workload = Workload(rate=4, prompt=NO_PROMPT, answer=Length(150, 0))
+    said: list[str] = []
+    with search.workers() as pool:
+        guess = search.first_guess(workload, PROD, REAL)
+        search.search(pool, workload, guess, Slo(p95_wait=2, unanswered=0.01), 1, said.append)
+    steps = [line.partition(":")[0] for line in said]
+    assert steps == sorted(steps)
+    assert said[-2:] == ["step 2 of 3: 6 of 6 runs", f"step 3 of 3: a forecast with {guess.replicas} replicas"]
+
+
+def test_the_figures_in_the_documentation_are_those_of_its_command() -> None:
+    """Of the search only the end is repeated: the forecast with the number of replicas that it has found."""
+    page = (ROOT / "docs/planning.md").read_text()
+    [command] = re.findall(r'make plan OPTIONS="(.*)"', page)
+    [found] = re.findall(r"\*\*([\d,]+)\*\* \(([\d,]+) to ([\d,]+)\)", page)
+    replicas, fewest, most = (int(text.replace(",", "")) for text in found)
+    parser = Parser()
+    options.add_options(parser)
+    asked = options.read_options(parser.parse_args([*command.split(), "--region", "eu-central-1"]))
+    [candidate] = asked.candidates
+    system = replace(search.first_guess(asked.workload, candidate.stage, candidate.speeds), replicas=replicas)
+    with search.workers() as pool:
+        forecast = search.forecast(pool, asked.workload, system, asked.seed)
+    printed = report.markdown(asked, [report.row(asked, candidate, search.Answer(forecast, fewest, most))])
+    assert "\n".join(line for line in printed.splitlines() if line.startswith("|")) in page
 
 
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
         ("", "can't be read"),
-        ('{"samples": []}', "has no requests with samples of the cluster"),
+        ("[]", "is no report of `make load`"),
+        ('{"samples": [], "requests": []}', "has no samples of the cluster: give `make load` --namespace"),
         ('{"samples": [{"ready": 2}], "requests": [[0, 1, "answered", 1]]}', "has 1 requests that found a free slot"),
     ],
 )
 def test_a_report_that_does_not_do_says_why(written: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(written)
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         read_report(path, slots=1, speeds=STEADY)

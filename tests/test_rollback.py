@@ -175,7 +175,7 @@ def test_the_command_reverts_dev_at_once_and_says_so(
         == f"Nothing was rolled back: dev has moved on from {origin.main[1][:12]}: there is nothing to take back.\n"
     )
     code, outputs = command("revert", "--stage", "dev", "--revision", origin.tip())
-    assert (code, outputs) == (1, {})
+    assert (code, outputs) == (2, {})
     assert "sluice: dev was rolled back to" in capsys.readouterr().err
 
 

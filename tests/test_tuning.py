@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cdk8s_manifests.gateway_settings import ollama_variables
+from command_line import Parser
 from config import DEV, LOCAL, ConfigError
-from launcher.arguments import Parser
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from launcher.small_model import SMALL_MODEL
@@ -458,20 +458,20 @@ GOOD = ("--model", "small", "--slo-first-token", "2", "--slo-tokens", "5")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--model", ""], "MODEL is missing"),
-        (["--slo-tokens", ""], "SLO_TOKENS is missing"),
-        (["--slo-tokens", "fast"], "SLO_TOKENS='fast' is not a number above 0"),
-        (["--slo-tokens", "0"], "SLO_TOKENS='0' is not a number above 0"),
-        (["--slo-first-token", "-1"], "SLO_FIRST_TOKEN='-1' is not a number above 0"),
-        (["--slo-first-token", "nan"], "SLO_FIRST_TOKEN='nan' is not"),
-        (["--seconds", "inf"], "--seconds='inf' is not a number above 0"),
-        (["--threads", "1000"], "--threads=1000 is more than the"),
-        (["--slots", "2,many"], "--slots='many' is not a whole number from 1 to 256"),
-        (["--slots", "0"], "--slots='0' is not a whole number"),
-        (["--batch", "-1"], "--batch='-1' is not a whole number from 0"),
-        (["--kv", "q2"], "--kv='q2' is none of f16, q8_0, q4_0"),
-        (["--speculation", "psychic"], "--speculation='psychic' is none of none, ngram-simple"),
-        (["--flash", "off", "--kv", "q8_0"], "kv=q8_0 needs flash=on"),
+        (["--model", ""], "--model: '' is not a model's name"),
+        (["--slo-tokens", ""], "--slo-tokens: '' is not a number of tokens/s above 0"),
+        (["--slo-tokens", "fast"], "--slo-tokens: 'fast' is not a number of tokens/s above 0"),
+        (["--slo-tokens", "0"], "--slo-tokens: '0' is not a number of tokens/s above 0"),
+        (["--slo-first-token", "-1"], "--slo-first-token: '-1' is not a number of seconds above 0"),
+        (["--slo-first-token", "nan"], "--slo-first-token: 'nan' is not"),
+        (["--seconds", "inf"], "--seconds: 'inf' is not a number of seconds above 0"),
+        (["--threads", "1000"], "--threads 1000 is more than the"),
+        (["--slots", "2,many"], "--slots: 'many' is not a whole number from 1 to 256"),
+        (["--slots", "0"], "--slots: '0' is not a whole number"),
+        (["--batch", "-1"], "--batch: '-1' is not a whole number from 0"),
+        (["--kv", "q2"], "--kv: 'q2' is none of f16, q8_0, q4_0"),
+        (["--speculation", "psychic"], "--speculation: 'psychic' is none of none, ngram-simple"),
+        (["--flash", "off", "--kv", "q8_0"], "--kv q8_0 needs --flash on"),
         (["--stage", "moon"], "stage 'moon' doesn't exist"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],

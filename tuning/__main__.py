@@ -1,9 +1,9 @@
 """`python -m tuning --model NAME --slo-first-token S --slo-tokens N`: which setting serves a model best here.
 
-The report goes to stdout, what happens meanwhile to stderr. Exit code 0: a setting meets the SLO. 1: none does. 2: one
-sentence says what is wrong.
+The report goes to stdout, what happens meanwhile to stderr. Exit code 0: a setting meets the SLO. 1: none does.
 """
 
+import argparse
 import os
 import shlex
 import sys
@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 
-from config import ConfigError
-from launcher.arguments import Parser
+from command_line import Parser, run
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
 from models.machine import describe
@@ -25,23 +25,22 @@ from tuning.report import Report
 from tuning.search import Search
 from tuning.setting import Setting
 
-INTERRUPTED = 130
+PROGRAM = "python -m tuning"
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Tune, print the report, and return the exit code."""
-    parser = Parser(prog="python -m tuning")
+    parser = Parser(prog=PROGRAM, description="Find which setting of a pod serves a model best on this machine.")
     add_options(parser)
-    try:
-        asked = read_options(parser.parse_args(arguments))
-        with redirect_stdout(sys.stderr):  # what the launcher says of installing Ollama is no part of the report
-            report = tune(asked, environ, f"python -m tuning {shlex.join(arguments)}")
-    except (ConfigError, Problem, OllamaError) as problem:
-        print(f"sluice: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sluice: interrupted; nothing of it is left running", file=sys.stderr)
-        return INTERRUPTED
+    parser.set_defaults(run=partial(tune_and_print, environ=environ))
+    return run(parser, arguments, Problem, OllamaError, interrupted="interrupted; nothing of it is left running")
+
+
+def tune_and_print(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tune and print the report. Raises InputError, Problem or OllamaError."""
+    asked = read_options(options)
+    with redirect_stdout(sys.stderr):  # what the launcher says of installing Ollama is no part of the report
+        report = tune(asked, environ, f"{PROGRAM} {shlex.join(options.arguments)}")
     print(report.markdown())
     return 0 if report.slo.met_by(report.choice.found) else 1
 

@@ -1,26 +1,28 @@
-"""What is asked on the command line, checked: a bad value ends with one sentence that names it."""
+"""What to tune, as the command line says it."""
 
 import argparse
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from config import SPECULATIONS, ConfigError, Stage, find_stage
+from command_line import InputError, form, listed, number, one_of, read_stage, whole
+from config import SPECULATIONS, Stage
 from service.settings import available_cpus
 from tuning.objective import Slo
 from tuning.search import Choices
 from tuning.setting import FLASH, KNOBS, KV_TYPES, Setting
 
 MOST_SLOTS, MOST_BATCH = 256, 16_384
-WORDS = {"flash": FLASH, "kv": KV_TYPES, "speculation": SPECULATIONS}
-NUMBERS = {"slots": (1, MOST_SLOTS), "threads": (1, 1024), "batch": (0, MOST_BATCH)}
-MEANINGS = {
-    "slots": "requests at once (default: the stage's, and 2, 4, 8 and 16)",
-    "threads": "CPUs that compute (default: the stage's, all of this machine and half of them)",
-    "batch": "tokens of prompts in one step, 0 as Ollama has it (default: 0, 128 and 256)",
-    "flash": "flash attention (default: on and off)",
-    "kv": "type of the cache of keys and values (default: f16, q8_0 and q4_0)",
-    "speculation": "guessing without a second model (default: none, ngram-simple, ngram-mod and ngram-cache)",
+# How the values of each knob are read, and what they mean.
+KNOB_OPTIONS = {
+    "slots": (whole(1, MOST_SLOTS), "requests at once (default: the stage's, and 2, 4, 8 and 16)"),
+    "threads": (whole(1, 1024), "CPUs that compute (default: the stage's, all of this machine and half of them)"),
+    "batch": (whole(0, MOST_BATCH), "tokens of prompts in one step, 0 as Ollama has it (default: 0, 128 and 256)"),
+    "flash": (one_of(FLASH), "flash attention (default: on and off)"),
+    "kv": (one_of(KV_TYPES), "type of the cache of keys and values (default: f16, q8_0 and q4_0)"),
+    "speculation": (
+        one_of(SPECULATIONS),
+        "guessing without a second model (default: none, ngram-simple, ngram-mod and ngram-cache)",
+    ),
 }
 
 
@@ -40,33 +42,33 @@ class Asked:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options, with their units."""
     add = parser.add_argument
-    add("--model", default="", help="by its name in Ollama's store")
-    add("--slo-first-token", default="", metavar="S", help="seconds to the first token, of 95 %%, at most")
-    add("--slo-tokens", default="", metavar="N", help="tokens/s of every caller, at least")
-    add("--stage", default="local", help="whose numbers are the first that are tried (default: local)")
-    add("--seconds", default="5", metavar="S", help="of a look at a setting (default: 5)")
+    seconds, tokens = number(above=True, of="seconds"), number(above=True, of="tokens/s")
+    add("--model", required=True, type=form(r"\S+", "a model's name"), help="by its name in Ollama's store")
+    first = "seconds to the first token, of 95 %%, at most"
+    add("--slo-first-token", required=True, type=seconds, metavar="S", help=first)
+    add("--slo-tokens", required=True, type=tokens, metavar="N", help="tokens/s of every caller, at least")
+    add("--stage", default="local", type=read_stage, help="whose numbers are the first that are tried (default: local)")
+    add("--seconds", default=5.0, type=seconds, metavar="S", help="of a look at a setting (default: 5)")
     add("--grid", action="store_true", help="measure every combination too; a knob that isn't listed stays as it is")
-    for knob, meaning in MEANINGS.items():
-        add(f"--{knob}", metavar="LIST", help=f"values with commas between them: {meaning}")
+    for knob, (read, meaning) in KNOB_OPTIONS.items():
+        add(f"--{knob}", type=listed(read), metavar="LIST", help=f"values with commas between them: {meaning}")
 
 
 def read_options(asked: argparse.Namespace) -> Asked:
-    """Return what is asked. Raises ConfigError."""
-    if not asked.model.strip():
-        raise ConfigError("MODEL is missing: name a model of Ollama's store")
-    stage, cpus = find_stage(asked.stage), available_cpus()
-    first = Setting(slots=stage.slots, threads=min(stage.cpus, cpus))
-    choices = {knob: _values(asked, knob, first, cpus) for knob in KNOBS}
+    """Return what is asked. Raises InputError."""
+    cpus, most = available_cpus(), max(asked.threads or [0])
+    if most > cpus:
+        raise InputError(f"--threads {most} is more than the {cpus} CPUs of this machine, which makes a model crawl")
+    first = Setting(slots=asked.stage.slots, threads=min(asked.stage.cpus, cpus))
+    usual = {knob: [getattr(first, knob)] for knob in KNOBS} if asked.grid else _usual(first, cpus)
+    choices = {knob: list(dict.fromkeys(getattr(asked, knob) or usual[knob])) for knob in KNOBS}
     return Asked(
-        model=asked.model.strip(),
-        slo=Slo(
-            first_token=_above_0("SLO_FIRST_TOKEN", asked.slo_first_token, "seconds to the first token"),
-            tokens=_above_0("SLO_TOKENS", asked.slo_tokens, "tokens/s of each caller"),
-        ),
-        stage=stage,
+        model=asked.model,
+        slo=Slo(first_token=asked.slo_first_token, tokens=asked.slo_tokens),
+        stage=asked.stage,
         start=_start(first, choices),
         choices=choices,
-        seconds=_above_0("--seconds", asked.seconds, "seconds of a look"),
+        seconds=asked.seconds,
         grid=asked.grid,
     )
 
@@ -76,16 +78,8 @@ def _start(first: Setting, choices: Choices) -> Setting:
     values = {knob: getattr(first, knob) for knob in KNOBS}
     found = Setting(**{knob: value if value in choices[knob] else choices[knob][0] for knob, value in values.items()})
     if not found.can_be:
-        raise ConfigError(f"kv={found.kv} needs flash=on: llama-server quantises the cache only with it")
+        raise InputError(f"--kv {found.kv} needs --flash on: llama-server quantises the cache only with it")
     return found
-
-
-def _values(asked: argparse.Namespace, knob: str, first: Setting, cpus: int) -> list[Any]:
-    text = getattr(asked, knob)
-    if text is None:
-        return [getattr(first, knob)] if asked.grid else _usual(first, cpus)[knob]
-    values = [_value(knob, each.strip(), cpus) for each in text.split(",")]
-    return list(dict.fromkeys(values))
 
 
 def _usual(first: Setting, cpus: int) -> dict[str, list[Any]]:
@@ -97,28 +91,3 @@ def _usual(first: Setting, cpus: int) -> dict[str, list[Any]]:
         "kv": list(KV_TYPES),
         "speculation": ["none", "ngram-simple", "ngram-mod", "ngram-cache"],
     }
-
-
-def _value(knob: str, text: str, cpus: int) -> Any:
-    if knob in WORDS:
-        if text not in WORDS[knob]:
-            raise ConfigError(f"--{knob}={text!r} is none of {', '.join(WORDS[knob])}")
-        return text
-    low, high = NUMBERS[knob]
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise ConfigError(f"--{knob}={text!r} is not a whole number from {low} to {high}")
-    if knob == "threads" and int(text) > cpus:
-        raise ConfigError(f"--threads={text} is more than the {cpus} CPUs of this machine, which makes a model crawl")
-    return int(text)
-
-
-def _above_0(name: str, text: str, what: str) -> float:
-    if not text.strip():
-        raise ConfigError(f"{name} is missing: give the {what}")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name}={text!r} is not a number above 0: give the {what}")
-    return value
