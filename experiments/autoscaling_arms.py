@@ -19,6 +19,7 @@ from experiments.deploy import sluice
 from experiments.images import engine_image, no_weights
 from experiments.loads import LoadFailed
 from experiments.stages import VARIATION, experiment_stage
+from loadtest.address import Address
 from loadtest.k6 import CannotRun
 from loadtest.plan import Plan
 from loadtest.report import Report
@@ -84,7 +85,7 @@ def run_step(arm: Arm, image: str) -> Outcome:
         _shorten(arm, stage.namespace)
         plan = Plan(
             scenario="step",
-            target=url,
+            target=Address(url),
             model=stage.model.name,
             name="step",
             out=Path(),
@@ -103,7 +104,12 @@ def run_ramp(image: str) -> Outcome:
     stage = autoscaled("sluice-x-ramp", Autoscaling.REQUESTS, least=LEAST, most=MOST, scale=1)
     with sluice(stage, image=image, weights=no_weights()) as url, observing(stage.namespace) as seen:
         plan = Plan(
-            scenario="ramp", target=url, model=stage.model.name, name="ramp-autoscaled", out=Path(), probe=False
+            scenario="ramp",
+            target=Address(url),
+            model=stage.model.name,
+            name="ramp-autoscaled",
+            out=Path(),
+            probe=False,
         )
         return _measure(plan, seen)
 

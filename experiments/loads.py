@@ -45,6 +45,8 @@ def ramps(
         finally:
             for run in runs.values():
                 run.terminate()
+            for run in runs.values():
+                run.wait()  # it may still write what it has measured into the folder, which goes
         try:
             return {name: read(Path(folder) / name) for name in targets}
         except InputError as problem:

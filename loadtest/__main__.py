@@ -5,13 +5,14 @@ Exit code 0: as it should be. 1: a threshold is broken or the run is invalid; th
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from command_line import Parser, number, run
+from command_line import INTERRUPTED, InputError, Parser, number, run
 from config import Stage
 from loadtest import report
 from loadtest.compare import TOLERANCE, table
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
 def load(options: argparse.Namespace) -> int:
     """Measure, and write the report. Raises InputError or CannotRun."""
     plan = read_plan(options)
+    if plan.target.credentials and os.environ.get("API_KEY"):
+        raise InputError("--target has credentials and API_KEY is set: a request can carry one of them")
     with reserved(plan.out, plan.name, replace=options.replace):
         if not plan.model:
             plan = replace(plan, model=served_model(plan.target))
@@ -40,6 +43,9 @@ def load(options: argparse.Namespace) -> int:
         folder = write(made, plan.out)
     print((folder / "summary.md").read_text())
     print(f"The whole report is {folder / 'report.html'}.")
+    if made["interrupted"]:
+        print("sluice: interrupted: the report has what was measured until then", file=sys.stderr)
+        return INTERRUPTED
     return 0 if made["valid"] and all(threshold["kept"] for threshold in made["thresholds"]) else 1
 
 
@@ -85,7 +91,6 @@ def parser() -> Parser:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may ignore it
-    # k6 ends with us. asyncio takes SIGINT in its loop; a KeyboardInterrupt for SIGTERM could break in anywhere in it.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number_ in (signal.SIGINT, signal.SIGTERM):  # who starts us in the background may ignore SIGINT
+        signal.signal(number_, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -4,10 +4,11 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 from loadtest.plan import Plan
 
 SCRIPTS = Path(__file__).parent
-THRESHOLDS_BROKEN = 99  # k6's exit code
+THRESHOLDS_BROKEN, INTERRUPTED = 99, 105  # k6's exit codes
+STOP_SECONDS = 20.0  # for k6 to end when it is interrupted
 
 
 class CannotRun(Exception):
@@ -82,12 +84,25 @@ class Run:
         """Say whether k6 has ended."""
         return self._process.returncode is not None
 
-    async def finish(self) -> dict[str, Any]:
-        """Wait until k6 has ended, take in the rest, and return its metrics by name. Raises CannotRun."""
+    async def stop(self) -> dict[str, Any]:
+        """End k6 before its time, take in the rest, and return its metrics, if it has any by then."""
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return await asyncio.wait_for(self.finish(0, THRESHOLDS_BROKEN, INTERRUPTED), STOP_SECONDS)
+        except (TimeoutError, CannotRun):
+            self.read()
+            return {}
+
+    async def finish(self, *good: int) -> dict[str, Any]:
+        """Wait until k6 has ended, take in the rest, and return its metrics by name. Raises CannotRun.
+
+        good: exit codes with which it has done what it should; by default those of a run to its end.
+        """
         code, errors = await self._process.wait(), await self._errors
         self.read()
         summary = self._folder / "summary.json"
-        if code not in (0, THRESHOLDS_BROKEN) or not summary.exists():
+        if code not in (good or (0, THRESHOLDS_BROKEN)) or not summary.exists():
             raise CannotRun(f"k6 ended with {code}: {errors[-1] if errors else 'it said nothing'}")
         metrics: dict[str, Any] = json.loads(summary.read_text())
         return metrics

@@ -3,18 +3,23 @@
 // (sluice, naive, ollama), API_KEY where keys are on, TIMEOUT (seconds, a client's patience with one attempt), RETRIES,
 // MAX_TOKENS, PAUSE (seconds between two questions of a user), WARM_UP (questions before it counts).
 import { fail, sleep } from 'k6'
+import encoding from 'k6/encoding'
 import exec from 'k6/execution'
 import http from 'k6/http'
 import { Counter, Gauge, Rate, Trend } from 'k6/metrics'
 
-export const target = (__ENV.TARGET || '').replace(/\/+$/, '')
+// The address may have credentials, which must not be printed, and the /v1 that OpenAI's clients need.
+const [, scheme = '', credentials, rest] = /^(\w+:\/\/)?(?:([^/]*)@)?(.*)$/.exec(__ENV.TARGET || '')
+export const target = `${scheme}${rest}`.replace(/(\/v1)?\/*$/, '')
 export const model = __ENV.MODEL
 export const timeout = Number(__ENV.TIMEOUT || 200)
 export const retries = Number(__ENV.RETRIES || 3)
 const headers = { 'Content-Type': 'application/json' }
 if (__ENV.API_KEY) headers.Authorization = `Bearer ${__ENV.API_KEY}`
+if (credentials) headers.Authorization = `Basic ${encoding.b64encode(decodeURIComponent(credentials))}`
 const params = { headers, timeout: `${timeout}s` }
 
+const UNKNOWN_CA = 1310 // k6's error code
 // How each API is asked, and how it says that an answer is whole. The naive one has nothing to say it with.
 const ENDED = ['stop', 'length']
 const APIS = {
@@ -48,11 +53,12 @@ function promptOf(number) {
 /** Ends the run unless TARGET answers, and serves MODEL. */
 export function requireTarget() {
   if (!target || !model) fail('set TARGET to the address and MODEL to the model that must answer there')
+  if (credentials && __ENV.API_KEY) fail(`${target} has credentials and API_KEY is set: a request can carry one of them`)
   if (api !== APIS.sluice) return
   const reply = http.get(`${target}/v1/models`, params)
-  if (reply.status !== 200) fail(`${target}/v1/models: status ${reply.status} ${reply.error}`)
+  if (reply.status !== 200) fail(`${target}/v1/models: ${said(reply)}`)
   const served = reply.json('data.0.id')
-  if (withTag(served) !== withTag(model)) fail(`${target} serves ${served}, not ${model}`)
+  if (withTag(served) !== withTag(model)) failWith(`${target} serves ${served}, not ${model}`)
 }
 
 /** Ends the run unless the target is what it should be and answers; what is asked here isn't measured. */
@@ -61,9 +67,20 @@ export function setup() {
   const url = `${target}${api.path}`
   const bodies = [...Array(Number(__ENV.WARM_UP || 4)).keys()].map((n) => api.body(`Warm-up ${promptOf(n)}`, 16))
   const replies = http.batch(bodies.map((body) => ['POST', url, JSON.stringify(body), params]))
-  const said = ({ status, error, body }) => `status ${status} ${error || `${body}`.slice(0, 200)}`
-  if (!replies.some(isAnswer)) fail(`${url} gave no answer to warm up: ${said(replies[0])}`)
+  if (!replies.some(isAnswer)) failWith(`${url} gave no answer to warm up: ${said(replies[0])}`)
   measuring.add(1)
+}
+
+/** Ends the run with a reason, or with a better one where what was taken for Sluice is Ollama itself. */
+function failWith(reason) {
+  const page = api === APIS.sluice && http.get(`${target}/`, { ...params, timeout: '5s' }).body
+  fail(page === 'Ollama is running' ? `${target} is Ollama itself, not Sluice: use --api ollama` : reason)
+}
+
+/** What a reply says that is no answer, with what helps. */
+function said({ status, error, error_code, body }) {
+  const hint = error_code === UNKNOWN_CA ? '; name the file of its CA in SSL_CERT_FILE' : ''
+  return `status ${status} ${error || `${body}`.slice(0, 200)}${hint}`
 }
 
 /** A user's question with its retries, as one record: all that happens until the last byte is the user's wait. */

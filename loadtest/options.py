@@ -3,12 +3,13 @@
 import argparse
 
 from command_line import number, one_of, read_digest, read_stage, whole
+from loadtest.address import read_address
 from loadtest.plan import APIS, MOST_USERS, RATE, RETRIES, SLO, TIMEOUT
 from loadtest.reserve import add_folder_options
 from loadtest.scenarios import SCENARIOS
 
 MINUTES = number(0.001, 1440, of="minutes")
-KEY = "API_KEY in the environment if it has keys"
+TARGET = "address of the deployment; API_KEY in the environment if it has keys, SSL_CERT_FILE if it has its own CA"
 EPILOG = "scenarios:\n" + "\n".join(f"  {name:<8} {scenario.about}" for name, scenario in SCENARIOS.items())
 
 
@@ -16,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options. Only those of the folder have a default: the others are the plan's."""
     add, scenarios, seconds = parser.add_argument, list(SCENARIOS), number(0.001, 3600, of="seconds")
     add("--scenario", type=one_of(scenarios), required=True, help=f"one of {', '.join(scenarios)}")
-    add("--target", required=True, metavar="URL", help=f"address of the deployment; {KEY}")
+    add("--target", type=read_address, required=True, metavar="URL", help=TARGET)
     add("--model", help="which must answer, by its name in Ollama; default: the stage's, else what Sluice serves")
     add_folder_options(parser, name=None, default="the scenario")
     add("--api", type=one_of(APIS), help=f"what the target speaks: {', '.join(APIS)}; default: sluice")

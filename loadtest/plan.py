@@ -4,9 +4,9 @@ import math
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from command_line import InputError
+from loadtest.address import Address
 from loadtest.scenarios import SCENARIOS, Scenario
 
 APIS = ("sluice", "naive", "ollama")
@@ -23,7 +23,7 @@ class Plan:
     """One run. None: as the scenario or the target has it. Raises InputError where two things don't go together."""
 
     scenario: str
-    target: str
+    target: Address
     model: str  # "": whichever is served, until it is known
     name: str
     out: Path
@@ -45,9 +45,6 @@ class Plan:
     note: str = ""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.target)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"--target {self.target} is not an address such as http://localhost:5000")
         if self.rate is not None and not self.shape.has_rate:
             raise InputError(f"--rate doesn't go with {self.scenario}, which has users instead: see --users")
         if not self.model and self.api != "sluice":
@@ -94,6 +91,7 @@ class Plan:
         words = ["python", "-m", "loadtest", "run"]
         for field in fields(self):
             value, option = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            value = value.url if isinstance(value, Address) else value
             if field.name != "out" and value != field.default:
                 words += (
                     ["--no-probe"]
@@ -111,7 +109,7 @@ class Plan:
         """Return what lib.js and run.js read."""
         values = {
             "SCENARIO": self.scenario,
-            "TARGET": self.target,
+            "TARGET": self.target.with_credentials,
             "MODEL": self.model,
             "API": self.api,
             "TIMEOUT": self.patience,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,17 +35,17 @@ def question(number: int, plan: Plan) -> tuple[str, dict[str, Any]]:
     return "/generate", body | ({"max_tokens": plan.max_tokens} if plan.max_tokens else {})
 
 
-async def probe(plan: Plan, api_key: str, streams: list[Stream], going: Callable[[], bool]) -> None:
+async def probe(plan: Plan, streams: list[Stream], going: Callable[[], bool]) -> None:
     """Add streams, one after the other with a pause between them, for as long as going() is true."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    connector = aiohttp.TCPConnector(force_close=True)  # each is balanced anew, as in the scenarios
+    # Each is balanced anew, as in the scenarios. This context reads SSL_CERT_FILE now, aiohttp's own on its import.
+    connector = aiohttp.TCPConnector(force_close=True, ssl=ssl.create_default_context())
     timeout = aiohttp.ClientTimeout(total=plan.patience)
-    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as client:
+    async with aiohttp.ClientSession(headers=plan.target.headers(), connector=connector, timeout=timeout) as client:
         while going():
             stream = Stream(time.time())
             streams.append(stream)
             path, body = question(len(streams), plan)
-            wait = await _read(client, plan.target.rstrip("/") + path, body, stream)
+            wait = await _read(client, plan.target.url + path, body, stream)
             await asyncio.sleep(max(wait, PAUSE * plan.time_scale))
 
 

@@ -22,41 +22,61 @@ FORMAT = 1
 ROOT = Path(__file__).parent.parent
 OUTCOMES = ("answered", "refused", "timeout", "error", "bad_answer")
 Report = dict[str, Any]
+# What is read of a report, and the form that it has there.
+NUMBER = (int, float)
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "scenario", "model", "started"), str),
+    **{"seconds": NUMBER, "slo_s": NUMBER, "settings": dict, "valid": bool, "invalid_because": list},
+    **{"counts": dict, "answered_share": NUMBER, "throughput": NUMBER, "goodput": NUMBER, "requests": list},
+    **{"probe": (dict, type(None)), "latency_s": (dict, type(None)), "samples": list},
+}
 
 
-def build(plan: Plan, k6: Run, *, metrics: dict[str, Any], streams: list[Stream], samples: list[Sample]) -> Report:
-    """Return the report of a run that has ended; metrics: k6's own summary."""
+def build(
+    plan: Plan,
+    k6: Run,
+    *,
+    metrics: dict[str, Any],
+    streams: list[Stream],
+    samples: list[Sample],
+    interrupted_after: float | None = None,
+) -> Report:
+    """Return the report of a run that has ended. metrics: k6's own summary. interrupted_after: so many seconds."""
     began = k6.began.result()
     asked = sorted(k6.asked, key=lambda each: each.started)
     dropped, cut_off = k6.dropped, k6.begun - len(asked)
     counts = _counts(asked, dropped)
     answered = [each for each in asked if each.outcome == "answered"]
+    seconds = plan.seconds if interrupted_after is None else min(interrupted_after, plan.seconds)
     # What a run achieves in its time; what ends later would stretch the time by its slowest question.
-    timely = [each.took for each in answered if each.started + each.took - began <= plan.seconds]
+    timely = [each.took for each in answered if each.started + each.took - began <= seconds]
     heard = [stream for stream in streams if stream.outcome == "answered"]
     reasons = _invalid(len(asked), cut_off, dropped)
+    if interrupted_after is not None:
+        reasons.insert(0, f"interrupted after {seconds:.0f} s of {plan.seconds:g} s")
     return {
         "format": FORMAT,
         "name": plan.name,
         "scenario": plan.scenario,
-        "target": plan.target,
+        "target": plan.target.url,
         "model": plan.model,
         "revision": revision(),
         "digest": plan.digest or None,
         "stage": plan.stage or None,
         "node": plan.node or None,
         "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        "seconds": round(plan.seconds, 3),
+        "seconds": round(seconds, 3),
         "command": plan.command,
         "note": plan.note or None,
         "settings": settings(plan),
         "client": {"cpus": os.cpu_count(), "machine": platform.machine()},
+        "interrupted": interrupted_after is not None,
         "valid": not reasons,
         "invalid_because": reasons,
         "counts": counts,
         "answered_share": round(counts["answered"] / len(asked), 6) if asked else 0.0,
-        "throughput": round(len(timely) / plan.seconds, 4),
-        "goodput": round(sum(took <= plan.limit for took in timely) / plan.seconds, 4),
+        "throughput": round(len(timely) / seconds, 4),
+        "goodput": round(sum(took <= plan.limit for took in timely) / seconds, 4),
         "slo_s": rounded(plan.limit),
         "latency_s": summarise([each.took for each in answered]),
         "ttft_s": summarise([stream.ttft for stream in heard if stream.ttft is not None]),
@@ -112,6 +132,8 @@ def read(path: Path) -> Report:
         raise InputError(f"{path} can't be read as a report: {problem}") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT or "latency_s" not in report:
         raise InputError(f"{path} is no report of `python -m loadtest run` in format {FORMAT}")
+    if wrong := [name for name, kind in KINDS.items() if not isinstance(report.get(name), kind)]:
+        raise InputError(f"{path} isn't whole: it lacks {', '.join(wrong)}, or has them in another form")
     return report
 
 

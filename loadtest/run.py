@@ -1,11 +1,12 @@
 """One run from start to report: k6, the stream beside it, the looks at the cluster, and a line now and then."""
 
 import asyncio
-import os
+import signal
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,26 +22,52 @@ TELL = 15  # seconds between two lines about a run
 
 
 async def measure(plan: Plan) -> Report:
-    """Run the plan and return its report. Raises CannotRun."""
+    """Run the plan and return its report. Raises CannotRun.
+
+    SIGINT and SIGTERM end the run: the report then has what was measured until then. Raises KeyboardInterrupt where
+    that is nothing.
+    """
     if plan.namespace:
         await look(plan.namespace)  # what can't be sampled ends the run before it starts
     streams: list[Stream] = []
     samples: list[Sample] = []
-    with TemporaryDirectory() as folder:
+    interrupted_after = None
+    with TemporaryDirectory() as folder, _interrupts() as interrupted:
         async with run_k6(plan, Path(folder)) as k6:
             beside = asyncio.create_task(_beside(plan, k6, streams, samples))
             try:
-                await _follow(plan, k6, samples)
-                metrics = await k6.finish()
+                await _follow(plan, k6, samples, interrupted)
+                if k6.ended or not interrupted.is_set():
+                    metrics = await k6.finish()
+                elif k6.began.done():
+                    interrupted_after = time.time() - k6.began.result()
+                    metrics = await k6.stop()
+                else:
+                    raise KeyboardInterrupt
             finally:
                 beside.cancel()
                 with suppress(asyncio.CancelledError):
                     await beside
     ended = [stream for stream in streams if stream.outcome]
-    report = build(plan, k6, metrics=metrics, streams=ended, samples=samples)
-    if plan.scenario == "soak":
+    report = build(plan, k6, metrics=metrics, streams=ended, samples=samples, interrupted_after=interrupted_after)
+    if plan.scenario == "soak" and interrupted_after is None:
         report["thresholds"] += drift.thresholds(report)
     return report
+
+
+@contextmanager
+def _interrupts() -> Iterator[asyncio.Event]:
+    """Give what is set by SIGINT and SIGTERM, which do nothing else in the block, however often they come."""
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, interrupted.set)
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 async def _beside(plan: Plan, k6: Run, streams: list[Stream], samples: list[Sample]) -> None:
@@ -48,16 +75,15 @@ async def _beside(plan: Plan, k6: Run, streams: list[Stream], samples: list[Samp
     until = await k6.began + plan.seconds
     async with asyncio.TaskGroup() as tasks:
         if plan.streams:
-            key = os.environ.get("API_KEY", "")
-            tasks.create_task(probe(plan, key, streams, going=lambda: time.time() < until))
+            tasks.create_task(probe(plan, streams, going=lambda: time.time() < until))
         if plan.namespace:
             tasks.create_task(watch(plan.namespace, samples, max(1, EVERY * plan.time_scale)))
 
 
-async def _follow(plan: Plan, k6: Run, samples: list[Sample]) -> None:
-    """Take in what k6 records until it ends, with a line on standard error every now and then."""
+async def _follow(plan: Plan, k6: Run, samples: list[Sample], interrupted: asyncio.Event) -> None:
+    """Take in what k6 records until it ends or is to end, with a line on standard error every now and then."""
     said = time.monotonic()
-    while not k6.ended:
+    while not k6.ended and not interrupted.is_set():
         await asyncio.sleep(POLL)
         k6.read()
         if k6.began.done() and time.monotonic() - said >= TELL:

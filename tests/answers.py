@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from testbed.stand_in import MODEL
-from tests.stub import Answer, Request, stub
+from tests.stub import HANG, Answer, Request, stub
 
 GOOD = {"response": "Because.", "model": MODEL, "finish_reason": "stop", "done": True, "done_reason": "stop"}
 BUSY = (503, {"Retry-After": "0.01"}, {"error": {"code": "saturated"}})
@@ -26,10 +27,13 @@ class Answers:
     prompts: list[str] = field(default_factory=list)  # without those that warm up
     streams: list[str] = field(default_factory=list)
     paths: Counter[str] = field(default_factory=Counter)
+    authorizations: Counter[str | None] = field(default_factory=Counter)  # of all requests
     asked: Event = field(default_factory=Event)
+    hold_warm_up: bool = False  # what warms up gets no answer
 
     def answer(self, request: Request) -> Answer:
         """Return the answer to a question, or which model there is."""
+        self.authorizations[request.headers.get("Authorization")] += 1
         if request.method == "GET":
             return 200, {}, {"data": [{"id": self.model}]}
         body = json.loads(request.body)
@@ -39,7 +43,7 @@ class Answers:
             self.streams.append(prompt)
         number = re.match(r"\d+", prompt)
         if not number:
-            return 200, {}, GOOD | {"model": self.model}
+            return HANG if self.hold_warm_up else (200, {}, GOOD | {"model": self.model})
         self.asked.set()
         self.prompts.append(prompt)
         tries = self.turns[int(number[0]) % len(self.turns)]
@@ -47,9 +51,9 @@ class Answers:
 
 
 @contextmanager
-def answering(*turns: Sequence[Answer]) -> Iterator[Answers]:
+def answering(*turns: Sequence[Answer], tls: ssl.SSLContext | None = None) -> Iterator[Answers]:
     """Serve them on a free port until the block ends; without turns every answer is a good one."""
     answers = Answers(turns) if turns else Answers()
-    with stub(answers.answer) as server:
+    with stub(answers.answer, tls=tls) as server:
         answers.url = server.url
         yield answers

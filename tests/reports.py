@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from loadtest.address import Address
 from loadtest.cluster import Sample
 from loadtest.k6 import Asked, Run
 from loadtest.plan import Plan
@@ -14,6 +15,7 @@ from loadtest.probe import Stream
 from loadtest.report import Report, build
 
 BEGAN = 1_700_000_000.0
+HERE = Address("http://localhost:5000")
 # As k6's summary has them.
 METRICS = {
     "asked{outcome:answered}": {
@@ -27,7 +29,7 @@ METRICS = {
 
 
 def plan(**changes: Any) -> Plan:
-    values = {"scenario": "steady", "target": "http://localhost:5000", "model": "moondream", "name": "a", "out": Path()}
+    values = {"scenario": "steady", "target": HERE, "model": "moondream", "name": "a", "out": Path()}
     return Plan(**{**values, **changes})
 
 
@@ -38,6 +40,7 @@ def report(
     dropped: int = 0,
     streams: Sequence[Stream] = (),
     samples: Sequence[Sample] = (),
+    interrupted_after: float | None = None,
     **changes: Any,
 ) -> Report:
     """Return the report of questions given as (started, took, outcome, attempts)."""
@@ -46,7 +49,14 @@ def report(
     ]
     began = SimpleNamespace(result=lambda: BEGAN)
     run = SimpleNamespace(asked=records, begun=len(records) if begun is None else begun, dropped=dropped, began=began)
-    return build(plan(**changes), cast(Run, run), metrics=METRICS, streams=list(streams), samples=list(samples))
+    return build(
+        plan(**changes),
+        cast(Run, run),
+        metrics=METRICS,
+        streams=list(streams),
+        samples=list(samples),
+        interrupted_after=interrupted_after,
+    )
 
 
 def steady(seed: int, *, seconds: float = 1.0, failing: float = 0.0, count: int = 300, **changes: Any) -> Report:

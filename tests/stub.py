@@ -1,6 +1,7 @@
 """A web server whose answers a test has written down: by path, in turn, or as a function of the request."""
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,12 +27,16 @@ class Stub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer: Callable[[Request], Answer], host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, answer: Callable[[Request], Answer], host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__((host, 0), _Handler)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.answer = answer
         self.requests: list[Request] = []
         self.ended = Event()
-        self.url = f"http://{host}:{self.server_port}"
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.server_port}"
         self._thread = Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def start(self) -> Self:
@@ -51,9 +56,9 @@ class Stub(ThreadingHTTPServer):
 
 
 @contextmanager
-def stub(answer: Callable[[Request], Answer]) -> Iterator[Stub]:
+def stub(answer: Callable[[Request], Answer], tls: ssl.SSLContext | None = None) -> Iterator[Stub]:
     """Serve what `answer` returns for each request, until the block ends."""
-    server = Stub(answer).start()
+    server = Stub(answer, tls=tls).start()
     try:
         yield server
     finally:

@@ -128,6 +128,12 @@ def test_what_is_no_report_is_named(files: tuple[str, str, str], tmp_path: Path,
     }.items():
         assert command.main(["compare", files[0], str(tmp_path / path)]) == 2
         assert capsys.readouterr().err.startswith(f"sluice: {reason}")
+    wrong: Any
+    for name, wrong in {"requests": None, "settings": [], "seconds": "600"}.items():
+        (tmp_path / "partial.json").write_text(as_json(steady(1) | {name: wrong}))
+        assert command.main(["compare", files[0], str(tmp_path / "partial.json")]) == 2
+        said = f"{tmp_path}/partial.json isn't whole: it lacks {name}, or has them in another form"
+        assert capsys.readouterr().err == f"sluice: {said}\n"
     with pytest.raises(SystemExit, match="2"):
         command.main(["compare", *files[:2], "--tolerance", "2"])
     assert capsys.readouterr().err == "sluice: --tolerance: '2' is not a number from 0 to 1\n"

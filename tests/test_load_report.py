@@ -82,6 +82,15 @@ def test_questions_without_an_end_make_a_run_invalid() -> None:
     assert (made["valid"], made["invalid_because"]) == (False, ["2 questions were cut off at the end"])
 
 
+def test_an_interrupted_run_is_counted_by_its_own_time_and_invalid() -> None:
+    made = report(ASKED, interrupted_after=60.4)
+    assert (made["interrupted"], made["valid"], made["seconds"]) == (True, False, 60.4)
+    assert made["invalid_because"] == ["interrupted after 60 s of 600 s"]
+    assert made["throughput"] == pytest.approx(1 / 60.4, abs=1e-4)
+    whole = report(ASKED)
+    assert (whole["interrupted"], whole["valid"], whole["seconds"]) == (False, True, 600)
+
+
 def test_the_files_are_whole_and_the_page_needs_nothing_else(tmp_path: Path) -> None:
     made = report(ASKED, streams=STREAMS, samples=SAMPLES, note="A <model> that is simulated.")
     folder = write(made, tmp_path)

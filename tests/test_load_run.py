@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,19 @@ import pytest
 
 from loadtest import __main__ as command
 from loadtest.k6 import CannotRun, find_k6
+from loadtest.report import read
 from testbed import ROOT
 from testbed.gateway import serve
 from testbed.ports import free_port
 from testbed.stand_in import MODEL, StandIn
-from testbed.tools import missing
+from testbed.tools import missing, need_tool
 from testbed.waiting import eventually
 from tests.answers import BUSY, CUT, GOOD, answering
-from tests.stub import HANG, RESET, Answer
+from tests.stub import HANG, RESET, Answer, Request, stub
 
 ONE_AFTER_THE_OTHER = ["--scenario", "ramp", "--users", "1", "--time-scale", "0.005", "--no-probe", "--slo", "600"]
 SHORT = ["--minutes", "2"]
+WITH_STREAM = ["--minutes", "10", "--probe"]  # 3 s: long enough that one begins
 OPEN = ["--time-scale", "0.01", "--minutes", "2", "--slo", "600", "--timeout", "600"]
 
 
@@ -211,7 +215,7 @@ def test_without_a_model_the_one_that_is_served_must_answer(load: Any) -> None:
         assert load(target.url, *ONE_AFTER_THE_OTHER, *SHORT, model=None).report["model"] == MODEL
     done = load(nobody, "--scenario", "ramp", model=None)
     assert (done.code, done.out.count("\n")) == (2, 1)
-    assert f"sluice: {nobody}/v1/models doesn't say which model is served: " in done.out
+    assert f"sluice: {nobody}/v1/models can't be asked which model is served: " in done.out
 
 
 @pytest.mark.parametrize("scenario", ["step", "spike", "soak"])  # the others run in the tests above
@@ -278,7 +282,7 @@ def test_a_namespace_without_sluice_ends_the_run_before_it_starts(load: Any) -> 
     [
         (["--scenario", "rampx"], "--scenario: 'rampx' is none of ramp, steady, step, spike, soak, stress"),
         (["--api", "openai"], "--api: 'openai' is none of sluice, naive, ollama"),
-        (["--target", "localhost:5000"], "--target localhost:5000 is not an address such as http://localhost:5000"),
+        (["--target", "localhost:5000"], "--target: 'localhost:5000' is not an address such as http://localhost:5000"),
         (["--name", "../x"], "--name: '../x' is not a folder's name of letters, digits, dots and dashes"),
         (["--digest", "latest"], "--digest: 'latest' is not a digest: sha256: and 64 hex digits, never a tag"),
         (["--rate", "0"], "--rate: '0' is not a number of questions a second from 0.001 to 10000"),
@@ -324,19 +328,139 @@ def test_without_k6_one_line_says_so(load: Any, monkeypatch: pytest.MonkeyPatch)
     assert (done.code, done.out) == (2, "sluice: k6 is missing: `make sync` installs it\n")
 
 
+@pytest.fixture
+def soaking(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts half an hour of load in a process of its own."""
+    running = list[subprocess.Popen[str]]()
+
+    def start(target: str) -> subprocess.Popen[str]:
+        where = ["--target", target, "--model", MODEL, "--out", str(tmp_path)]
+        command = [sys.executable, "-m", "loadtest", "run", "--scenario", "soak", "--rate", "9", *where]
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_k6_and_leaves_no_report(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_run_ends_k6_and_leaves_a_report_that_says_so(soaking: Any, tmp_path: Path, number: int) -> None:
     with answering() as target:
-        where = ["--target", target.url, "--model", MODEL, "--out", str(tmp_path)]
-        arguments = [sys.executable, "-m", "loadtest", "run", "--scenario", "soak", "--rate", "9", *where]
-        process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert target.asked.wait(60)
+        process = soaking(target.url)
+        eventually(lambda: len(target.prompts) > 9, 60)
         [k6] = children(process.pid)
-        process.send_signal(number)
+        for _ in range(2):  # uv and the terminal may each send one
+            process.send_signal(number)
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "sluice: interrupted: the report has what was measured until then\n")
+    assert not Path(f"/proc/{k6}").exists()
+    report = read(tmp_path / "soak")
+    assert (report["interrupted"], report["valid"]) == (True, False)
+    assert report["invalid_because"][0] == f"interrupted after {report['seconds']:.0f} s of 1800 s"
+    assert report["counts"]["answered"] > 5
+    assert report["throughput"] == pytest.approx(9, rel=0.5)
+    assert "**Invalid**: interrupted after " in out
+    assert (tmp_path / "soak/report.html").exists()
+
+
+def test_a_run_that_is_interrupted_before_anything_counts_leaves_nothing(soaking: Any, tmp_path: Path) -> None:
+    with answering() as target:
+        target.hold_warm_up = True
+        process = soaking(target.url)
+        eventually(lambda: target.paths["/generate"] > 0, 60)
+        process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (130, "sluice: interrupted, so there is no report\n")
-        assert not Path(f"/proc/{k6}").exists()
+    assert (process.returncode, said) == (130, "sluice: interrupted, so there is no report\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run_before_it_starts(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("")
+    with answering() as target:
+        options = ["--scenario", "steady", "--target", target.url, "--out", str(tmp_path / "file")]
+        assert command.main(["run", *options]) == 2
+    assert capsys.readouterr().err.startswith(f"sluice: {tmp_path}/file/steady can't be written: ")
+    assert (target.prompts, target.authorizations) == ([], {})
+
+
+def test_a_second_run_of_a_name_does_not_replace_the_first(load: Any, tmp_path: Path, capsys: Any) -> None:
+    with answering() as target:
+        load(target.url, *ONE_AFTER_THE_OTHER, *SHORT)
+        before = (tmp_path / "it/report.json").read_text()
+        where = ["--target", target.url, "--model", MODEL, "--out", str(tmp_path), "--name", "it"]
+        assert command.main(["run", *where, *ONE_AFTER_THE_OTHER, *SHORT]) == 2
+    said = "has a report, or a run under way: choose another --name or --out, or --replace it"
+    assert capsys.readouterr().err == f"sluice: {tmp_path}/it {said}\n"
+    assert (tmp_path / "it/report.json").read_text() == before
+
+
+def test_credentials_in_an_address_are_used_and_never_printed(load: Any, tmp_path: Path) -> None:
+    with answering() as target:
+        address = target.url.replace("://", "://lovelace:p%40ss@") + "/v1/"
+        done = load(address, *ONE_AFTER_THE_OTHER, *WITH_STREAM, model=None)
+    assert done.code == 0, done.out
+    assert target.authorizations.keys() == {f"Basic {b64encode(b'lovelace:p@ss').decode()}"}
+    assert len(target.prompts) > 0 < len(target.streams)
+    assert done.report["target"] == target.url
+    written = "".join(path.read_text() for path in (tmp_path / "it").iterdir())
+    for text in (done.out, written):
+        assert "lovelace" not in text
+        assert "p%40ss" not in text
+        assert "p@ss" not in text
+
+
+def test_credentials_and_a_key_exclude_each_other(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "secret")
+    done = load("http://ada:pass@127.0.0.1:9", "--scenario", "ramp")
+    assert (done.code, done.out) == (
+        2,
+        "sluice: --target has credentials and API_KEY is set: a request can carry one of them\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS, and the certificate of its own that clients must be told to trust."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    new = [need_tool("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*new, *about, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context, certificate
+
+
+@pytest.mark.parametrize("model", [None, MODEL])
+def test_a_certificate_of_ones_own_is_trusted_as_the_environment_says(
+    load: Any, tls: tuple[ssl.SSLContext, Path], model: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, certificate = tls
+    with answering(tls=context) as target:
+        done = load(target.url, *ONE_AFTER_THE_OTHER, *WITH_STREAM, model=model)
+        assert (done.code, done.report, done.out.count("\n")) == (2, None, 1)
+        assert done.out.endswith("; name the file of its CA in SSL_CERT_FILE\n")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        done = load(target.url, *ONE_AFTER_THE_OTHER, *WITH_STREAM, model=model)
+    assert done.code == 0, done.out
+    assert set(done.report["probe"]["counts"]) == {"answered"}
+
+
+def test_ollama_itself_is_recognised(load: Any) -> None:
+    gets = {"/": b"Ollama is running", "/v1/models": {"data": [{"id": MODEL}]}}
+
+    def answer(request: Request) -> Answer:
+        found = gets.get(request.path) if request.method == "GET" else None
+        return (200, {}, found) if found else (404, {}, b"404 page not found")
+
+    with stub(answer) as ollama:
+        done = load(ollama.url, *ONE_AFTER_THE_OTHER, model=None)
+    said = f"{ollama.url} is Ollama itself, not Sluice: use --api ollama"
+    assert (done.code, done.out) == (2, f"sluice: k6 ended with 107: {said}\n")
 
 
 def children(pid: int) -> list[str]:

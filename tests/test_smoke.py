@@ -146,6 +146,15 @@ def test_an_api_key_is_sent(k6: str, stand_in: StandIn, tmp_path: Path) -> None:
     assert "secret" not in run.output + json.dumps(run.report)
 
 
+def test_an_address_may_have_credentials_which_are_not_printed(k6: str, tmp_path: Path) -> None:
+    with canned(GOOD) as url:
+        run = smoke(k6, url.replace("://", "://lovelace:p%40ss@") + "/v1/", tmp_path)
+    assert run.code == 0, run.output
+    assert run.report["target"] == url
+    for text in (run.output, json.dumps(run.report), (tmp_path / "summary.md").read_text()):
+        assert "lovelace" not in text
+
+
 GOOD: tuple[int, dict[str, str], dict[str, Any]] = (
     200,
     {},
