@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,19 @@ def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() ->
         assert written == WRITERS.get(name, set()), name
         read = {"nightly/load": {"actions"}}.get(name, set())
         assert set(job["permissions"]) <= written | read | {"contents"}, name
+
+
+def test_the_end_to_end_tests_run_on_changes_of_all_that_they_import() -> None:
+    paths = load("e2e")[True]["pull_request"]["paths"]
+    assert [path for path in paths if not (ROOT / path.lstrip("!").removesuffix("/**")).exists()] == []
+    modules = ", ".join(f"tests.e2e.{path.stem}" for path in (ROOT / "tests/e2e").glob("test_*.py"))
+    code = f"import sys, {modules}; print(*(getattr(each, '__file__', '') for each in sys.modules.values()), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    prefix = f"{ROOT}{os.sep}"
+    imported = {line.removeprefix(prefix) for line in done.stdout.splitlines() if line.startswith(prefix)}
+    assert "delivery/branch.py" in imported
+    ours = {file for file in imported if not file.startswith((".venv/", "tests/"))}
+    assert {file for file in ours if not any(fnmatch(file, path) for path in paths)} == set()
 
 
 def test_code_of_a_pull_request_meets_no_secret_no_role_and_no_kept_token() -> None:
