@@ -77,6 +77,8 @@ class Server:
     async def close(self) -> None:
         """Accept no more connections, and cut those that there are."""
         self._listener.close()
+        for _ in range(3):  # until _serve() has begun with a connection that has just been accepted
+            await asyncio.sleep(0)
         connections = dict(self._connections)
         for task, writer in connections.items():
             writer.transport.abort()
