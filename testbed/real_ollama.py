@@ -12,6 +12,8 @@ from launcher.ollama_process import OllamaProcess, ollama_of_our_own
 from launcher.small_model import SMALL_MODEL
 from service.settings import Settings
 
+STARTING = 'msg="starting llama-server"'  # in its log, when it loads a model
+
 
 class RealOllama:
     """A running Ollama; a fault test may kill `process`, and start() it again at the same address."""

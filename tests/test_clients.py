@@ -111,7 +111,7 @@ def served(engine: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def installed() -> None:
+def installed(network: None) -> None:
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(install), pool.submit(install_node)]:
             done.result()

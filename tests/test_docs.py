@@ -1,11 +1,11 @@
 from dataclasses import fields
-from pathlib import Path
 
 from service.dialects.field_lists import BEGIN, END, written
 from service.errors import ServiceError
 from service.settings import Settings
+from testbed import ROOT
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 
 def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:

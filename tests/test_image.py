@@ -11,22 +11,20 @@ from typing import Any
 import pytest
 
 from launcher.small_model import SMALL_MODEL
-from service.ollama_version import VERSION
 from testbed.docker import docker, need_docker
 from testbed.fetching import fetch
 from testbed.ports import free_ports
-from testbed.real_ollama import real_ollama
 from testbed.waiting import eventually
+from tests.support.base_images import BASE, OLLAMA
+from tests.support.needs import RunDocker, RunOllama
 
 TAG = "sluice-test"
-# By tag: a machine that reaches no registry has its own images under these names.
-BASE, OLLAMA = "debian:trixie-slim", f"ollama/ollama:{VERSION}"
 MAX_BYTES = 250_000_000  # more than the base
 READ_ONLY = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
+def image(docker: RunDocker) -> str:
     """Build the image."""
     need_docker(OLLAMA)
     arguments = ["--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"OLLAMA_IMAGE={OLLAMA}"]
@@ -35,7 +33,7 @@ def image() -> str:
 
 
 @pytest.fixture(scope="module")
-def models(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def models(real_ollama: RunOllama, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return a volume with the small model that belongs to the image's user."""
     store = tmp_path_factory.mktemp("models")
     with real_ollama(models=store):

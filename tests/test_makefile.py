@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.write import as_json
 from testbed import ROOT
-from tests.reports import steady
+from tests.support.reports import steady
 
 BIN = Path(sys.executable).parent
 PAGES = ("README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))

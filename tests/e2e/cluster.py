@@ -11,7 +11,7 @@ from typing import Any
 from config import MANIFESTS_BRANCH
 from local_cluster.kubectl import SCRIPTS, ClusterError, environ, kubectl, run, script
 from testbed.tools import missing
-from tests.stub import Answer, Request, Stub
+from tests.support.stub import Answer, Request, Stub
 
 
 @cache

@@ -1,0 +1,214 @@
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from argocd.objects import GitRemote, Object, chart_values, platform, settings, sluice
+from config import DEV, LOCAL, PROD, STAGES, Autoscaling, LoadBalancer, Stage
+from tests.support import rendered
+from tests.support.rendered import CONTEXT
+
+REMOTE = GitRemote.of(CONTEXT)
+EACH = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
+# Every kind that a stage can have.
+FULL = replace(PROD, api_keys="keys", api_keys_source="sluice/keys", monitoring=True)
+VARIANTS = [LOCAL, DEV, FULL, replace(DEV, autoscaling=Autoscaling.CPU, load_balancer=LoadBalancer.ALB)]
+CLUSTER_SCOPED = {("networking.k8s.io", "IngressClass"), ("eks.amazonaws.com", "IngressClassParams")}
+
+
+def everything(stage: Stage) -> list[Object]:
+    return [*sluice(stage, REMOTE), *platform(stage, REMOTE), *settings(stage, REMOTE)]
+
+
+def one(kind: str, name: str, stage: Stage = DEV) -> Any:
+    (found,) = [each for each in everything(stage) if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def notifications() -> Any:
+    return one("ConfigMap", "argocd-notifications-cm")["data"]
+
+
+def kinds(whitelist: list[dict[str, str]]) -> set[tuple[str, str]]:
+    return {(each["group"], each["kind"]) for each in whitelist}
+
+
+def group_and_kind(obj: Object) -> tuple[str, str]:
+    group, slash, _ = obj["apiVersion"].partition("/")
+    return group if slash else "", obj["kind"]
+
+
+@EACH
+def test_every_name_is_filled_in(stage: Stage) -> None:
+    text = json.dumps(everything(stage))
+    assert "${" not in text
+    assert text.count("$") == text.count("$github-token") + text.count("$reasons") + text.count("{40}$")
+
+
+def test_the_project_allows_every_kind_that_is_rendered() -> None:
+    spec = one("AppProject", "sluice")["spec"]
+    found = {group_and_kind(obj) for stage in VARIANTS for obj in rendered.objects(stage)}
+    assert found <= kinds(spec["namespaceResourceWhitelist"]) | kinds(spec["clusterResourceWhitelist"])
+    assert kinds(spec["clusterResourceWhitelist"]) == CLUSTER_SCOPED & found
+
+
+def test_the_project_allows_nothing_that_gives_rights() -> None:
+    allowed = kinds(one("AppProject", "sluice")["spec"]["namespaceResourceWhitelist"])
+    assert not {"*", "Secret", "Role", "RoleBinding", "Namespace", "Job", "DaemonSet"} & {kind for _, kind in allowed}
+    assert "*" not in {group for group, _ in allowed}
+
+
+@EACH
+def test_the_project_is_one_repository_and_one_namespace(stage: Stage) -> None:
+    spec = one("AppProject", "sluice", stage)["spec"]
+    assert spec["sourceRepos"] == ["https://github.com/owner/sluice"]
+    assert spec["destinations"] == [{"server": "https://kubernetes.default.svc", "namespace": stage.namespace}]
+
+
+@EACH
+def test_the_application_follows_the_stages_folder_of_the_manifests_branch(stage: Stage) -> None:
+    spec = one("Application", f"sluice-{stage.name}", stage)["spec"]
+    source = {"repoURL": "https://github.com/owner/sluice", "targetRevision": "manifests", "path": stage.name}
+    assert spec["source"] == source
+    assert spec["project"] == "sluice"
+    assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
+    assert spec["destination"]["namespace"] == stage.namespace
+
+
+def test_only_the_autoscalers_replicas_may_differ_from_git() -> None:
+    spec = one("Application", "sluice-dev")["spec"]
+    (ignored,) = spec["ignoreDifferences"]
+    assert ignored == {"group": "apps", "kind": "Deployment", "name": "sluice", "jsonPointers": ["/spec/replicas"]}
+    assert "RespectIgnoreDifferences=true" in spec["syncPolicy"]["syncOptions"]
+    replicas = {
+        obj["metadata"]["name"]: "replicas" in obj["spec"]
+        for obj in rendered.objects(DEV)
+        if obj["kind"] == "Deployment"
+    }
+    assert replicas == {"sluice": False, "proxy": True}
+
+
+def test_a_release_that_cant_be_applied_has_failed_within_half_a_minute() -> None:
+    retry = one("Application", "sluice-dev")["spec"]["syncPolicy"]["retry"]
+    first = int(retry["backoff"]["duration"].removesuffix("s"))
+    assert sum(first * retry["backoff"]["factor"] ** number for number in range(1, retry["limit"] + 1)) <= 30
+    assert retry["refresh"] is True
+
+
+def test_no_kind_has_a_sync_wave() -> None:
+    """With two waves a sync ends when all is healthy: until then the revert of a bad release would wait."""
+    assert not [obj for stage in VARIANTS for obj in rendered.objects(stage) if "sync-wave" in json.dumps(obj)]
+
+
+@EACH
+def test_the_namespace_is_restricted(stage: Stage) -> None:
+    labels = one("Namespace", stage.namespace, stage)["metadata"]["labels"]
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"restricted"}
+
+
+def test_sluice_and_keda_take_what_they_made_with_them_and_argo_cd_stays() -> None:
+    finalizers = {
+        each["metadata"]["name"]: each["metadata"].get("finalizers")
+        for each in everything(DEV)
+        if each["kind"] == "Application"
+    }
+    foreground = ["resources-finalizer.argocd.argoproj.io/foreground"]
+    assert finalizers == {"sluice-dev": foreground, "keda": foreground, "argocd": None}
+
+
+def test_what_the_application_subscribes_to_exists() -> None:
+    data = notifications()
+    annotations = one("Application", "sluice-dev")["metadata"]["annotations"]
+    subscriptions = [name.split(".")[-2:] for name in annotations if name.startswith("notifications.argoproj.io")]
+    assert sorted(subscriptions) == [["on-sync-failed", "github"], ["on-synced", "github"]]
+    for trigger, service in subscriptions:
+        assert f"service.webhook.{service}" in data
+        for condition in yaml.safe_load(data[f"trigger.{trigger}"]):
+            assert condition["oncePer"]
+            for template in condition["send"]:
+                assert service in yaml.safe_load(data[f"template.{template}"])["webhook"]
+
+
+def test_notices_are_dispatches_to_the_owners_repository() -> None:
+    data = notifications()
+    service = yaml.safe_load(data["service.webhook.github"])
+    assert service["url"] == "https://api.github.com"
+    assert {"name": "Authorization", "value": "Bearer $github-token"} in service["headers"]
+    templates = {name: yaml.safe_load(text) for name, text in data.items() if name.startswith("template.")}
+    events = {}
+    for name, template in templates.items():
+        post = template["webhook"]["github"]
+        assert (post["method"], post["path"]) == ("POST", "/repos/owner/sluice/dispatches")
+        (events[name],) = re.findall(r'"event_type": "([\w-]+)"', post["body"])
+    assert set(events.values()) == {"sluice-synced", "sluice-sync-failed"}
+
+
+def test_a_stand_in_can_take_the_place_of_github() -> None:
+    remote = GitRemote(repository="o/r", repo_url="http://127.0.0.1:3000/r.git", api_url="http://127.0.0.1:9000")
+    text = json.dumps([*sluice(LOCAL, remote), *settings(LOCAL, remote)])
+    assert "url: http://127.0.0.1:9000" in text
+    assert "http://127.0.0.1:3000/r.git" in text
+    assert "github.com/" not in text
+
+
+def test_ci_may_look_and_sync_and_nobody_else_has_a_role() -> None:
+    data = one("ConfigMap", "argocd-rbac-cm")["data"]
+    assert data["policy.default"] == ""
+    assert data["policy.csv"].splitlines() == [
+        "p, role:ci, applications, get, sluice/*, allow",
+        "p, role:ci, applications, sync, sluice/*, allow",
+        "p, role:ci, projects, get, sluice, allow",
+        "g, ci, role:ci",
+    ]
+    accounts = [name for name in one("ConfigMap", "argocd-cm")["data"] if name.startswith("accounts.")]
+    assert accounts == ["accounts.ci"]
+
+
+def test_argo_cds_chart_gets_all_settings() -> None:
+    values = chart_values(DEV, REMOTE)
+    ours, roles, notices = (each["data"] for each in settings(DEV, REMOTE))
+    assert ours.items() <= values["configs"]["cm"].items()
+    assert values["configs"]["rbac"] == roles
+    parts = [values["notifications"][part] for part in ("notifiers", "templates", "triggers")]
+    assert {name: text for part in parts for name, text in part.items()} == notices
+    assert one("Application", "argocd")["spec"]["source"]["helm"]["valuesObject"] == values
+
+
+def test_argo_cd_is_not_exposed_and_every_part_of_it_has_limits() -> None:
+    values = chart_values(DEV, REMOTE)
+    assert "ingress" not in values["server"]
+    assert "service" not in values["server"]
+    assert values["global"]["networkPolicy"] == {"create": True, "defaultDenyIngress": True}
+    for part in ("controller", "repoServer", "server", "redis", "redisSecretInit", "notifications"):
+        assert values[part]["resources"].keys() == {"requests", "limits"}
+
+
+def test_the_github_token_is_in_no_file() -> None:
+    assert chart_values(DEV, REMOTE)["notifications"]["secret"] == {"create": False}
+    assert "Secret" not in {each["kind"] for each in everything(DEV)}
+
+
+def test_who_makes_a_namespace_may_make_namespaces() -> None:
+    for each in everything(DEV):
+        if each["kind"] == "Application":
+            makes = "CreateNamespace=true" in each["spec"]["syncPolicy"]["syncOptions"]
+            project = one("AppProject", each["spec"]["project"])["spec"]
+            assert makes is (("", "Namespace") in kinds(project["clusterResourceWhitelist"]))
+
+
+def test_argo_cd_and_keda_are_charts_by_exact_version_from_the_projects_repositories() -> None:
+    repositories = one("AppProject", "platform")["spec"]["sourceRepos"]
+    for name in ("argocd", "keda"):
+        spec = one("Application", name)["spec"]
+        assert spec["project"] == "platform"
+        assert spec["source"]["repoURL"] in repositories
+        assert re.fullmatch(r"\d+\.\d+\.\d+", spec["source"]["targetRevision"])
+        assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
+
+
+def test_an_application_without_a_project_of_ours_may_do_nothing() -> None:
+    spec = one("AppProject", "default")["spec"]
+    assert spec == {"sourceRepos": [], "destinations": [], "clusterResourceWhitelist": []}

@@ -1,0 +1,67 @@
+import json
+import re
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from cdk8s_manifests.dashboard import dashboard
+from config import LOCAL, PROD
+from service import create_gateway
+from service.settings import Settings
+from tests.support.rendered import Object, find, objects
+
+WATCHED = replace(PROD, monitoring=True, api_keys="api-keys", api_keys_source="sluice/keys")
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in json.loads(dashboard())["panels"] for target in panel["targets"]]
+
+
+def test_the_dashboard_asks_for_nothing_that_the_gateway_does_not_tell() -> None:
+    from prometheus_client import generate_latest
+
+    registry = create_gateway(Settings()).metrics.registry
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    told = {sample.name for family in families for sample in family.samples}
+    # A counter or histogram with labels has no sample before its first event.
+    told |= {f"{family.name}_total" for family in registry.collect() if family.type == "counter"}
+    asked = set(re.findall(r"sluice_\w+", " ".join(queries())))
+    assert asked
+    assert asked <= told
+
+
+def test_the_dashboard_has_a_place_for_every_panel() -> None:
+    panels = json.loads(dashboard())["panels"]
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(places) == len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels})
+
+
+def test_grafana_finds_the_dashboard_by_its_label() -> None:
+    config = find(WATCHED, "ConfigMap", "dashboard")
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config["data"] == {"sluice.json": dashboard()}
+
+
+def test_prometheus_reads_gateways_and_proxies_by_the_ports_of_their_services() -> None:
+    spec = find(WATCHED, "ServiceMonitor", "sluice")["spec"]
+
+    def services(port: str) -> set[str]:
+        wanted = spec["selector"]["matchLabels"].items()
+        return {
+            obj["metadata"]["name"]
+            for obj in objects(WATCHED)
+            if obj["kind"] == "Service"
+            and wanted <= obj["metadata"]["labels"].items()
+            and port in [each["name"] for each in obj["spec"]["ports"]]
+        }
+
+    assert [services(endpoint["port"]) for endpoint in spec["endpoints"]] == [{"pods", "proxies"}, {"proxies"}]
+    assert {endpoint["path"] for endpoint in spec["endpoints"]} == {"/metrics"}
+
+
+def test_keys_come_from_secrets_manager_where_the_stage_says_so() -> None:
+    spec: Object = find(WATCHED, "ExternalSecret", "api-keys")["spec"]
+    assert spec["target"] == {"name": "api-keys"}
+    assert spec["data"] == [{"secretKey": "keys.toml", "remoteRef": {"key": "sluice/keys"}}]
+    by_hand = replace(LOCAL, api_keys="api-keys")
+    assert "ExternalSecret" not in {obj["kind"] for obj in objects(by_hand)}

@@ -1,0 +1,434 @@
+"""The workflows: checked by the linters, by rules of our own, and run by act as far as it can."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config import DEV, IMAGE_REPOSITORY, MANIFESTS_BRANCH, PROD, WEIGHTS_REPOSITORY
+from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
+from delivery.live import passed_ref
+from loadtest.write import as_json
+from testbed import ROOT
+from testbed.gateway import Served, serve
+from testbed.stand_in import StandIn
+from testbed.tools import missing, need_tool
+from tests.support.reports import steady
+from tests.support.repositories import REGISTRY, digest, git
+from tests.support.runner import WORKFLOWS, Run, Runner, go_tool
+
+BIN = Path(sys.executable).parent
+NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "promote", "rollback", "smoke"]
+ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
+
+
+def load(name: str) -> dict[Any, Any]:
+    """Return a workflow; YAML 1.1 reads its `on` as True."""
+    workflow: dict[Any, Any] = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text())
+    return workflow
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in NAMES:
+        for id_, job in load(name)["jobs"].items():
+            yield f"{name}/{id_}", job
+
+
+def steps() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, job in jobs():
+        for step in job.get("steps", []):
+            yield name, step
+
+
+def tool(name: str) -> str:
+    """Return the path of a program that `make sync` installs."""
+    return shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ['PATH']}") or missing(f"{name} is missing: make sync")
+
+
+def test_these_are_all_the_workflows() -> None:
+    assert sorted(path.stem for path in WORKFLOWS.iterdir()) == NAMES
+
+
+@pytest.mark.usefixtures("network")
+def test_actionlint_and_shellcheck_have_nothing_to_say() -> None:
+    # GitHub has had `queue` since 2026-05; actionlint 1.7.12 is older.
+    command = [
+        go_tool(*ACTLINT),
+        "-ignore",
+        'unexpected key "queue" for "concurrency"',
+        "-shellcheck",
+        tool("shellcheck"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_zizmor_has_nothing_to_say() -> None:
+    command = [tool("zizmor"), "--offline", "--no-progress", "--persona=pedantic", ".github"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
+    pins: dict[str, set[str]] = {}
+    for path in WORKFLOWS.iterdir():
+        for use in re.findall(r"uses: (.*)", path.read_text()):
+            if use.startswith("./"):
+                continue
+            pinned = re.fullmatch(r"([\w-]+/[\w-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", use)
+            assert pinned, use
+            pins.setdefault(pinned[1], set()).add(pinned[2])
+    assert all(len(versions) == 1 for versions in pins.values()), pins
+
+
+def test_nothing_is_pasted_into_a_script() -> None:
+    for name, step in steps():
+        assert "${{" not in step.get("run", ""), name
+
+
+WRITERS = {
+    "deliver/build": {"id-token"},
+    "deliver/publish": {"contents"},
+    "infra/deploy": {"id-token"},
+    "models/build": {"id-token"},
+    "models/propose": {"contents", "pull-requests"},
+    "promote/promote": {"contents", "pull-requests"},
+    "rollback/rollback": {"contents", "pull-requests"},
+    "smoke/passed": {"contents"},
+    "smoke/rollback": {"contents", "pull-requests"},
+}
+
+
+def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() -> None:
+    assert all(load(name)["permissions"] == {} for name in NAMES)
+    for name, job in jobs():
+        written = {scope for scope, level in job["permissions"].items() if level == "write"}
+        assert written == WRITERS.get(name, set()), name
+        read = {"nightly/load": {"actions"}}.get(name, set())
+        assert set(job["permissions"]) <= written | read | {"contents"}, name
+
+
+def test_the_end_to_end_tests_run_on_changes_of_all_that_they_import() -> None:
+    paths = load("e2e")[True]["pull_request"]["paths"]
+    assert [path for path in paths if not (ROOT / path.lstrip("!").removesuffix("/**")).exists()] == []
+    modules = ", ".join(f"tests.e2e.{path.stem}" for path in (ROOT / "tests/e2e").glob("test_*.py"))
+    code = f"import sys, {modules}; print(*(getattr(each, '__file__', '') for each in sys.modules.values()), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    prefix = f"{ROOT}{os.sep}"
+    imported = {line.removeprefix(prefix) for line in done.stdout.splitlines() if line.startswith(prefix)}
+    assert "delivery/branch.py" in imported
+    ours = {file for file in imported if not file.startswith((".venv/", "tests/"))}
+    assert {file for file in ours if not any(fnmatch(file, path) for path in paths)} == set()
+
+
+def test_code_of_a_pull_request_meets_no_secret_no_role_and_no_kept_token() -> None:
+    for name in NAMES:
+        triggers = load(name)[True]
+        assert "pull_request_target" not in triggers
+        if "pull_request" not in triggers:
+            continue
+        for id_, job in load(name)["jobs"].items():
+            if "workflow_dispatch" in job.get("if", ""):
+                continue
+            assert job["permissions"] == {"contents": "read"}, f"{name}/{id_}"
+            assert "secrets." not in json.dumps(job)
+            checkout = next(step for step in job["steps"] if "checkout" in step.get("uses", ""))
+            assert checkout["with"]["persist-credentials"] is False
+
+
+def test_a_role_is_assumed_on_main_only() -> None:
+    for name, job in jobs():
+        if job["permissions"].get("id-token") != "write":
+            continue
+        triggers = load(name.partition("/")[0])[True]
+        assert "refs/heads/main" in job.get("if", "") or triggers == {"push": triggers["push"]}, name
+        assert triggers.get("push", {"branches": ["main"]})["branches"] == ["main"]
+    # The roles' trust names either the branch or the environment, never both.
+    assert load("infra")["jobs"]["deploy"]["environment"] == "prod"
+    assert "environment" not in load("deliver")["jobs"]["build"]
+
+
+def test_all_that_write_the_branch_wait_for_each_other_and_none_is_dropped() -> None:
+    for name in ("deliver/publish", "promote/promote", "rollback/rollback"):
+        assert dict(jobs())[name]["concurrency"] == {"group": MANIFESTS_BRANCH, "queue": "max"}
+        checkout = next(step for n, step in steps() if n == name and "checkout" in step.get("uses", ""))
+        assert checkout["with"]["fetch-depth"] == 0
+    assert load("deliver")["concurrency"] == {"group": "deliver", "cancel-in-progress": False}
+
+
+def test_every_job_ends() -> None:
+    assert all("timeout-minutes" in job for _, job in jobs() if "steps" in job)
+
+
+def test_the_image_is_built_for_both_processors_with_provenance_and_pushed_by_digest() -> None:
+    image = next(step["with"] for name, step in steps() if name == "deliver/build" and step.get("id") == "build")
+    assert image["platforms"] == "linux/amd64,linux/arm64"
+    assert (image["provenance"], image["sbom"]) == ("mode=max", True)
+    weights = next(step["with"] for name, step in steps() if name == "models/build" and step.get("id") == "build")
+    assert (weights["provenance"], weights["sbom"]) == ("mode=max", True)
+    registry = "${{ steps.registry.outputs.registry }}"
+    for inputs, repository in ((image, IMAGE_REPOSITORY), (weights, WEIGHTS_REPOSITORY)):
+        by_digest = f"type=image,name={registry}/{repository},push-by-digest=true,name-canonical=true,push=true"
+        assert inputs["outputs"].startswith(by_digest)
+        assert "tags" not in inputs
+
+
+def test_what_the_workflows_repeat_is_what_the_code_says() -> None:
+    models = (WORKFLOWS / "models.yml").read_text()
+    ollama = re.search(r"ARG OLLAMA_IMAGE=(\S+)", (ROOT / "service/Dockerfile").read_text())[1]
+    assert f" {ollama}\n" in models
+    assert f'user.name="{COMMITTER_NAME}"' in models
+    kind = re.search(r"sigs.k8s.io/kind@v(\d+\.\d+)\.", (WORKFLOWS / "e2e.yml").read_text())[1]
+    assert f"kind {kind}'s own node image" in (ROOT / "local_cluster/kind/cluster.yaml").read_text()
+    assert f"user.email={COMMITTER_EMAIL}" in models
+    sent = re.findall(r'"event_type": "([\w-]+)"', (ROOT / "argocd/notifications.yaml").read_text())
+    received = [load(name)[True]["repository_dispatch"]["types"] for name in ("smoke", "rollback")]
+    assert {name for types in received for name in types} == set(sent)
+    assert {f"{stage.name.upper()}_URL" for stage in (DEV, PROD)} == set(
+        re.findall(r"vars\.(\w+_URL)", (WORKFLOWS / "smoke.yml").read_text())
+    )
+    assert "refs/sluice/passed/STAGE" in (WORKFLOWS / "smoke.yml").read_text()
+    assert passed_ref("STAGE") == "refs/sluice/passed/STAGE"
+
+
+@pytest.fixture
+def runner(network: None, tmp_path: Path) -> Runner:
+    need_tool("jq", "jq")
+    return Runner(tmp_path, act=go_tool(*ACT), k6=tool("k6"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[StandIn]:
+    server = StandIn(tokens=["2 + 2 is 4, ", "Paris, ", "blue, ", "cold"]).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def served(engine: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(engine.url, tmp_path_factory.mktemp("gateway") / "log", model=DEV.model.name) as gateway:
+        yield gateway
+
+
+def synced(revision: str, *images: str) -> dict[str, Any]:
+    """Return the payload of Argo CD's notification for dev, whose pods run these images."""
+    names = [f"{REGISTRY}/{IMAGE_REPOSITORY}@{digest(image)}" for image in images]
+    payload = {"app": "sluice-dev", "stage": "dev", "revision": revision, "images": names}
+    return {"action": "sluice-synced", "client_payload": payload}
+
+
+def releases(runner: Runner) -> tuple[str, str]:
+    """Have dev run a good release and then the one to try; return the commits of the branch."""
+    _, before, head = runner.origin.main
+    good = runner.origin.publish(runner.branch, "dev", "a", before)
+    return good, runner.origin.publish(runner.branch, "dev", "b", head)
+
+
+def test_ci_runs_make(runner: Runner) -> None:
+    run = runner.run("ci", "pull_request", {"number": 1})
+    assert run.succeeded, run.output
+    assert "make \n" in run.calls
+
+
+def test_e2e_installs_kind_and_runs_make_e2e(runner: Runner) -> None:
+    run = runner.run("e2e", "pull_request", {"number": 1})
+    assert run.succeeded, run.output
+    assert re.fullmatch(r"go install sigs.k8s.io/kind@v\S+\nmake e2e\n", run.calls)
+
+
+def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> None:
+    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+    assert run.succeeded, run.output
+    assert runner.origin.log() == [f"dev: {runner.origin.main[-1][:12]}"]
+    tip = runner.branch.fetch()
+    assert tip
+    assert runner.branch.digests(tip, "dev") == (digest("d"), digest("e"))
+
+
+def test_deliver_does_nothing_before_there_is_a_registry(runner: Runner) -> None:
+    run = runner.run("deliver", "push", {})
+    assert (run.succeeded, run.outcome("build"), run.outcome("publish")) == (True, "skipped", "skipped")
+
+
+def test_promote_opens_a_pull_request_with_what_dev_was_rendered_from(runner: Runner) -> None:
+    runner.origin.publish(runner.branch, "dev", "b", runner.origin.main[-1])
+    tried = runner.origin.main[-1]
+    config = runner.branch.repo / "config.py"
+    config.write_text(config.read_text().replace("slots=8", "slots=7"))
+    runner.commit("What dev hasn't tried")
+    run = runner.run("promote", "workflow_dispatch", {})
+    assert run.succeeded, run.output
+    head = f"promote/{tried[:12]}"
+    assert f"gh pr create --base manifests --head {head} --title prod: promote {tried[:12]} --body-file" in run.calls
+    assert git(runner.origin.path, "grep", 'SLOTS: "8"', head, "--", "prod/")
+    git(runner.branch.repo, "fetch", "--quiet", "origin", head)
+    assert runner.branch.digests("FETCH_HEAD", "prod") == (digest("b"), digest("0"))
+
+
+def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
+    _, revision = releases(runner)
+    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
+    assert run.succeeded, run.output
+    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["succeeded", "succeeded", "skipped"]
+    assert runner.origin.tip(passed_ref("dev")) == revision
+    assert "right rate>=0.75 | kept" in run.output
+
+
+def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
+    runner: Runner, served: Served, engine: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, revision = releases(runner)
+    monkeypatch.setattr(engine, "tokens", ["banana"])
+    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
+    assert not run.succeeded
+    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["failed", "skipped", "succeeded"], (
+        run.output
+    )
+    assert runner.origin.image("dev") == "a"
+    _, before, head = runner.origin.main
+    assert runner.origin.log()[0] == f"dev: back to {before[:12]}"
+    assert f"gh api --silent repos/octo/sluice/commits/{head}/comments --field body=@" in run.calls
+    assert f"dev was rolled back from {head} to {before}.\nSee https://" in run.calls
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "reason"),
+    [
+        ("b", [], "set the repository variable DEV_URL to the address of dev"),
+        ("a", ["--var", "DEV_URL=http://127.0.0.1:9"], "dev should run sha256:bbbb"),
+    ],
+)
+def test_a_smoke_that_could_not_be_run_takes_nothing_back(
+    runner: Runner, images: str, options: list[str], reason: str
+) -> None:
+    _, revision = releases(runner)
+    run = runner.run("smoke", "repository_dispatch", synced(revision, images), *options)
+    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["failed", "skipped", "skipped"], run.output
+    assert reason in run.output
+    assert runner.origin.tip() == revision
+
+
+def test_a_release_that_was_overtaken_is_not_tried(runner: Runner) -> None:
+    good, _ = releases(runner)
+    run = runner.run("smoke", "repository_dispatch", synced(good, "a"))
+    assert run.succeeded, run.output
+    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["succeeded", "skipped", "skipped"]
+
+
+def test_a_dispatch_cannot_bring_commands(runner: Runner, tmp_path: Path) -> None:
+    _, revision = releases(runner)
+    payload = synced(revision, "b")
+    for field in ("stage", "revision"):
+        evil = {
+            "client_payload": payload["client_payload"] | {field: f'$(touch {tmp_path}/evil)"; touch {tmp_path}/evil'}
+        }
+        for workflow in ("smoke", "rollback"):
+            assert not runner.run(workflow, "repository_dispatch", evil).succeeded
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_sync_that_failed_is_taken_back_and_its_commit_says_why(runner: Runner) -> None:
+    _, revision = releases(runner)
+    payload = synced(revision)["client_payload"] | {"reason": "ImagePullBackOff;\nnot `found`"}
+    run = runner.run("rollback", "repository_dispatch", {"action": "sluice-sync-failed", "client_payload": payload})
+    assert run.succeeded, run.output
+    assert runner.origin.image("dev") == "a"
+    assert "\n\n    ImagePullBackOff; not `found`\n\nSee https://" in run.calls
+
+
+def test_a_person_takes_prod_back_by_a_pull_request(runner: Runner) -> None:
+    good, bad = (
+        runner.origin.publish(runner.branch, "prod", image, source)
+        for image, source in zip("ab", runner.origin.main[1:], strict=True)
+    )
+    run = runner.run("rollback", "workflow_dispatch", {"inputs": {"stage": "prod", "to": good}})
+    assert run.succeeded, run.output
+    head = f"rollback/prod-{bad[:12]}"
+    assert (
+        f"gh pr create --base manifests --head {head} --title prod: back to {runner.origin.main[1][:12]}" in run.calls
+    )
+    assert f"A rollback of prod waits for a review: branch `{head}`." in run.calls
+    assert (runner.origin.image("prod"), runner.origin.image("prod", head)) == ("b", "a")
+
+
+def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
+    run = runner.run("models", "workflow_dispatch", {"inputs": {"model": "llava:13b"}}, "--var", "PUSH_ROLE_ARN=role")
+    assert run.succeeded, run.output
+    assert "docker exec ollama ollama pull llava:13b\n" in run.calls
+    head = "weights/dddddddddddd"
+    known = json.loads(git(runner.origin.path, "show", f"{head}:delivery/weights.json"))
+    assert known["llava:13b"] == digest("d")
+    assert known["moondream"] == digest("e")
+    assert f"gh pr create --base main --head {head} --title Weights of llava:13b" in run.calls
+
+
+def nightly(runner: Runner, url: str, **inputs: str) -> Run:
+    """Run the nightly at a rate that fits a second or two."""
+    payload = {"inputs": {"rate": "8", "minutes": "0.02", "accept": "false", **inputs}}
+    return runner.run("nightly", "workflow_dispatch", payload, "--var", f"DEV_URL={url}")
+
+
+def have_last_report(runner: Runner, folder: Path, answers_take: float) -> None:
+    """Have `gh` find the report of an earlier nightly, whose answers took so many seconds."""
+    made = steady(1, seconds=answers_take, rate=8, minutes=0.02, max_tokens=64)
+    folder.mkdir()
+    (folder / "report.json").write_text(as_json(made))
+    gh = runner.folder / "bin" / "gh"
+    script = f'case "$*" in *" list "*) echo 7 ;; *" download 7 "*) cp -r {folder} "${{@: -1}}" ;; esac'
+    gh.write_text(f'#!/bin/bash\necho "gh $*" >> "$LOG"\n{script}\n')
+
+
+def test_the_first_nightly_has_nothing_to_compare_with(runner: Runner, served: Served) -> None:
+    run = nightly(runner, served.url)
+    assert run.succeeded, run.output
+    assert "Every threshold was kept." in run.output
+    assert "There is no report to compare with." in run.output
+    assert "gh run list --workflow nightly.yml --branch main --status success --limit 1" in run.calls
+
+
+@pytest.mark.parametrize(
+    ("answers_took", "inputs", "succeeds", "says"),
+    [
+        (60.0, {}, True, "Nothing got worse by more than noise."),
+        (0.0001, {}, False, "**B is a regression**: whole answer p50, s"),
+        (0.0001, {"accept": "true"}, True, "Every threshold was kept."),
+        (0.0001, {"rate": "7"}, True, "these runs can't be compared: rate is 8 in A and 7 in B"),
+    ],
+)
+def test_a_nightly_fails_if_it_is_worse_than_the_last_good_one(
+    runner: Runner,
+    served: Served,
+    tmp_path: Path,
+    answers_took: float,
+    inputs: dict[str, str],
+    succeeds: bool,
+    says: str,
+) -> None:
+    have_last_report(runner, tmp_path / "last", answers_took)
+    run = nightly(runner, served.url, **inputs)
+    assert (run.succeeded, says in run.output) == (succeeds, True), run.output
+
+
+def test_infra_compares_a_pull_request_with_its_base(runner: Runner) -> None:
+    run = runner.run("infra", "pull_request", {"number": 1}, "--matrix", "stage:dev", "--var", "DEPLOY_ROLE_ARN=role")
+    assert run.succeeded, run.output
+    diff = "npx --no-install cdk diff --app cdk.out --exclusively --template"
+    assert f"{diff} base/cdk.out/sluice-registry.template.json sluice-registry\n" in run.calls
+    assert re.search(rf"{diff} \S+/none.json sluice-new\n", run.calls)
+    assert "make --silent cost STAGE=dev\n" in run.calls
+    assert "<summary>sluice-registry</summary>" in run.output
+
+
+def test_infra_deploys_the_stage_that_a_person_names(runner: Runner) -> None:
+    run = runner.run("infra", "workflow_dispatch", {"inputs": {"stage": "prod"}}, "--var", "DEPLOY_ROLE_ARN=role")
+    assert run.succeeded, run.output
+    assert run.calls == "make deploy STAGE=prod\n"

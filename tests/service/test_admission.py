@@ -1,0 +1,223 @@
+import threading
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from service.admission import Admission, Priority, Refusal, Refused, Ticket
+from testbed.waiting import eventually
+from tests.support.clock import Clock
+
+
+def admission(clock: Clock, slots: int = 1, max_queue: int = 4, max_wait: float = 30) -> Admission:
+    return Admission(slots=slots, max_queue=max_queue, max_wait=max_wait, clock=clock)
+
+
+def serve(door: Admission, clock: Clock, seconds: float) -> None:
+    """Let one request take its slot for some seconds and complete."""
+    ticket = door.enter()
+    clock.now += seconds
+    ticket.release(completed=True)
+
+
+def test_slots_are_granted_at_once_and_the_next_waits() -> None:
+    door = admission(Clock(), slots=2)
+    first, second, third = (door.enter() for _ in range(3))
+    assert (first.granted, second.granted, third.granted) == (True, True, False)
+    assert (door.in_flight, door.queued()) == (2, 1)
+
+
+def test_a_released_slot_goes_to_the_longest_waiting() -> None:
+    clock = Clock()
+    door = admission(clock)
+    first, second, third = (door.enter() for _ in range(3))
+    clock.now += 3
+    first.release()
+    assert second.granted
+    assert not third.granted
+    assert second.queued_for == 3
+
+
+def test_releasing_twice_frees_one_slot() -> None:
+    door = admission(Clock())
+    first, second, third = (door.enter() for _ in range(3))
+    first.release()
+    first.release()
+    assert second.granted
+    assert not third.granted
+    assert door.in_flight == 1
+
+
+def test_a_request_that_leaves_the_queue_takes_no_slot() -> None:
+    door = admission(Clock())
+    first, second, third = (door.enter() for _ in range(3))
+    second.release()
+    assert door.queued() == 1
+    first.release()
+    assert third.granted
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    door = admission(Clock(), max_queue=2)
+    for _ in range(3):
+        door.enter()
+    with pytest.raises(Refused) as refused:
+        door.enter()
+    assert refused.value.reason is Refusal.QUEUE_FULL
+    assert refused.value.retry_after == 30  # nothing has completed yet: the longest wait is the best guess
+
+
+def test_no_queue_at_all_is_possible() -> None:
+    door = admission(Clock(), max_queue=0)
+    door.enter()
+    with pytest.raises(Refused):
+        door.enter()
+
+
+def test_retry_after_comes_from_the_queue_and_the_recent_service_time() -> None:
+    clock = Clock()
+    door = admission(clock, slots=2, max_queue=2)
+    serve(door, clock, 4)
+    for _ in range(4):
+        door.enter()
+    with pytest.raises(Refused) as refused:
+        door.enter()
+    assert refused.value.retry_after == (2 + 1) * 4 / 2
+
+
+def test_a_wait_that_would_be_too_long_is_refused_at_once() -> None:
+    clock = Clock()
+    door = admission(clock, max_queue=100, max_wait=30)
+    serve(door, clock, 12)
+    door.enter()
+    door.enter()  # expects 12 s
+    door.enter()  # expects 24 s
+    with pytest.raises(Refused) as refused:
+        door.enter()
+    assert refused.value.reason is Refusal.WAIT_TOO_LONG
+    assert refused.value.retry_after == 36
+
+
+def test_the_service_time_follows_recent_requests_and_forgets_cancelled_ones() -> None:
+    clock = Clock()
+    door = admission(clock)
+    serve(door, clock, 10)
+    serve(door, clock, 20)
+    assert door.service_time == 12
+    ticket = door.enter()
+    clock.now += 1000
+    ticket.release(completed=False)
+    assert door.service_time == 12
+
+
+def test_a_wait_in_the_queue_ends_with_a_refusal() -> None:
+    clock = Clock()
+    door = admission(clock, max_wait=30)
+    door.enter()
+    waiting = door.enter()
+    assert waiting.wait(0) is False
+    clock.now += 30
+    with pytest.raises(Refused) as refused:
+        waiting.wait(0)
+    assert refused.value.reason is Refusal.QUEUE_TIMEOUT
+    assert door.queued() == 0
+    waiting.release()
+    assert door.in_flight == 1
+
+
+def test_interactive_goes_first_and_batch_gets_one_slot_in_four() -> None:
+    door = admission(Clock(), max_queue=20)
+    holding = door.enter()
+    tickets = [door.enter(Priority.BATCH) for _ in range(2)] + [door.enter() for _ in range(8)]
+    order = []
+    while door.queued():
+        holding.release()
+        holding = next(ticket for ticket in tickets if ticket.granted)
+        order.append(holding.priority.value[0])
+    assert "".join(order) == "iiibiiibii"
+
+
+def test_the_expected_wait_knows_the_order_of_the_classes() -> None:
+    clock = Clock()
+    door = admission(clock, max_queue=20, max_wait=6)
+    serve(door, clock, 1)
+    door.enter()
+    for _ in range(3):
+        door.enter(Priority.BATCH)
+    for _ in range(4):
+        door.enter()  # one batch request at most comes before each of these, so they fit
+    with pytest.raises(Refused) as refused:
+        door.enter(Priority.BATCH)
+    assert refused.value.retry_after == 3 + 4 + 1
+
+
+def test_a_waiting_thread_wakes_when_its_slot_is_there() -> None:
+    door = Admission(slots=1, max_queue=1, max_wait=60)
+    holding, waiting = door.enter(), door.enter()
+    woken = threading.Event()
+
+    def wait() -> None:
+        if waiting.wait(60):
+            woken.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    eventually(thread.is_alive)
+    holding.release()
+    thread.join(10)
+    assert woken.is_set()
+
+
+class AdmissionMachine(RuleBasedStateMachine):
+    """Any order of entering, releasing and time passing keeps the books right."""
+
+    tickets = Bundle("tickets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.door = admission(self.clock, slots=2, max_queue=3, max_wait=5)
+        self.live: list[Ticket] = []
+
+    @rule(target=tickets, priority=strategies.sampled_from(Priority))
+    def enter(self, priority: Priority) -> Ticket | None:
+        try:
+            ticket = self.door.enter(priority)
+        except Refused as refused:
+            assert refused.retry_after > 0
+            assert self.door.in_flight == 2
+            return None
+        self.live.append(ticket)
+        return ticket
+
+    @rule(ticket=consumes(tickets), completed=strategies.booleans())
+    def release(self, ticket: Ticket | None, completed: bool) -> None:
+        if ticket is not None:
+            self.clock.now += 0.001  # no work takes no time at all
+            ticket.release(completed=completed)
+            ticket.release(completed=completed)
+            if ticket in self.live:
+                self.live.remove(ticket)
+
+    @rule(ticket=tickets)
+    def wait(self, ticket: Ticket | None) -> None:
+        if ticket in self.live and ticket is not None:
+            try:
+                assert ticket.wait(0) is ticket.granted
+            except Refused:
+                self.live.remove(ticket)
+
+    @rule(seconds=strategies.floats(0, 6))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        assert self.door.in_flight == sum(ticket.granted for ticket in self.live) <= 2
+        assert self.door.queued() == sum(not ticket.granted for ticket in self.live) <= 3
+        assert self.door.queued() == 0 or self.door.in_flight == 2  # no slot idles while a request waits
+
+
+AdmissionMachine.TestCase.settings = hypothesis_settings(max_examples=60, deadline=None)
+TestAdmissionMachine = AdmissionMachine.TestCase

@@ -1,0 +1,414 @@
+"""Requests whose engine dies under them: one that kills it is found, and the others get their answers."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from service import call
+from service.engine_errors import EngineDied, answered_error, reported_error
+from service.errors import KillsEngine, Saturated, ServiceError
+from service.gateway import Gateway
+from service.ollama import Ollama
+from service.settings import Settings
+from testbed.fetching import Reply, fetch
+from testbed.gateway import Served, serve
+from testbed.pictures import png
+from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
+from tests.support.errors import error_of
+from tests.support.gateways import books, generate
+
+KILL = "kill it"
+Server = Callable[..., Served]
+
+
+def ask(served: Served, prompt: str, **body: Any) -> Reply:
+    return fetch(f"{served.url}/generate", {"prompt": prompt, **body})
+
+
+@pytest.fixture
+def deadly(stand_in: StandIn) -> StandIn:
+    stand_in.killed_by = KILL
+    return stand_in
+
+
+@pytest.mark.parametrize("stop", ["x", '"options'])
+def test_a_request_that_kills_the_engine_is_refused_after_its_second_death(
+    app: Flask, client: FlaskClient, deadly: StandIn, stop: str
+) -> None:
+    for seed in (1, 2, 3):  # another seed makes no other request of it
+        reply = client.post("/generate", json={"prompt": KILL, "seed": seed, "stop": [stop]}, buffered=True)
+        assert (reply.status_code, error_of(reply)["code"]) == (422, "kills_engine")
+        assert "Retry-After" not in reply.headers
+        assert "ended the model server twice" in error_of(reply)["message"]
+    assert deadly.deaths == 2
+    assert books(app) == (0, 0)
+    assert generate(client).status_code == 200
+
+
+def test_the_openai_client_neither_retries_it_nor_hides_the_sentence(make_server: Server, deadly: StandIn) -> None:
+    served = make_server()
+    refused = pytest.raises(openai.UnprocessableEntityError, match="ended the model server twice")
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none") as client, refused:
+        client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": KILL}])
+    assert deadly.deaths == 2
+    assert served.metric("sluice_engine_deaths_total") == 2
+
+
+def test_those_beside_it_are_answered(make_server: Server, deadly: StandIn) -> None:
+    deadly.token_delay = 0.3
+    served = make_server()
+    with ThreadPoolExecutor(8) as pool:
+        beside = [pool.submit(ask, served, f"{index}") for index in range(3)]
+        eventually(lambda: deadly.running == 3)
+        killer = pool.submit(ask, served, KILL)
+        eventually(lambda: deadly.deaths == 1)
+        later = pool.submit(ask, served, "later")
+        assert [reply.result().json()["response"] for reply in (*beside, later)] == ["Hello, world"] * 4
+        assert killer.result().status == 422
+    assert deadly.deaths == 2
+    assert served.metric("sluice_requests_in_flight") == 0
+
+
+def test_what_a_death_costs_is_not_taken_for_the_time_of_a_request(make_server: Server, stand_in: StandIn) -> None:
+    stand_in.down_for, stand_in.token_delay = 4, 0.1
+    served = make_server(slots=1, max_queue=1, queue_timeout=3)
+    with ThreadPoolExecutor(1) as pool:
+        delayed = pool.submit(ask, served, "x")
+        eventually(lambda: stand_in.running == 1)
+        stand_in.kill()
+        assert delayed.result().status == 200
+        first = pool.submit(ask, served, "y")
+        eventually(lambda: served.metric("sluice_requests_in_flight") == 1)
+        assert ask(served, "z").status == 200  # one that expected a wait of 4 s would be refused
+        assert first.result().status == 200
+
+
+def test_embeddings_are_sent_again_too(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
+    client = make_app().test_client()
+    body = {"model": MODEL, "input": "x"}
+    assert client.post("/v1/embeddings", json=body).status_code == 200
+    stand_in.killed_by = '"x"'
+    assert client.post("/v1/embeddings", json=body).status_code == 422
+    assert stand_in.deaths == 2
+
+
+def test_a_stream_that_has_begun_ends_with_an_error_object_at_once(make_server: Server, stand_in: StandIn) -> None:
+    stand_in.hold_at, stand_in.down_for = 1, 3
+    served = make_server()
+    sock = served.connect("/generate", {"prompt": "x", "stream": True})
+    text = sock.recv(4096)
+    while b"Hello" not in text:
+        text += sock.recv(4096)
+    stand_in.kill()
+    eventually(lambda: stand_in.deaths == 1)
+    died = time.monotonic()
+    while b"error" not in text:
+        part = sock.recv(4096)
+        assert part
+        text += part
+    assert time.monotonic() - died < 1
+    assert b'"code": "engine_failed"' in text
+    assert b"done" not in text
+
+
+def test_a_stream_known_to_kill_is_not_called_repeatable(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    stand_in.error_at, stand_in.error_line = 1, "model runner has unexpectedly stopped"
+    last = [json.loads(generate(client, stream=True).text.splitlines()[-1])["error"] for _ in range(3)]
+    assert [error["code"] for error in last] == ["engine_failed", "kills_engine", "kills_engine"]
+    assert "can be sent again" in last[0]["hint"]
+    assert "can be sent again" not in last[1]["hint"]
+    assert gateway.admission.in_flight == 0
+
+
+def test_an_innocent_request_is_cleared_by_its_answer(make_server: Server, stand_in: StandIn) -> None:
+    stand_in.token_delay = 0.2
+    served = make_server()
+    with ThreadPoolExecutor(1) as pool:
+        for deaths in (1, 2, 3):
+            reply = pool.submit(ask, served, "x")
+            eventually(lambda: stand_in.running == 1)
+            stand_in.kill()
+            assert reply.result().status == 200
+            assert stand_in.deaths == deaths
+
+
+@contextmanager
+def away(served: Served, stand_in: StandIn) -> Iterator[None]:
+    """Have the engine die, and not come back before the block ends."""
+    port = stand_in.port
+    stand_in.stop()
+    eventually(lambda: not served.ready())
+    yield
+    again = StandIn(loaded=False).start(port)
+    try:
+        eventually(served.ready)
+        eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+    finally:
+        again.stop()
+
+
+def test_requests_wait_for_an_engine_that_has_just_died(make_server: Server, stand_in: StandIn) -> None:
+    served = make_server()
+    with ThreadPoolExecutor(1) as pool:
+        with away(served, stand_in):
+            reply = pool.submit(ask, served, "x")
+            eventually(lambda: served.metric("sluice_requests_in_flight") == 1)
+        assert reply.result().status == 200
+
+
+def test_a_client_that_leaves_while_its_request_waits_for_the_engine_is_dropped(
+    make_server: Server, stand_in: StandIn
+) -> None:
+    served = make_server()
+    with away(served, stand_in):
+        sock = served.connect("/generate", {"prompt": "x"})
+        eventually(lambda: served.metric("sluice_requests_in_flight") == 1)
+        sock.close()
+        eventually(lambda: served.metric("sluice_requests_in_flight") == 0)
+
+
+def test_an_engine_that_stays_away_is_a_503_soon(
+    app: Flask, client: FlaskClient, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "PATIENCE", 0.5)
+    stand_in.stop()
+    for _ in range(2):
+        reply = generate(client)
+        assert (reply.status_code, error_of(reply)["code"]) == (503, "engine_unavailable")
+        assert reply.headers["Retry-After"] == "5"
+    assert books(app) == (0, 0)
+
+
+def test_a_network_that_resets_is_no_death_of_the_engine(make_server: Server, stand_in: StandIn) -> None:
+    served = make_server()
+    stand_in.resets = True
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, served, "x")
+        eventually(lambda: stand_in.reset >= 5)
+        stand_in.resets = False
+        assert answer.result().status == 200
+    assert served.metric("sluice_engine_deaths_total") == 0
+
+
+def test_an_engine_that_lives_and_breaks_off_is_asked_three_times(
+    app: Flask, client: FlaskClient, stand_in: StandIn
+) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    gateway.ollama.pool.forget()  # what breaks off on a kept connection is sent once more, and not counted
+    stand_in.die_at = 0
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+    assert len(stand_in.chats()) == 3
+    assert books(app) == (0, 0)
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_no_death(
+    app: Flask, client: FlaskClient, stand_in: StandIn
+) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    assert generate(client).status_code == 200
+    stand_in.cut_kept = True
+    assert generate(client).status_code == 200
+    assert len(stand_in.chats()) == 3
+    assert gateway.metrics.sent_again._value.get() == 0
+
+
+def nested(message: str) -> str:
+    """Return an answer of llama-server's as Ollama passes it on: all of its JSON, as a text."""
+    return json.dumps({"error": {"code": 400, "message": message, "type": "invalid_request_error"}})
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "field"),
+    [
+        (500, 'invalid format: "x"; expected "json" or a valid JSON Schema object', "format"),
+        (400, nested("Failed to initialize samplers: failed to parse grammar"), "format"),
+        (
+            400,
+            nested(r'Field \'json_schema\': JSON schema conversion failed:\nUnrecognized schema: {"type":"x"}'),
+            "format",
+        ),
+        (400, nested("Multimodal data provided, but model does not support multimodal requests."), "images"),
+        (400, nested("Failed to load image or audio file"), "images"),
+        (501, "This server does not support embeddings. Start it with `--embeddings`", "model"),
+        (400, '"minilm" does not support chat', "model"),
+        (400, "registry.ollama.ai/library/x:latest does not support tools", "tools"),
+        (400, '"x" does not support thinking', "think"),
+        (500, nested("Conversation roles must alternate user/assistant/user/assistant/..."), "prompt"),
+        (500, nested("System message must be at the beginning."), "prompt"),
+    ],
+)
+def test_what_the_engine_cannot_follow_is_the_callers_to_change(
+    app: Flask, client: FlaskClient, stand_in: StandIn, status: int, text: str, field: str
+) -> None:
+    stand_in.error = (status, text)
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_request")
+    assert error_of(reply)["message"].startswith(f"{field}: ")
+    assert "Retry-After" not in reply.headers
+    assert len(stand_in.chats()) == 1
+
+
+GRAMMAR = nested("Failed to initialize samplers: failed to parse grammar")
+ROLES = nested("Conversation roles must alternate user/assistant/user/assistant/...")
+IMAGE = nested("Failed to load image or audio file")
+A: Any = {"type": "object", "properties": {"a": {"type": "string"}}}
+HI: Any = [{"role": "user", "content": "Hi"}]
+TOOL: Any = {"type": "function", "function": {"name": "f", "parameters": A}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error", "field"),
+    [
+        ("/api/chat", {"messages": HI, "format": A}, GRAMMAR, "format"),
+        ("/api/generate", {"prompt": "Hi", "format": "json"}, GRAMMAR, "format"),
+        ("/api/generate", {"prompt": "Hi", "images": [png(3, 3)]}, IMAGE, "images[0]"),
+        ("/v1/completions", {"prompt": "Hi"}, ROLES, "prompt"),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": A}}},
+            *(GRAMMAR, "response_format.json_schema.schema"),
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "response_format": {"type": "json_object"}},
+            *(GRAMMAR, "response_format"),
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": HI, "tools": [TOOL], "tool_choice": "required"},
+            *(GRAMMAR, "tools[0].function.parameters"),
+        ),
+        ("/v1/chat/completions", {"messages": HI}, ROLES, "messages"),
+        (
+            "/v1/responses",
+            {"input": "Hi", "text": {"format": {"type": "json_schema", "name": "a", "schema": A}}},
+            *(GRAMMAR, "text.format.schema"),
+        ),
+        ("/v1/responses", {"input": "Hi"}, ROLES, "input"),
+        (
+            "/v1/messages",
+            {"messages": HI, "max_tokens": 9, "output_config": {"format": {"type": "json_schema", "schema": A}}},
+            *(GRAMMAR, "output_config.format.schema"),
+        ),
+    ],
+)
+def test_the_field_that_the_engine_cannot_follow_has_the_name_that_it_has_in_the_request(
+    client: FlaskClient, stand_in: StandIn, path: str, body: Any, error: str, field: str
+) -> None:
+    stand_in.error = (400, error)
+    reply: Any = client.post(path, json={"model": MODEL, **body}, buffered=True)
+    told = reply.json["error"]
+    assert reply.status_code == 400
+    assert (told if isinstance(told, str) else told["message"]).startswith(f"{field}: the model")
+
+
+def test_a_prompt_that_is_too_long_is_told_both_numbers(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.error = (400, nested("request (3163 tokens) exceeds the available context size (2048 tokens), try more"))
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (413, "prompt_too_long")
+    assert error_of(reply)["message"] == "the prompt has 3163 tokens, more than the model's context of 2048"
+
+
+def test_a_request_that_came_to_a_dead_engine_is_sent_again_and_not_blamed(
+    app: Flask, client: FlaskClient, stand_in: StandIn
+) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    stand_in.error = (500, "llama-server process no longer running: -1 ")
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")
+    assert len(stand_in.chats()) == 3
+    assert gateway.metrics.engine_deaths._value.get() == 0
+
+
+def test_an_error_in_our_own_form_is_passed_on_as_it_is(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    ours = {"code": "saturated", "message": "every slot is busy", "hint": "see Retry-After"}
+    stand_in.error = (503, ours)
+    reply = generate(client)
+    assert (reply.status_code, error_of(reply)) == (503, ours)
+    assert len(stand_in.chats()) == 1
+
+
+def test_an_error_in_our_own_form_ends_a_stream(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
+    ours = {"code": "generation_timeout", "message": "the model did not finish in time", "hint": None}
+    stand_in.error_at, stand_in.error_line = 1, ours
+    last = json.loads(generate(client, stream=True).text.splitlines()[-1])
+    assert last == {"error": ours}
+
+
+def test_an_error_keeps_its_kind_its_status_and_its_time() -> None:
+    body = b'{"error": {"code": "saturated", "message": "m", "hint": null}}'
+    error = answered_error(503, body, "7")
+    assert isinstance(error, Saturated)
+    assert (error.status, error.retry_after, error.message, error.hint) == (503, 7, "m", None)
+    assert error.headers == {"Retry-After": "7"}
+    unknown = reported_error(418, {"code": "teapot", "message": "short and stout"})
+    assert (type(unknown), unknown.status, unknown.code) == (ServiceError, 418, "teapot")
+    told = reported_error(500, "model runner has unexpectedly stopped")
+    assert isinstance(told, EngineDied)
+    assert told.told
+
+
+def test_a_culprit_that_a_gateway_behind_us_found_is_not_sent_again(
+    app: Flask, client: FlaskClient, stand_in: StandIn
+) -> None:
+    stand_in.error = (422, {"code": KillsEngine.code, "message": "no", "hint": None})
+    assert [generate(client).status_code for _ in range(2)] == [422, 422]
+    assert len(stand_in.chats()) == 1
+
+
+def test_a_request_carries_headers_and_its_answers_can_be_read(stand_in: StandIn) -> None:
+    ollama = Ollama(Settings(ollama_host="http://127.0.0.1:1"), url=stand_in.url, prefix="/engine")
+    assert (ollama.chat_path, ollama.embed_path) == ("/engine/chat", "/engine/embed")
+    reply = ollama.request("/api/ps", timeout=5, headers={"X-Request-Id": "abc"})
+    assert reply.number("Content-Length") > 0
+    assert reply.number("X-Queued-Ms") == 0
+    reply.close()
+    assert stand_in.headers[-1]["x-request-id"] == "abc"
+    ollama.pool.forget()
+
+
+def test_a_proxy_that_breaks_off_is_asked_again_and_nobody_is_blamed(
+    make_app: Callable[..., Flask], stand_in: StandIn
+) -> None:
+    stand_in.die_at = 0
+    ollama = Ollama(Settings(model=MODEL), url=stand_in.url, prefix="/engine")
+    assert ollama.lives()
+    stand_in.stop()
+    assert ollama.lives()
+
+
+def test_two_killers_and_a_bystander_all_along(tmp_path: Path, deadly: StandIn) -> None:
+    deadly.token_delay = 0.1
+    with serve(deadly.url, tmp_path / "log") as served, ThreadPoolExecutor(24) as pool:
+        killers = [pool.submit(kill, served, f"{KILL} {name}", 3) for name in "ab"]
+        replies = []
+        for index in range(40):
+            replies.append(pool.submit(ask, served, f"bystander {index}"))
+            time.sleep(0.1)
+        assert [killer.result() for killer in killers] == [{422}] * 2
+        assert [reply.result().status for reply in replies] == [200] * 40
+    assert deadly.deaths <= 6  # three each at worst: `python -m bench killers` counts how many there usually are
+
+
+def kill(served: Served, prompt: str, times: int) -> set[int]:
+    """Send what kills the engine again and again, as the official client does; return the statuses it saw."""
+    statuses = set()
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+        for _ in range(times):
+            try:
+                client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+            except openai.APIStatusError as error:
+                statuses.add(error.status_code)
+    return statuses

@@ -1,0 +1,147 @@
+"""What an auditor asks of the templates, by the three usual tools and by counting what has to be justified."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import Stack, Validations
+from aws_cdk import aws_s3 as s3
+from cdk_nag import AwsSolutionsChecks
+
+from config import DEV, PROD, Stage
+from tests.support.checkov import checkov, failed
+from tests.support.synth import Json, empty_app, synthesise, text
+
+EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+
+# Every statement that is about more than resources it names, by stack and actions.
+WILDCARDS = {
+    ("github", "ecr:GetAuthorizationToken"): "logs in to the account's registry as such, and takes no other resource",
+    ("cluster", "kms:*"): "in a key's own policy, * is this key; it leaves the rights on it to the account's IAM",
+    ("cluster", "lambda:InvokeFunction"): "the versions of one function, the kubectl provider's handler",
+}
+
+CFN_LINT_SKIPS = {
+    "W3005": "the CDK also states the dependencies that a GetAtt implies; nothing follows from it",
+}
+
+CHECKOV_SKIPS = {
+    "CKV_AWS_115": "Only CloudFormation calls the kubectl provider, once a change; what it reserves, others lack.",
+    "CKV_AWS_116": "CloudFormation waits for the kubectl provider's answer and shows its errors: nothing is to queue.",
+    "CKV_AWS_158": "CloudWatch encrypts logs with a key of its own. One of ours would have to outlive each log that is "
+    "kept, and the logs hold neither prompts nor answers nor Secrets.",
+    "CKV_AWS_173": "The kubectl provider's variables are a function's ARN and a constant, and are encrypted at rest.",
+}
+
+
+def statements(value: Any) -> Iterator[Json]:
+    """Yield every policy statement in a template, wherever it stands, that says what it is about."""
+    if isinstance(value, dict):
+        if {"Effect", "Action", "Resource"} <= set(value):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from statements(each)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@EACH
+def test_every_statement_about_more_than_it_names_is_listed_with_its_reason(stage: Stage) -> None:
+    found = Counter(
+        (stack, ", ".join(as_list(statement["Action"])))
+        for stack, _, resource in synthesise(stage).everything()
+        for statement in statements(resource)
+        if any("*" in text(each) for each in as_list(statement["Resource"]))
+    )
+    assert found == Counter(WILDCARDS.keys())
+
+
+@EACH
+def test_the_only_lambdas_are_the_kubectl_providers_two(stage: Stage) -> None:
+    names = [name for _, name, each in synthesise(stage).everything() if each["Type"] == "AWS::Lambda::Function"]
+    assert len(names) == 2
+    assert all(name.startswith("ClusterKubectlProvider") for name in names)
+
+
+@EACH
+def test_the_only_custom_resources_are_the_kubectl_providers(stage: Stage) -> None:
+    custom = [each for _, _, each in synthesise(stage).everything() if "Custom" in each["Type"]]
+    assert Counter(each["Type"] for each in custom) == {
+        "Custom::AWSCDK-EKS-KubernetesResource": 8,
+        "Custom::AWSCDK-EKS-HelmChart": 1,
+        "Custom::AWSCDK-EKS-KubernetesObjectValue": 1,
+    }
+    assert all("ClusterKubectlProviderframeworkonEvent" in str(each["Properties"]["ServiceToken"]) for each in custom)
+
+
+@EACH
+def test_logs_are_kept_as_long_as_the_stage_says_and_no_service_makes_a_group_of_its_own(stage: Stage) -> None:
+    groups = [each for _, _, each in synthesise(stage).everything() if each["Type"] == "AWS::Logs::LogGroup"]
+    assert len(groups) == 4  # the VPC's traffic, the control plane, two Lambdas
+    for each in groups:
+        assert each["Properties"]["RetentionInDays"] == (365 if stage.keep_data else 30)
+        assert each["DeletionPolicy"] == ("RetainExceptOnCreate" if stage.keep_data else "Delete")
+
+
+@EACH
+def test_nothing_but_logs_and_images_outlives_cdk_destroy(stage: Stage) -> None:
+    kept = {each["Type"] for _, _, each in synthesise(stage).everything() if "Retain" in each.get("DeletionPolicy", "")}
+    assert kept == {"AWS::ECR::Repository"} | ({"AWS::Logs::LogGroup"} if stage.keep_data else set())
+
+
+@EACH
+def test_cdk_nag_finds_nothing_that_is_not_accepted_with_a_reason(stage: Stage) -> None:
+    report = json.loads((synthesise(stage).folder / "validation-report.json").read_text())
+    (nag,) = [each for each in report["pluginReports"] if each["pluginName"] == "AwsSolutions"]
+    assert (nag["conclusion"], nag["violations"]) == ("success", [])
+    assert {each["ruleName"].split("[")[0] for each in nag["suppressedViolations"]} == {
+        "AwsSolutions-IAM4",
+        "AwsSolutions-IAM5",
+        "AwsSolutions-L1",
+    }
+    assert all(len(each["reason"]) > 80 for each in nag["suppressedViolations"])
+
+
+def test_cdk_nag_would_stop_a_synth_that_it_finds_fault_with() -> None:
+    app = empty_app()
+    s3.Bucket(Stack(app, "stack"), "Bucket")
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    with pytest.raises(RuntimeError, match="AwsSolutions-S1'"):
+        app.synth()
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the templates of both stages, and nothing else."""
+    folder = tmp_path_factory.mktemp("templates")
+    for stage in (DEV, PROD):
+        for path in synthesise(stage).folder.glob("*.template.json"):
+            shutil.copy(path, folder)
+    return folder
+
+
+def test_cfn_lint_has_no_errors_and_no_warnings(templates: Path) -> None:
+    options = ["--format", "json", "--ignore-checks", *CFN_LINT_SKIPS]
+    names = [str(path) for path in sorted(templates.iterdir())]
+    done = run([str(Path(sys.executable).with_name("cfn-lint")), *options, "--", *names])
+    assert json.loads(done.stdout) == []
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("network")
+def test_checkov_fails_nothing_that_is_not_skipped_with_a_reason(templates: Path) -> None:
+    assert failed(checkov("cloudformation", templates)) == set(CHECKOV_SKIPS)
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, text=True, capture_output=True, timeout=300)

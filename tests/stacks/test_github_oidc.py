@@ -1,0 +1,150 @@
+"""Who may become which role: IAM's decision on the tokens that GitHub really sends, from the synthesised policies."""
+
+from typing import Any
+
+import pytest
+
+from config import DEV
+from tests.support.synth import Json, synthesise, text
+
+ISSUER = "token.actions.githubusercontent.com"
+NAMES, IDS = "octo/sluice", "octo@1234/sluice@5678"
+
+
+def token(subject: str, repository: str = NAMES, /, **changes: str) -> Json:
+    """Return a token's claims, as GitHub sends them to a job of octo/sluice."""
+    claims = {
+        "iss": f"https://{ISSUER}",
+        "aud": "sts.amazonaws.com",
+        "sub": f"repo:{repository}:{subject}",
+        "repository": "octo/sluice",
+        "repository_id": "5678",
+        "repository_owner": "octo",
+        "repository_owner_id": "1234",
+        "actor": "ann",
+    }
+    return {**claims, **changes}
+
+
+def role(name: str) -> Json:
+    found = synthesise(DEV).resources("github", "AWS::IAM::Role")
+    (properties,) = [each["Properties"] for each in found if each["Properties"]["RoleName"] == name]
+    return dict(properties)
+
+
+def assumes(name: str, claims: Json) -> bool:
+    """Return whether STS lets a token with these claims become the role."""
+    statements = role(name)["AssumeRolePolicyDocument"]["Statement"]
+    return any(allows(statement, claims) for statement in statements)
+
+
+def allows(statement: Json, claims: Json) -> bool:
+    """Return whether every condition holds: a key that isn't in the token fails, as does each operator but one."""
+    assert statement["Effect"] == "Allow"
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert set(statement["Condition"]) == {"StringEquals"}
+    return all(
+        claims.get(key.removeprefix(f"{ISSUER}:")) in as_list(wanted)
+        for key, wanted in statement["Condition"]["StringEquals"].items()
+    )
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(name: str) -> list[Json]:
+    """Return what the role's own policy allows."""
+    stack = synthesise(DEV).stacks()["github"]["Resources"]
+    for each in stack.values():
+        if each["Type"] == "AWS::IAM::Policy":
+            (owner,) = each["Properties"]["Roles"]
+            if stack[owner["Ref"]]["Properties"].get("RoleName") == name:
+                return list(each["Properties"]["PolicyDocument"]["Statement"])
+    raise AssertionError(f"{name} has no policy")
+
+
+MAIN, PROD = "ref:refs/heads/main", "environment:prod"
+REFUSED = {
+    "another branch": token("ref:refs/heads/feature"),
+    "a branch whose name begins the same": token("ref:refs/heads/main2"),
+    "a tag called main": token("ref:refs/tags/main"),
+    "a pull request": token("pull_request"),
+    "another environment": token("environment:dev"),
+    "an environment of other case": token("environment:Prod"),
+    "a fork": token(MAIN, "evil/sluice", repository="evil/sluice", repository_id="999", repository_owner_id="666"),
+    "a fork's environment": token(PROD, "evil/sluice", repository_id="999", repository_owner_id="666"),
+    "another repository of the owner": token(MAIN, "octo/other", repository="octo/other", repository_id="777"),
+    "a new repository of the old name": token(MAIN, repository_id="999"),
+    "a new repository of the old name, with ids": token(MAIN, "octo@1234/sluice@999", repository_id="999"),
+    "a new owner of the old name": token(MAIN, "octo@666/sluice@5678", repository_owner_id="666"),
+    "a new owner's environment": token(PROD, "octo@666/sluice@999", repository_id="999", repository_owner_id="666"),
+    "a token for another audience": token(MAIN, aud="https://github.com/octo"),
+    "a token without a repository id": {k: v for k, v in token(MAIN).items() if k != "repository_id"},
+    "a token without a subject": {k: v for k, v in token(MAIN).items() if k != "sub"},
+    "a subject with a wildcard": token("*"),
+}
+
+
+@pytest.mark.parametrize("repository", [NAMES, IDS], ids=["names", "names and ids"])
+def test_the_main_branch_pushes_images_and_the_environment_prod_deploys(repository: str) -> None:
+    assert assumes("sluice-push-images", token(MAIN, repository))
+    assert assumes("sluice-deploy", token(PROD, repository))
+
+
+@pytest.mark.parametrize("repository", [NAMES, IDS], ids=["names", "names and ids"])
+def test_neither_may_do_what_is_the_others(repository: str) -> None:
+    assert not assumes("sluice-push-images", token(PROD, repository))
+    assert not assumes("sluice-deploy", token(MAIN, repository))
+
+
+@pytest.mark.parametrize("claims", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("name", ["sluice-push-images", "sluice-deploy"])
+def test_everybody_else_is_refused(name: str, claims: Json) -> None:
+    assert not assumes(name, claims)
+
+
+def test_only_tokens_of_github_for_sts_are_looked_at() -> None:
+    provider = synthesise(DEV).properties("github", "AWS::IAM::OIDCProvider")
+    assert provider == {"Url": f"https://{ISSUER}", "ClientIdList": ["sts.amazonaws.com"]}
+    (name,) = [name for stack, name, each in synthesise(DEV).everything() if each["Type"] == "AWS::IAM::OIDCProvider"]
+    for each in ("sluice-push-images", "sluice-deploy"):
+        (statement,) = role(each)["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Federated": {"Ref": name}}
+
+
+def test_trust_has_no_wildcard() -> None:
+    for each in ("sluice-push-images", "sluice-deploy"):
+        assert "*" not in str(role(each)["AssumeRolePolicyDocument"])
+
+
+def test_the_push_role_pushes_to_the_two_repositories_and_does_nothing_else() -> None:
+    login, push = sorted(statements("sluice-push-images"), key=lambda each: len(as_list(each["Action"])))
+    assert (login["Action"], login["Resource"]) == ("ecr:GetAuthorizationToken", "*")
+    prefix = "arn:<AWS::Partition>:ecr:<AWS::Region>:<AWS::AccountId>:repository"
+    assert [text(each) for each in push["Resource"]] == [f"{prefix}/sluice/gateway", f"{prefix}/sluice/weights"]
+    assert set(push["Action"]) == {
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:CompleteLayerUpload",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:InitiateLayerUpload",
+        "ecr:PutImage",
+        "ecr:UploadLayerPart",
+    }
+
+
+def test_the_deploy_role_may_become_the_cdks_own_roles_of_this_account_and_region_and_nothing_else() -> None:
+    (statement,) = statements("sluice-deploy")
+    place = "<AWS::AccountId>-<AWS::Region>"
+    roles = "arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-hnb659fds"
+    assert statement["Action"] == "sts:AssumeRole"
+    assert [text(each) for each in statement["Resource"]] == [
+        f"{roles}-{name}-{place}" for name in ("deploy-role", "file-publishing-role", "lookup-role")
+    ]
+
+
+def test_the_roles_have_no_rights_besides_and_their_arns_are_outputs() -> None:
+    for each in ("sluice-push-images", "sluice-deploy"):
+        assert not {"ManagedPolicyArns", "Policies"} & set(role(each))
+    assert set(synthesise(DEV).outputs("github")) == {"PushImagesRole", "DeployRole"}

@@ -1,0 +1,14 @@
+"""Files of API keys."""
+
+from pathlib import Path
+
+from service.keys import digest
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def entry(name: str, token: str, **fields: int | list[str]) -> str:
+    return "\n".join([f"[{name}]", f'sha256 = "{digest(token)}"', *(f"{k} = {v}" for k, v in fields.items())]) + "\n"
