@@ -1,1 +1,1 @@
-"""`make bench`: the gateway beside what a user would pick instead, all in one run."""
+"""`make bench`: the gateway compared with what a user would pick instead, all in one run."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import httpx
 import ollama
 
-from bench.measures import Row
+from loadtest.reporting.target import Target, new_target
 from service.client import ClientConnection
 from service.errors import ClientGone
 from service.ollama import Ollama
@@ -135,14 +135,14 @@ class AsyncHttpx:
 CLIENTS: tuple[type[EngineClient], ...] = (Gateways, Httpx, OllamaPackage, AsyncHttpx)
 
 
-def http_clients() -> Iterator[Row]:
+def http_clients() -> Iterator[Target]:
     """Read whole answers with each client in turn; then let callers leave, before the first token and between two."""
     yield answers()
     yield cancellation(f"{LEAVE_AFTER:g} s into a prompt that takes {PROMPT_SECONDS:g} s to read", pieces=0)
     yield cancellation(f"mid-answer, {LEAVE_AFTER:g} s after a token, with one each {TOKEN_SECONDS:g} s", pieces=2)
 
 
-def answers() -> Row:
+def answers() -> Target:
     """Time the same answer with each client in turn, and the CPU time that it takes this process."""
     with programs.stand_in("scripted", tokens=TOKENS) as url:
         clients: list[EngineClient] = [kind(url) for kind in CLIENTS]
@@ -152,7 +152,7 @@ def answers() -> Row:
     ]
     result = by_client([f"{took:.2f} ms ({cpu:.2f} ms)" for took, cpu in medians])
     what = f"a stream of {TOKENS} tokens read from the stand-in, p50 (of which CPU time), by client"
-    return Row(what, result, "the gateway's is the fastest", medians[0] == min(medians))
+    return new_target(what, result, "the gateway's is the fastest", medians[0] == min(medians))
 
 
 def read(client: EngineClient) -> tuple[float, float]:
@@ -162,14 +162,14 @@ def read(client: EngineClient) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - cpu
 
 
-def cancellation(phase: str, pieces: int) -> Row:
+def cancellation(phase: str, pieces: int) -> Target:
     """Let callers leave after so many pieces, and measure until the engine's connection is closed."""
     engine = StandIn(first_delay=PROMPT_SECONDS, token_delay=TOKEN_SECONDS).start()
     took = [1000 * statistics.median(leave(kind(engine.url), engine, pieces) for _ in range(TRIES)) for kind in CLIENTS]
     engine.stop()
     result = by_client([f"{ms:.0f} ms" for ms in took])
     what = f"caller leaves {phase} → the engine's connection is closed, p50 by client"
-    return Row(what, result, "the gateway's ≤ 20 ms", took[0] <= 20)
+    return new_target(what, result, "the gateway's ≤ 20 ms", took[0] <= 20)
 
 
 def leave(client: EngineClient, engine: StandIn, pieces: int) -> float:

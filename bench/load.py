@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-Target = tuple[str, dict[str, Any]]  # URL and JSON body
+Request = tuple[str, dict[str, Any]]  # URL and JSON body
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
-async def ask(client: aiohttp.ClientSession, target: Target, started: float) -> Result:
+async def ask(client: aiohttp.ClientSession, request: Request, started: float) -> Result:
     """Send one request and read its whole answer; a broken connection counts as status 0."""
     sent = time.perf_counter()
     try:
-        async with client.post(target[0], json=target[1]) as reply:
+        async with client.post(request[0], json=request[1]) as reply:
             await reply.read()
             status, retry_after = reply.status, reply.headers.get("Retry-After")
     except aiohttp.ClientError:
@@ -42,23 +42,23 @@ async def ask(client: aiohttp.ClientSession, target: Target, started: float) -> 
     return Result(status, sent - started, time.perf_counter() - sent, retry_after)
 
 
-async def open_loop(targets: Sequence[Target], rate: float, seconds: float) -> list[list[Result]]:
-    """Send `rate` requests a second whatever comes back, to the targets in turn; return each one's results.
+async def open_loop(requests: Sequence[Request], rate: float, seconds: float) -> list[list[Result]]:
+    """Send `rate` requests a second whatever comes back, each kind in turn; return the results of each kind.
 
     A latency counts from when the request was due, so that a late client can't hide a slow server.
     """
     async with session() as client:
         started = time.perf_counter()
-        tasks: list[list[asyncio.Task[Result]]] = [[] for _ in targets]
+        tasks: list[list[asyncio.Task[Result]]] = [[] for _ in requests]
         for index in range(int(rate * seconds)):
             due = started + index / rate
             await asyncio.sleep(max(0, due - time.perf_counter()))
-            which = index % len(targets)
-            tasks[which].append(asyncio.create_task(ask(client, targets[which], started)))
+            which = index % len(requests)
+            tasks[which].append(asyncio.create_task(ask(client, requests[which], started)))
         return [list(await asyncio.gather(*each)) for each in tasks]
 
 
-async def closed_loop(target: Target, clients: int, seconds: float) -> float:
+async def closed_loop(request: Request, clients: int, seconds: float) -> float:
     """Return the 200s a second of `clients` that each send the next request when the last is answered."""
     async with session() as http:
         started = time.perf_counter()
@@ -66,17 +66,17 @@ async def closed_loop(target: Target, clients: int, seconds: float) -> float:
         async def run() -> int:
             answered = 0
             while time.perf_counter() - started < seconds:
-                answered += (await ask(http, target, started)).status == 200
+                answered += (await ask(http, request, started)).status == 200
             return answered
 
         counts = await asyncio.gather(*(run() for _ in range(clients)))
         return sum(counts) / (time.perf_counter() - started)
 
 
-async def stream_times(client: aiohttp.ClientSession, target: Target) -> list[float]:
+async def stream_times(client: aiohttp.ClientSession, request: Request) -> list[float]:
     """Return the seconds from sending to each line of a streamed answer."""
     sent, times = time.perf_counter(), []
-    async with client.post(target[0], json=target[1]) as reply:
+    async with client.post(request[0], json=request[1]) as reply:
         assert reply.status == 200, await reply.text()
         async for line in reply.content:
             if line.strip():
@@ -84,29 +84,23 @@ async def stream_times(client: aiohttp.ClientSession, target: Target) -> list[fl
     return times
 
 
-async def tokens_per_second(targets: Sequence[Target]) -> tuple[float, list[float], list[float]]:
-    """Send the targets at the same time; return tokens/s of all together, of each, and each time to first token."""
+async def tokens_per_second(requests: Sequence[Request]) -> tuple[float, list[float], list[float]]:
+    """Send requests at the same time; return tokens/s of all together, of each, and each time to first token."""
     async with session() as client:
         started = time.perf_counter()
-        answers = await asyncio.gather(*(stream_times(client, target) for target in targets))
+        answers = await asyncio.gather(*(stream_times(client, request) for request in requests))
         total = time.perf_counter() - started
     counts = [len(times) - 1 for times in answers]  # the last line carries no token
     each = [count / times[-1] for count, times in zip(counts, answers, strict=True)]
     return sum(counts) / total, each, [times[0] for times in answers]
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of the values don't exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def generate(url: str, **body: Any) -> Target:
+def generate(url: str, **body: Any) -> Request:
     """Return a request to the gateway."""
     return f"{url}/generate", {"prompt": "Say something.", **body}
 
 
-def chat(url: str, model: str, **body: Any) -> Target:
+def chat(url: str, model: str, **body: Any) -> Request:
     """Return the same request to Ollama itself."""
     messages = [{"role": "user", "content": "Say something."}]
     return f"{url}/api/chat", {"model": model, "messages": messages, **body}

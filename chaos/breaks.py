@@ -8,11 +8,12 @@ from pathlib import Path
 
 from chaos import launched, limits, systems
 from chaos.launched import full
-from chaos.observe import HEAD, NEVER, Row, Skipped, observe
-from chaos.page import PAGE, publish
+from chaos.observe import HEAD, NEVER, Observation, Skipped, observe
 from chaos.toxiproxy import toxiproxy
 from command_line import listed, one_of
 from launcher.console import Problem
+from loadtest.reporting.document import Table
+from loadtest.reporting.part import publish
 from testbed.programs import scratch
 from testbed.real_ollama import real_ollama
 
@@ -21,9 +22,9 @@ DEADLINES = {"queue_timeout": 5, "generation_timeout": 5}
 RATE_REAL = 0.5  # requests a second that two cores answer with the small model
 NOTE = (
     "Honest callers send 4 requests/s (0.5 with the real model), half of them streamed, each with a connection to "
-    "itself; QUEUE_TIMEOUT is 5 s, GENERATION_TIMEOUT 5 s (10 s under the launcher). Counted are the requests under "
-    "way when it broke, and all later ones until nothing but answers came for 3 s (6 s). A fault of the network, a "
-    f"disk or a name lasts {FOR:g} s. Times count from the kill, or from when the fault was mended."
+    "itself; QUEUE_TIMEOUT is 5 s, GENERATION_TIMEOUT 5 s (10 s under the launcher). The counts cover the requests "
+    "under way when it broke and all later ones, until only answers came for 3 s (6 s). A fault of the network, a disk "
+    f"or a name lasts {FOR:g} s. Times count from the kill, or from the end of the fault."
 )
 
 
@@ -37,7 +38,7 @@ def during(fault: Callable[[], AbstractContextManager[object]], seconds: float =
     return run
 
 
-def network() -> Iterator[Row]:
+def network() -> Iterator[Observation]:
     """Break what is between the gateway and its engine."""
     with (
         systems.Engine() as engine,
@@ -45,7 +46,7 @@ def network() -> Iterator[Row]:
         systems.gateway(proxy.url, **DEADLINES) as served,
     ):
 
-        def seen(name: str, kind: str, stream: str = "downstream", **attributes: int) -> Row:
+        def seen(name: str, kind: str, stream: str = "downstream", **attributes: int) -> Observation:
             fault = during(lambda: proxy.toxic(kind, stream=stream, **attributes))
             return observe(f"network to Ollama: {name}", served.url, fault)
 
@@ -56,7 +57,7 @@ def network() -> Iterator[Row]:
         yield seen("half-open: requests never arrive", "timeout", "upstream", timeout=0)
 
 
-def kills(real: bool) -> Iterator[Row]:
+def kills(real: bool) -> Iterator[Observation]:
     """Kill each process of `make serve`; the launcher itself is started again by what runs it."""
     ollama = ("ollama", "serve") if real else ("testbed.stand_in", "serve")
     rate = {"rate": RATE_REAL} if real else {}
@@ -79,7 +80,7 @@ def kills(real: bool) -> Iterator[Row]:
         )
 
 
-def disks() -> Iterator[Row]:
+def disks() -> Iterator[Observation]:
     """Fill each disk that the programs write to."""
     with launched.launched() as running:
         shm = running.disk(Path("/dev/shm"))  # noqa: S108
@@ -96,7 +97,7 @@ def disks() -> Iterator[Row]:
         yield observe("both are full, worker and Ollama are killed", running.url, killed)
 
 
-def names() -> Iterator[Row]:
+def names() -> Iterator[Observation]:
     """Take the engine's name out of the DNS."""
     with launched.launched() as running:
         known = running.hosts.read_text()
@@ -117,14 +118,14 @@ def names() -> Iterator[Row]:
         yield observe("the same, and Ollama is killed", running.url, unknown(kill=True))
 
 
-def memory() -> Iterator[Row]:
+def memory() -> Iterator[Observation]:
     """Take the worker's memory away."""
     with systems.Engine() as engine, systems.gateway(engine.url, **DEADLINES) as served:
         name = f"the worker reaches a memory limit {limits.ROOM >> 20} MiB above what it has"
         yield observe(name, served.url, lambda: limits.fill_memory(served.url, systems.worker(served).pid))
 
 
-def clock() -> Iterator[Row]:
+def clock() -> Iterator[Observation]:
     """Let the wall clock jump."""
     with ExitStack() as stack:
         jumping = limits.Clock(scratch())
@@ -137,9 +138,9 @@ def clock() -> Iterator[Row]:
 GROUPS = {"network": network, "disks": disks, "names": names, "memory": memory, "clock": clock}
 
 
-def rows(chosen: Sequence[str], real: bool) -> Iterator[Row]:
+def rows(chosen: Sequence[str], real: bool) -> Iterator[Observation]:
     """Yield the row of every break of the chosen groups; a group that can't be is one row that says why."""
-    groups: dict[str, Callable[[], Iterator[Row]]] = {"kills": lambda: kills(real), **GROUPS}
+    groups: dict[str, Callable[[], Iterator[Observation]]] = {"kills": lambda: kills(real), **GROUPS}
     for name in chosen:
         try:
             yield from groups[name]()
@@ -164,5 +165,5 @@ def run(options: argparse.Namespace) -> int:
             pass
     found = [row.row() for row in rows(options.groups, options.real)]
     command = f"python -m chaos breaks{' --real' if options.real else ''}"
-    publish("breaks", command=command, rows=[HEAD, *found], note=NOTE, page=PAGE if options.publish else None)
+    publish("reliability.md", "breaks", Table([HEAD, *found]), command=command, note=NOTE, rewrite=options.publish)
     return int(any(NEVER in row for row in found))

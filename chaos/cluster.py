@@ -11,23 +11,26 @@ from chaos import nodes
 from chaos.breaks import FOR, during
 from chaos.observe import HEAD, NEVER, observe
 from chaos.on_cluster import chaos_stage, cluster_image
-from chaos.page import PAGE, publish
 from experiments import deploy, images
 from experiments.disturbances import find_proxy
+from loadtest.reporting.document import Table
+from loadtest.reporting.part import publish
 from local_cluster.kubectl import kubectl
 
 NAMESPACE, PODS = "sluice-x-chaos", 3
 NOTE = (
     f"{PODS} pods with the stand-in engine behind two HAProxies, the stage's own manifests; honest callers send 4 "
-    f"requests/s, half of them streamed. What can't be killed for good stands still for {FOR:g} s."
+    f"requests/s, half of them streamed. What can't be killed is frozen for {FOR:g} s."
 )
 
 
 def breaks() -> dict[str, Callable[[], None]]:
     """Return every break by its name."""
     found = {"`kill -9` of the HAProxy that holds the queue": kill_holder}
-    for container in beside_haproxy():
-        found[f"`kill -9` of the {container} beside the HAProxy that holds the queue"] = killing_beside(container)
+    for container in next_to_haproxy():
+        found[f"`kill -9` of the {container} next to the HAProxy that holds the queue"] = killing_next_to_holder(
+            container
+        )
     for container in ("gateway", "ollama"):
         found[f"`kill -9` of a pod's {container}"] = killing(container)
     found["`kill -9` of a pod's sandbox and of its containers' parent"] = kill_sandbox
@@ -54,7 +57,7 @@ def holder() -> Any:
     return next(pod for pod in deploy.ready(NAMESPACE, PROXY) if pod["metadata"]["name"] == name)
 
 
-def beside_haproxy() -> list[str]:
+def next_to_haproxy() -> list[str]:
     """Return the other containers of HAProxy's pods."""
     spec = nodes.pod_of(NAMESPACE, PROXY)["spec"]
     containers = [*spec["containers"], *spec.get("initContainers", [])]
@@ -66,8 +69,8 @@ def kill_holder() -> None:
     nodes.kill_container(holder(), "haproxy")
 
 
-def killing_beside(container: str) -> Callable[[], None]:
-    """Return a break that kills a container beside the HAProxy that has the queue."""
+def killing_next_to_holder(container: str) -> Callable[[], None]:
+    """Return a break that kills a container next to the HAProxy that has the queue."""
     return lambda: nodes.kill_container(holder(), container)
 
 
@@ -106,6 +109,6 @@ def run(options: argparse.Namespace) -> int:
             deploy.await_pods(NAMESPACE, GATEWAY, PODS)
             deploy.await_pods(NAMESPACE, PROXY, stage.proxy_replicas)
             time.sleep(2)
-    page = PAGE if options.publish else None
-    publish("cluster", command="python -m chaos cluster", rows=[HEAD, *found], note=NOTE, page=page)
+    table = Table([HEAD, *found])
+    publish("reliability.md", "cluster", table, command="python -m chaos cluster", note=NOTE, rewrite=options.publish)
     return int(any(NEVER in row for row in found))

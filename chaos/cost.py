@@ -14,15 +14,17 @@ import psutil
 
 from chaos import systems
 from chaos.bodies import BODIES, Body
-from chaos.page import PAGE, publish
 from launcher.console import say
+from loadtest.reporting.document import Table
+from loadtest.reporting.part import publish
+from loadtest.reporting.target import result
 from testbed.fetching import fetch
 from testbed.gateway import Served
 
 MIB = 2**20
 PATIENCE = 30.0  # seconds
 MOST_MIB, MOST_MS, MOST_IMAGE_MS = 64, 100, 300
-HEAD = ["one request", "answer", "after", "memory", "CPU", "met"]
+HEAD = ["one request", "answer", "after", "memory", "CPU", "result"]
 NOTE = (
     "Each request went to a gateway of its own, warmed up by 20 others. Memory: the worker's highest above what it had "
     "before, and the highest of a process that it starts for the request. CPU: of both, from the first byte to the "
@@ -41,8 +43,8 @@ class Cost:
 
     def row(self, body: Body) -> list[str]:
         """Return the line of the table."""
-        met = "yes" if self.met(body) else "**no**"
-        return [body.name, self.status, f"{self.seconds:.2f} s", f"+ {self.mib:.0f} MiB", f"{self.ms:.0f} ms", met]
+        figures = [f"{self.seconds:.2f} s", f"+ {self.mib:.0f} MiB", f"{self.ms:.0f} ms"]
+        return [body.name, self.status, *figures, result(self.met(body))]
 
     def met(self, body: Body) -> bool:
         """Say whether the targets were met; a request that nothing answers has missed them."""
@@ -138,5 +140,5 @@ def run(options: argparse.Namespace) -> int:
         rows.append(cost.row(body))
         met = met and cost.met(body)
         say(" | ".join(rows[-1]))
-    publish("cost", command="python -m chaos cost", rows=rows, note=NOTE, page=PAGE if options.publish else None)
+    publish("reliability.md", "cost", Table(rows), command="python -m chaos cost", note=NOTE, rewrite=options.publish)
     return 0 if met else 1

@@ -11,10 +11,11 @@ import aiohttp
 
 from chaos import misbehaving, systems
 from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, ask, words
-from chaos.page import PAGE, publish
 from command_line import whole
 from launcher.console import say
 from loadtest.cluster import total
+from loadtest.reporting.part import publish
+from loadtest.reporting.target import Target, all_passed, new_target, targets_table
 from testbed.fetching import fetch
 from testbed.gateway import Served
 
@@ -132,41 +133,29 @@ class Result:
         limit = sum(DEADLINES.values()) + MARGIN
         return [each for each in self.honest if each.took > limit or each.kind in UNTOLD]
 
-    def rows(self) -> list[list[str]]:
-        """Return the table."""
+    def targets(self) -> list[Target]:
+        """Return what was to be reached."""
         worst = max((each.took for each in self.honest), default=0.0)
         limit = sum(DEADLINES.values()) + MARGIN
-        untold = sum(each.kind in UNTOLD for each in self.faulty)
+        told = not any(each.kind in UNTOLD for each in self.faulty)
         share = sum(each.kind == ANSWERED for each in self.honest) / max(1, len(self.honest))
         end, half = self.end, self.half
-        found = [
-            ("honest callers", words(self.honest), "each answered or told", not self.late),
-            ("the longest of them waited", f"{worst:.1f} s", f"≤ {limit:g} s", worst <= limit),
-            ("of them answered", f"{share:.0%}", "–", True),
-            ("callers whose request broke the engine", words(self.faulty), "each told", not untold),
-            ("deaths of the engine", str(self.deaths), "–", True),
-            ("slots taken, requests queued at the end", f"{end.in_flight:g}, {end.queued:g}", "0, 0", self.idle),
-            ("threads", f"{half.threads} half-way, {end.threads} at the end", "+ ≤ 8", end.threads - half.threads <= 8),
-            (
-                "open files",
-                f"{half.descriptors} half-way, {end.descriptors} at the end",
-                "+ ≤ 16",
-                end.descriptors - half.descriptors <= 16,
+        threads, files, mib = (getattr(end, name) - getattr(half, name) for name in ("threads", "descriptors", "mib"))
+        return [
+            new_target("honest callers", words(self.honest), "each answered or told", not self.late),
+            new_target("the longest of them waited", f"{worst:.1f} s", f"≤ {limit:g} s", worst <= limit),
+            new_target("of them answered", f"{share:.0%}", "–", True),
+            new_target("callers whose request broke the engine", words(self.faulty), "each told", told),
+            new_target("deaths of the engine", self.deaths, "–", True),
+            new_target(
+                "slots taken, requests queued at the end", f"{end.in_flight:g}, {end.queued:g}", "0, 0", self.idle
             ),
-            (
-                "memory",
-                f"{half.mib:.1f} MiB half-way, {end.mib:.1f} MiB at the end",
-                "+ ≤ 8 MiB",
-                end.mib - half.mib <= 8,
+            new_target("threads", f"{half.threads} half-way, {end.threads} at the end", "+ ≤ 8", threads <= 8),
+            new_target(
+                "open files", f"{half.descriptors} half-way, {end.descriptors} at the end", "+ ≤ 16", files <= 16
             ),
+            new_target("memory", f"{half.mib:.1f} MiB half-way, {end.mib:.1f} MiB at the end", "+ ≤ 8 MiB", mib <= 8),
         ]
-        head = ["what", "measured", "target", "met"]
-        return [head, *([*cells, "yes" if met else "**no**"] for *cells, met in found)]
-
-    @property
-    def met(self) -> bool:
-        """Say whether every target was met."""
-        return all(row[-1] == "yes" for row in self.rows()[1:])
 
 
 def inflict(count: int, seed: int) -> Result:
@@ -204,7 +193,7 @@ def run(options: argparse.Namespace) -> int:
     say(f"{options.count} faults, about {options.count / RATES['faults']:.0f} s …")
     result = inflict(options.count, options.seed)
     command = f"python -m chaos faults --count {options.count} --seed {options.seed}"
-    publish("faults", command=command, rows=result.rows(), page=PAGE if options.publish else None)
+    publish("reliability.md", "faults", targets_table(result.targets()), command=command, rewrite=options.publish)
     for each in result.late[:10]:
         say(f"{each}")
-    return 0 if result.met else 1
+    return 0 if all_passed(result.targets()) else 1

@@ -12,25 +12,27 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from bench.load import percentile
 from chaos import attack, targets
 from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, words
 from chaos.health import Health
-from chaos.page import PAGE, publish
-from chaos.targets import Target
+from chaos.targets import AttackTarget
 from command_line import InputError, listed, number, one_of, whole
 from launcher.console import say
 from launcher.processes import kill_session, spawn
+from loadtest.reporting.document import Table
+from loadtest.reporting.part import publish
+from loadtest.reporting.statistics import percentile
+from loadtest.reporting.target import result
 from testbed import ROOT
 
 SHARE, OVERLOAD = 0.6, 10.0  # of the capacity
 RAMP = 6.0  # seconds in which the attack opens its connections
 LONGEST = 60.0  # seconds that an attack lasts at most
-HEAD = ("honest goodput", "of that without", "refusals p99", "health", "connections", "met")
+HEAD = ("honest goodput", "compared with no attack", "refusals p99", "health", "connections", "result")
 NOTE = (
     "Honest callers send {rate:g} requests/s (60 % of the capacity) for {seconds:g} s, then {over:g}/s for "
-    "{overload:g} s, each over a new connection, first alone and then beside the attack. Targets: ≥ 95 %, < 50 ms, "
-    "no probe fails. Refusals after a full wait in the queue are counted apart from those at once."
+    "{overload:g} s, each over a new connection, first alone and then during the attack. Targets: ≥ 95 %, < 50 ms, "
+    "no probe fails. Refusals after a full wait in the queue are counted separately."
 )
 
 
@@ -70,7 +72,7 @@ class Figures:
         return at_once + (f" ({self.waited} more after a full wait)" if self.waited else "")
 
 
-def measure(target: Target, seconds: float, overload: float) -> Figures:
+def measure(target: AttackTarget, seconds: float, overload: float) -> Figures:
     """Send the honest load in its two strengths."""
     with Health(target.private) as health:
         with Load(target.url, SHARE * target.capacity, patience=30) as steady:
@@ -81,7 +83,7 @@ def measure(target: Target, seconds: float, overload: float) -> Figures:
 
 
 @contextmanager
-def attacking(kind: str, target: Target, count: int, seconds: float) -> Iterator[list[dict[str, Any]]]:
+def attacking(kind: str, target: AttackTarget, count: int, seconds: float) -> Iterator[list[dict[str, Any]]]:
     """Run the attack in a process of its own until the block ends; afterwards the list has what it said."""
     options = ["--url", target.url, "--count", str(count), "--seconds", str(seconds)]
     command = [sys.executable, "-m", "chaos", "attack", kind, *options, "--sources", ",".join(target.sources)]
@@ -97,33 +99,33 @@ def attacking(kind: str, target: Target, count: int, seconds: float) -> Iterator
             said += [json.loads(line) for line in output.read().splitlines() if line.startswith(b"{")]
 
 
-def row(kind: str, alone: Figures, beside: Figures, said: list[dict[str, Any]]) -> tuple[list[str], bool]:
+def row(kind: str, alone: Figures, attacked: Figures, said: list[dict[str, Any]]) -> tuple[list[str], bool]:
     """Return a line of the table, and whether the targets were met."""
-    ratio = beside.goodput / alone.goodput if alone.goodput else 0.0
-    met = ratio >= 0.95 and beside.refusals < 50 and not beside.health.failures
+    ratio = attacked.goodput / alone.goodput if alone.goodput else 0.0
+    met = ratio >= 0.95 and attacked.refusals < 50 and not attacked.health.failures
     last = said[-1] if said else {"open": 0, "turned_away": 0}
     peak = max((each["open"] for each in said), default=0)
     cells = [
         kind,
-        f"{beside.goodput:.1%} ({words(beside.steady)})",
+        f"{attacked.goodput:.1%} ({words(attacked.steady)})",
         f"{ratio:.1%}",
-        f"{beside.refused()}; alone {alone.refused()}",
-        f"{beside.health.words()}; alone {alone.health.words()}",
+        f"{attacked.refused()}; alone {alone.refused()}",
+        f"{attacked.health.words()}; alone {alone.health.words()}",
         f"at most {peak} at once, {last['turned_away']} closed by the server",
-        "yes" if met else "**no**",
+        result(met),
     ]
     return cells, met
 
 
-def hold(target: Target, options: argparse.Namespace) -> int:
+def hold(target: AttackTarget, options: argparse.Namespace) -> int:
     """Measure each attack, publish the table, and return the exit code."""
     rows, code = [[f"attack, {options.count:,} connections", *HEAD]], 0
     for kind in options.kinds:
         say(f"{target.name}: {kind} …")
         alone = measure(target, options.seconds, options.overload)
         with attacking(kind, target, options.count, LONGEST) as said:
-            beside = measure(target, options.seconds, options.overload)
-        cells, met = row(kind, alone, beside, said)
+            attacked = measure(target, options.seconds, options.overload)
+        cells, met = row(kind, alone, attacked, said)
         say(" | ".join(cells))
         rows.append(cells)
         code = code if met else 1
@@ -132,7 +134,7 @@ def hold(target: Target, options: argparse.Namespace) -> int:
     note = NOTE.format(**rates, seconds=options.seconds, overload=options.overload)
     part = f"hold {options.target}"
     command = f"python -m chaos hold --target {options.target}"
-    publish(part, command=command, rows=rows, note=note, page=PAGE if options.publish else None)
+    publish("reliability.md", part, Table(rows), command=command, note=note, rewrite=options.publish)
     return code
 
 
@@ -163,12 +165,12 @@ def run(options: argparse.Namespace) -> int:
     if not options.url:
         raise InputError("--url is missing: --target url needs the address of a Sluice of one's own")
     url, capacity = options.url, options.capacity
-    target = Target(url, url.rstrip("/"), capacity, options.private, options.sources, options.queue_timeout)
+    target = AttackTarget(url, url.rstrip("/"), capacity, options.private, options.sources, options.queue_timeout)
     return hold(target, options)
 
 
 @contextmanager
-def _cluster() -> Iterator[Target]:
+def _cluster() -> Iterator[AttackTarget]:
     with import_module("chaos.on_cluster").target() as target:  # its libraries take seconds to load
         yield target
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.load import percentile
 from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, seconds_until_answer, seconds_until_normal
 from chaos.callers import words as counts
 from launcher.console import Problem, say
+from loadtest.reporting.statistics import percentile
 
 HEAD = ["what was broken", "what callers saw", "next answer", "all normal", "lost"]
 NEVER = "**never**"
@@ -50,12 +50,12 @@ class Skipped:
         return [self.name, f"not tried: {self.reason}", "–", "–", "–"]
 
 
-Row = Seen | Skipped
+Observation = Seen | Skipped
 
 
 def observe(
     name: str, url: str, breaks: Callable[[], None], *, rate: float = RATE, patience: float = 30, limit: float = LIMIT
-) -> Row:
+) -> Observation:
     """Break something under load and return what was seen; `breaks` returns once it is mended, or on its way."""
     say(f"{name} …")
     calm = max(CALM, 3 / rate)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from cdk8s_manifests.names import GATEWAY, PROXY
 from chaos import systems
-from chaos.targets import PRIVATE_PORT, Target
+from chaos.targets import PRIVATE_PORT, AttackTarget
 from config import IMAGE_REPOSITORY, LOCAL, Stage
 from experiments import deploy, images
 from experiments.stages import STAND_IN, StandInStage
@@ -19,14 +19,14 @@ PODS = 2
 
 
 @contextmanager
-def target() -> Iterator[Target]:
+def target() -> Iterator[AttackTarget]:
     """Run a stage's own manifests on the local cluster; attacks come from addresses that this machine gets for them."""
     stage = chaos_stage("sluice-x-hold")
     with addresses(OWN), deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
         # The fronts and the pods behind them: both have the private port.
         ips = [pod["status"]["podIP"] for name in (PROXY, GATEWAY) for pod in pods(stage.namespace, name)]
         private = [f"http://{ip}:{PRIVATE_PORT}" for ip in ips]
-        yield Target("cluster", url, stage.slots * PODS / systems.SECONDS, private, OWN, stage.queue_timeout)
+        yield AttackTarget("cluster", url, stage.slots * PODS / systems.SECONDS, private, OWN, stage.queue_timeout)
 
 
 def chaos_stage(namespace: str, replicas: int = PODS) -> Stage:

@@ -18,7 +18,7 @@ PRIVATE_PORT, PUBLIC_PORT = 9090, 5000
 
 
 @dataclass(frozen=True)
-class Target:
+class AttackTarget:
     """A running Sluice.
 
     capacity: answers/s. private: URLs of its private ports. sources: addresses to attack from. queue_timeout: seconds
@@ -34,14 +34,14 @@ class Target:
 
 
 @contextmanager
-def gateway() -> Iterator[Target]:
+def gateway() -> Iterator[AttackTarget]:
     """Run the gateway under gunicorn, with its default settings."""
     with systems.Engine() as engine, systems.gateway(engine.url) as served:
-        yield Target("gateway", served.url, 4 / systems.SECONDS, [served.private], LOOPBACK)
+        yield AttackTarget("gateway", served.url, 4 / systems.SECONDS, [served.private], LOOPBACK)
 
 
 @contextmanager
-def docker() -> Iterator[Target]:
+def docker() -> Iterator[AttackTarget]:
     """Run the image with a published port, as README.md has it; the stand-in engine is its Ollama."""
     run_docker("build", *build_options(), "--file", "service/Dockerfile", "--tag", TAG, ".")
     build_stand_in(TAG, f"{TAG}-engine", systems.figures())
@@ -52,7 +52,7 @@ def docker() -> Iterator[Target]:
         urls = [f"http://{run_docker('port', name, str(port)).split()[0]}" for port in (PUBLIC_PORT, PRIVATE_PORT)]
         if not systems.await_condition(lambda: _is_ready(urls[1]), 60):
             raise Problem(f"the container isn't ready: {run_docker('logs', name)[-1000:]}")
-        yield Target("docker run", urls[0], 4 / systems.SECONDS, urls[1:], LOOPBACK)
+        yield AttackTarget("docker run", urls[0], 4 / systems.SECONDS, urls[1:], LOOPBACK)
     finally:
         run_docker("rm", "--force", "--volumes", name)
 

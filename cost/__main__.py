@@ -6,7 +6,7 @@ import sys
 from command_line import Parser, add_region, number, read_stage, region, run
 from cost.estimate import estimate
 from cost.prices import Prices
-from cost.report import Report
+from cost.report import CostReport
 
 # The predecessor's mean, with one slot a pod. Slots share a pod's CPUs: with more of them each generation takes longer.
 SECONDS_PER_GENERATION = 12
@@ -37,7 +37,7 @@ def parser() -> Parser:
 def show(options: argparse.Namespace) -> int:
     """Print what the stage costs. Raises ConfigError."""
     stage, prices, seconds = options.stage, Prices(region(options.region)), options.seconds_per_generation
-    report = Report(stage=stage, prices=prices, seconds=seconds, lines=estimate(stage, prices))
+    report = CostReport(stage=stage, prices=prices, seconds=seconds, lines=estimate(stage, prices))
     print(report.as_json() if options.json else report.as_markdown())
     return 0
 

@@ -13,7 +13,7 @@ NOT_COUNTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CostReport:
     """An estimate with what was asked for."""
 
     stage: Stage

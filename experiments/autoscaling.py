@@ -10,14 +10,13 @@ from pathlib import Path
 
 from command_line import one_of
 from experiments.autoscaling_arms import ARMS, CPUS, engine, run_ramp, run_step
-from experiments.autoscaling_callers import write_zero
 from experiments.autoscaling_ramp import write_ramp
 from experiments.autoscaling_report import new_report
 from experiments.autoscaling_step import write_step
-from experiments.autoscaling_zero import run_zero
+from experiments.autoscaling_zero import run_zero, write_zero
 from experiments.facts import machine_busy
 from launcher.console import say
-from loadtest.reserve import add_out, reserved
+from loadtest.reporting.reserve import add_out, reserved
 
 NAMES = {"step": "autoscaling", "ramp": "ramp-autoscaled", "zero": "from-zero"}  # of the reports
 
@@ -35,11 +34,10 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         for what in chosen:
             stack.enter_context(reserved(options.out, NAMES[what], replace=options.replace))
-        met = [EXPERIMENTS[what](options.out, options.arguments[1:]) for what in chosen]
-    return 0 if all(met) else 1
+        return max(EXPERIMENTS[what](options.out, options.arguments[1:]) for what in chosen)
 
 
-def step(out: Path, arguments: list[str]) -> bool:
+def step(out: Path, arguments: list[str]) -> int:
     """Replay the step against each autoscaler."""
     report = new_report(NAMES["step"], arguments, seconds=4, cpus=CPUS)
     image, outcomes = engine(seconds=4, cpus=CPUS), {}
@@ -50,7 +48,7 @@ def step(out: Path, arguments: list[str]) -> bool:
     return write_step(report, outcomes, out)
 
 
-def ramp(out: Path, arguments: list[str]) -> bool:
+def ramp(out: Path, arguments: list[str]) -> int:
     """Run the predecessor's ramp while KEDA scales 4 to 10 pods."""
     report = new_report(NAMES["ramp"], arguments, seconds=12)
     image = engine(seconds=12)
@@ -59,7 +57,7 @@ def ramp(out: Path, arguments: list[str]) -> bool:
     return write_ramp(report, outcome, out)
 
 
-def zero(out: Path, arguments: list[str]) -> bool:
+def zero(out: Path, arguments: list[str]) -> int:
     """Ask a stage that has no pods."""
     report = new_report(NAMES["zero"], arguments, seconds=4)
     with machine_busy(report):

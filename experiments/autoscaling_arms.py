@@ -4,7 +4,6 @@ The step has 4 s of mean service time instead of the ramp's 12 s, so that a run 
 keeps its own time: the autoscalers' 15 s, metrics-server's 15 s, and the start of a pod.
 """
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass, replace
@@ -17,13 +16,11 @@ from config import Autoscaling, Stage
 from experiments.autoscaling_observer import Observer, observing
 from experiments.deploy import sluice
 from experiments.images import engine_image, no_weights
-from experiments.loads import LoadFailed
+from experiments.loads import LoadFailed, run_plans
 from experiments.stages import VARIATION, experiment_stage
 from loadtest.address import Address
-from loadtest.k6 import CannotRun
 from loadtest.plan import Plan
-from loadtest.report import Report
-from loadtest.run import measure
+from loadtest.reporting.folder import Report
 from loadtest.scenarios import SCENARIOS
 from local_cluster.kubectl import ClusterError, eventually, get, kubectl
 
@@ -117,10 +114,7 @@ def run_ramp(image: str) -> Outcome:
 def _measure(plan: Plan, seen: Observer) -> Outcome:
     """Run the plan once the pods have been idle for a while. Raises LoadFailed."""
     time.sleep(SETTLE)
-    try:
-        report = asyncio.run(measure(plan))
-    except CannotRun as problem:
-        raise LoadFailed(str(problem)) from None
+    [report] = run_plans([plan])
     if not report["valid"]:
         raise LoadFailed(f"the run is invalid: {'; '.join(report['invalid_because'])}")
     return Outcome(datetime.fromisoformat(report["started"]).timestamp(), report, seen)

@@ -38,16 +38,17 @@ def time_to_detect(samples: Sequence[Sample], up: float) -> float | None:
     return next((sample.at - up for sample in samples if sample.at > up and sample.wanted > before), None)
 
 
-def holds_again(requests: Sequence[Request], step: Step) -> float | None:
+def recovery_time(requests: Sequence[Request], step: Step) -> float | None:
     """Return the seconds from the load's rise until the SLO holds, and goes on holding while the load is high.
 
-    0 where it was never broken, None where it doesn't hold again: the last window begins WINDOW before the load falls.
+    0 where it was never violated, None where it doesn't hold again: the last window begins WINDOW before the load
+    falls.
     """
     starts = [step.up + second for second in range(math.floor(step.down - WINDOW - step.up) + 1)]
-    broken = [start for start in starts if not _holds(requests, step, start)]
-    if not broken:
+    violated = [start for start in starts if not _holds(requests, step, start)]
+    if not violated:
         return 0.0
-    again = broken[-1] + 1
+    again = violated[-1] + 1
     return again - step.up if again <= starts[-1] else None
 
 
@@ -56,7 +57,7 @@ def _holds(requests: Sequence[Request], step: Step, start: float) -> bool:
     return not inside or sum(inside) >= SHARE * len(inside)
 
 
-def missed_seconds(requests: Sequence[Request], step: Step, end: float) -> float:
+def slo_violation_seconds(requests: Sequence[Request], step: Step, end: float) -> float:
     """Return the integral over time of the share of requests that miss the SLO, by when they were sent.
 
     10 s says: as bad as if for 10 seconds nobody had been served in time. One bin is WINDOW long.

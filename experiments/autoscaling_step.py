@@ -1,34 +1,35 @@
 """The report of the step: the autoscalers side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import pages
 from experiments.autoscaling_arms import ARMS, BUSY_POD, PERIODS, SCALE, SHORT, STEP_MINUTES, STEP_RATE, Outcome
 from experiments.autoscaling_figures import (
     Step,
     busy_seconds,
-    holds_again,
     integral,
-    missed_seconds,
     new_pods,
+    recovery_time,
+    slo_violation_seconds,
     time_to_detect,
 )
-from experiments.autoscaling_plots import over_time
-from experiments.autoscaling_report import Report, add_traces, targets_table, text
+from experiments.autoscaling_report import add_traces, over_time
+from loadtest.reporting.document import Block, Table, cell
+from loadtest.reporting.folder import Report, publish
+from loadtest.reporting.target import Target, at_most, new_target
 from loadtest.scenarios import SCENARIOS
 
-FASTER = 2  # times, of `requests` beside `cpu`: until the SLO holds again
+FASTER = 2  # times, of `requests` compared with `cpu`: until the SLO holds again
 Figures = dict[str, Any]
 ROWS = {
     "detected_s": "load's rise → more pods wanted, s",
     "first_created_s": "→ the first of them created, s",
     "first_ready_s": "→ ready, s",
     "first_answer_s": "→ its first answer, s",
-    "holds_again_s": "→ **the SLO holds again, s**",
-    "missed_slo_s": "integral of SLO misses, s",
+    "recovery_time_s": "→ **recovery: the SLO holds again, s**",
+    "slo_violation_s": "integral of SLO violations, s",
     "pods_before": "pods before the rise",
     "pods_at_most": "pods at most",
     "pods_created": "pods created after the rise",
@@ -46,15 +47,15 @@ COUNT_ROWS = {
     "requests": "questions",
     "answered": "answered",
     "refusals": "refusals with Retry-After",
-    "refused": "refused to the last try",
+    "refused": "refused at the last attempt",
     "timeout": "timed out",
     "error": "failed",
 }
 ABOUT = (
-    f"{STEP_RATE:g} questions/s: {SCENARIOS['step'].describe(STEP_MINUTES * 60 * SCALE)}, whether or not earlier ones "
-    "are answered; 4 s of service, so 4 pods sustain 1/s and 10 sustain 2.5/s. An answer is good within {slo_s:g} s. "
-    "The SLO holds in a window of 15 s when 95 % of the questions asked in it had a good answer; 0 s until it holds "
-    "again says that it always did. Wasted is what was paid for and gave no good answer. cpu has 100m of the "
+    f"Open loop, {STEP_RATE:g} questions/s: {SCENARIOS['step'].describe(STEP_MINUTES * 60 * SCALE)}; 4 s of service, "
+    "so 4 pods sustain 1/s and 10 sustain 2.5/s. An answer is good within {slo_s:g} s. The SLO holds in a window of 15 "
+    "s when 95 % of the questions asked in it had a good answer; a recovery of 0 s says that it always did. Wasted is "
+    "what was paid for and gave no good answer. cpu has 100m of the "
     f"{BUSY_POD}m that a busy pod uses here, the most favourable reading of the predecessor’s `averageValue: 100m`; "
     "cpu-low keeps the ratio that 100m has to a pod of one whole CPU. In all of them scaling down was sped up to "
     f"{SHORT['stabilizationWindowSeconds']} s and then one pod in 10 s (300 s and one in 60 s as rendered), so that it "
@@ -62,16 +63,23 @@ ABOUT = (
 )
 
 
-def write_step(report: Report, outcomes: Mapping[str, Outcome], out: Path) -> bool:
-    """Write the report and return whether its targets were met."""
-    report["slo_s"] = next(iter(outcomes.values())).report["slo_s"]
+def write_step(report: Report, outcomes: Mapping[str, Outcome], out: Path) -> int:
+    """Write the report, and return 0 if its targets were met."""
     report["what"] = {name: arm.what for name, arm in ARMS.items()}
     report["arms"] = {name: figures_of(outcome) for name, outcome in outcomes.items()}
     report["targets"] = targets(report["arms"])
     add_traces(report, outcomes)
-    about, figures = [ABOUT.format(**report)], {"over-time": over_time(outcomes)}
-    pages.write(report, about=about, tables=tables(report), figures=figures, out=out)
-    return all(target["kept"] for target in report["targets"])
+    return publish(report, blocks(report), out)
+
+
+def blocks(report: Report) -> Iterator[Block]:
+    """Yield the blocks of the report: the arms side by side."""
+    yield ABOUT.format(**report)
+    figures = {title: cell(name, missing="never") for name, title in ROWS.items()}
+    figures |= {title: cell("counts", name) for name, title in COUNT_ROWS.items()}
+    yield Table.columns_of("", report["arms"], figures)
+    periods = [share * report["run_seconds"] for share in PERIODS.values()]
+    yield over_time(report, list(report["arms"]), high_load=periods)
 
 
 def figures_of(outcome: Outcome) -> Figures:
@@ -81,8 +89,8 @@ def figures_of(outcome: Outcome) -> Figures:
     step = Step(up=up, down=down, slo=run["slo_s"])
     return {
         **_pods(outcome, step),
-        "holds_again_s": _rounded(holds_again(run["requests"], step)),
-        "missed_slo_s": _rounded(missed_seconds(run["requests"], step, run["seconds"])),
+        "recovery_time_s": _rounded(recovery_time(run["requests"], step)),
+        "slo_violation_s": _rounded(slo_violation_seconds(run["requests"], step, run["seconds"])),
         "p95_s": run["latency_s"]["p95"],
         "late": sum(each[2] == "answered" and not step.good(each) for each in run["requests"]),
         "counts": {name: run["counts"][name] for name in COUNT_ROWS},
@@ -133,35 +141,24 @@ def _going_down(outcome: Outcome, step: Step) -> Figures:
     }
 
 
-def targets(arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
-    """Return what `requests` was to be beside the others, and whether it was."""
-    mine, theirs = arms["requests"]["holds_again_s"], arms["cpu"]["holds_again_s"]
+def targets(arms: Mapping[str, Figures]) -> list[Target]:
+    """Return what `requests` was to reach compared with the others, and whether it did."""
+    mine, theirs = (arms[name]["recovery_time_s"] for name in ("requests", "cpu"))
     faster = mine is not None and (theirs is None or theirs >= max(FASTER * mine, 1))
+    times = "{} compared with {}".format(*("never" if each is None else f"{each:g}" for each in (mine, theirs)))
     lost = sum(arm["lost_while_scaling_down"] + arm["cut_answers"] for arm in arms.values())
+    wasted = {name: arm["wasted_pod_seconds"] for name, arm in arms.items()}
     return [
-        {
-            "what": "until the SLO holds again, requests beside cpu, s",
-            "limit": f"{FASTER} x faster",
-            "value": f"{text(mine)} beside {text(theirs)}",
-            "kept": faster,
-        },
-        *(_fewer(f"pod-seconds wasted, beside {name}", arms["requests"], arms[name]) for name in ("cpu", "cpu-low")),
-        {"what": "lost while scaling down, of all", "limit": "<=0", "value": lost, "kept": lost == 0},
+        new_target("recovery time, requests compared with cpu, s", times, f"{FASTER} x faster", faster),
+        *(
+            new_target(
+                f"pod-seconds wasted, compared with {name}", wasted["requests"], f"<{limit}", wasted["requests"] < limit
+            )
+            for name, limit in wasted.items()
+            if name != "requests"
+        ),
+        at_most("lost while scaling down, of all", lost, 0),
     ]
-
-
-def _fewer(what: str, mine: Figures, theirs: Figures) -> dict[str, Any]:
-    value, limit = mine["wasted_pod_seconds"], theirs["wasted_pod_seconds"]
-    return {"what": what, "limit": f"<{limit}", "value": value, "kept": value < limit}
-
-
-def tables(report: Report) -> list[list[pages.Row]]:
-    """Return the arms side by side, and the targets."""
-    arms = report["arms"].values()
-    rows: list[pages.Row] = [["", *report["arms"]]]
-    rows += [[title, *(text(arm[name]) for arm in arms)] for name, title in ROWS.items()]
-    rows += [[title, *(text(arm["counts"][name]) for arm in arms)] for name, title in COUNT_ROWS.items()]
-    return [rows, targets_table(report)]
 
 
 def _first(pods: Sequence[Mapping[str, float | None]], what: str) -> float | None:

@@ -1,13 +1,12 @@
 """From no pod to the first answer: what callers get who come back when they are told to."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cdk8s_manifests.names import GATEWAY
 from config import Autoscaling
@@ -16,13 +15,18 @@ from experiments.autoscaling_observer import Observer, observing
 from experiments.deploy import sluice
 from experiments.images import no_weights
 from launcher.console import say
+from loadtest.reporting.document import Block, Cell, Table, cell
+from loadtest.reporting.folder import Report, publish
+from loadtest.reporting.target import at_least, at_most
 from local_cluster.kubectl import eventually, get
+from testbed.fetching import fetch
 
 SCALE = 0.55  # a queue of 31 s, as dev's
 NAMESPACE = "sluice-x-zero"
 STARTS = {"pod": 0, "node": 60}  # seconds until the model is there: with a node, and without, when one must come first
 CALLERS = 5
 PATIENCE = 300  # seconds in which a caller comes back
+VISITS = 4  # of a client of loadtest/: it comes back three times
 Visit = dict[str, Any]
 
 
@@ -69,16 +73,11 @@ def total(visits: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _ask(url: str, prompt: str) -> tuple[int, int | None]:
     """Return an answer's status and its Retry-After; status 0 for a connection that broke."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=200)
     try:
-        connection.request("POST", "/generate", json.dumps({"prompt": prompt}))
-        reply = connection.getresponse()
-        reply.read()
+        reply = fetch(f"{url}/generate", {"prompt": prompt}, timeout=200)
     except (OSError, HTTPException):
         return 0, None
-    finally:
-        connection.close()
-    told = reply.headers["Retry-After"]
+    told = reply.headers.get("Retry-After")
     return reply.status, int(told) if told else None
 
 
@@ -89,3 +88,45 @@ def _pods(seen: Observer, began: float) -> dict[str, float | None]:
     first = min(came, key=lambda pod: pod.created, default=None)
     times = {"wanted": wanted, "created": first and first.created, "ready": first and first.ready}
     return {what: round(at - began, 1) if at else None for what, at in times.items()}
+
+
+def write_zero(report: Report, runs: dict[str, Any], out: Path) -> int:
+    """Write what callers got, and return 0 if each had its answer within the usual visits."""
+    calls = [call for run in runs.values() for call in run["callers"]]
+    answered = sum(total(call) is not None for call in calls)
+    report["runs"] = runs
+    report["targets"] = [
+        at_least("callers answered", answered, len(calls)),
+        at_most("visits of a caller", max(len(call) for call in calls), VISITS),
+    ]
+    return publish(report, blocks(report), out)
+
+
+def blocks(report: Report) -> Iterator[Block]:
+    """Yield the blocks of the report."""
+    yield (
+        f"{CALLERS} callers ask at once where no pod is (KEDA, minimum 0) and come back when Retry-After says, as "
+        "often as it takes. HAProxy holds a request for up to 31 s, as its queue would; it goes on as soon as a pod is "
+        "ready. There is a column for each kind of start: on a node that is there, and one that takes as long as if a "
+        "node had to come first."
+    )
+    times = {"wanted": "a pod is wanted, s", "created": "created, s", "ready": "ready, s"}
+    figures = {title: cell(name, missing="never") for name, title in times.items()}
+    figures |= {f"caller {number + 1}": _visits_of(number) for number in range(CALLERS)}
+    columns = {f"the model loads {STARTS[name]} s": run for name, run in report["runs"].items()}
+    yield Table.columns_of("", columns, figures)
+
+
+def _visits_of(number: int) -> Cell:
+    return lambda run: visits(run["callers"][number])
+
+
+def visits(call: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a caller got, visit by visit, and how long it took in all."""
+    end = total(call)
+    said = "; ".join(
+        f"{each['status']} after {each['took']:g} s"
+        + (f", back in {each['retry_after']} s" if each["retry_after"] else "")
+        for each in call
+    )
+    return f"{said}: **no answer**" if end is None else f"{said}: {end:g} s in all"

@@ -1,4 +1,4 @@
-"""`python -m experiments balancing`: one trace, three ways to choose a pod, and ours while it is hurt."""
+"""`python -m experiments balancing`: one trace, three ways to choose a pod, and ours under injected failures."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ from experiments.idle import Idle, Span, busy, idle_while_waiting, waits
 from experiments.stages import SECONDS, VARIATION, add_time_scale, experiment_stage
 from experiments.trace import PHASES, Question, replay, trace
 from launcher.console import say
-from loadtest.reserve import add_folder_options, reserved
+from loadtest.reporting.reserve import add_folder_options, reserved
 
 RANDOM, LEAST, SHARED, KILLED, CHURN = "random", "least", "shared", "killed", "churn"
 STARTS: dict[str, Callable[..., Any]] = {RANDOM: connection_random, LEAST: least_outstanding}
@@ -83,9 +83,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure with each number of pods, write the report, and return 0 if the shared queue was the best throughout."""
-    report = {"format": 1, "experiment": "balancing", "name": options.name}
-    report |= facts(options.arguments, scale=options.time_scale)
     scale = options.time_scale
+    report = facts(options.name, options.arguments, scale=scale)
     with reserved(options.out, options.name, replace=options.replace):
         say("building the images")
         engine, weights = images.engine_image(seconds=SECONDS * scale, variation=VARIATION), images.no_weights()

@@ -1,16 +1,20 @@
 """The report of the balancing experiment: figures, tables and plot."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import pages
+from experiments.comparison_report import answered
 from experiments.trace import PATIENCE, PHASES, Question
-from loadtest.intervals import summarise
+from loadtest.reporting.document import Block, Plot, Table, cell
+from loadtest.reporting.figures import BLUE, GREEN, PURPLE, RED, YELLOW, answered_within, new_figure, svg
+from loadtest.reporting.folder import Report, publish
+from loadtest.reporting.statistics import summarise
+from loadtest.reporting.target import Target, at_least, at_most
 
 if TYPE_CHECKING:
     from experiments.balancing import System
@@ -22,132 +26,104 @@ TITLES = {
     "killed": "shared queue, HAProxies killed",
     "churn": "shared queue, pods come and go",
 }
-COLOURS = {"random": "#b5482a", "least": "#e0a526", "shared": "#2a7f62", "killed": "#2f5d8a", "churn": "#7b5ea7"}
-CLEARLY = 0.9  # another way is clearly better when its 95th percentile is below this share of the shared queue's
-Run = dict[str, Any]
+COLOURS = {"random": RED, "least": YELLOW, "shared": GREEN, "killed": BLUE, "churn": PURPLE}
+CLEARLY = 1.11  # another way is clearly better when the shared queue's 95th percentile is more than this times its own
 
 
-def write(report: dict[str, Any], systems: Sequence["System"], *, out: Path) -> int:
+def write(report: Report, systems: Sequence["System"], *, out: Path) -> int:
     """Write the folder, and return 0 unless another way to balance is clearly better, or a question is lost."""
-    return publish(report | {"runs": [figures(system) for system in systems]}, out=out)
+    report["runs"] = [figures(system) for system in systems]
+    add_ratios(report["runs"])
+    report["targets"] = list(targets(report["runs"]))
+    return publish(report, blocks(report), out)
 
 
-def publish(report: dict[str, Any], *, out: Path) -> int:
-    """Write the folder of figures that are there."""
-    report["verdict"], good = verdict(report["runs"])
-    counts = sorted({run["replicas"] for run in report["runs"]})
-    by_count = [[run for run in report["runs"] if run["replicas"] == count] for count in counts]
-    tables = [table(runs) for runs in by_count]
-    events = [["at, s", "what was done"]]
-    events += [
-        [f"{at:.0f}", f"{TITLES[run['system']]}: {what}"] for run in report["runs"] for at, what in run["events"]
-    ]
-    figure = plot(by_count)
-    pages.write(
-        report, about=[about(report), report["verdict"]], tables=[*tables, events], figures={"shares": figure}, out=out
-    )
-    return 0 if good else 1
+def add_ratios(runs: Sequence[Report]) -> None:
+    """Add to each run the shared queue's 95th percentile as a multiple of its own."""
+    shared = {run["replicas"]: run["latency_s"] for run in runs if run["system"] == "shared"}
+    for run in runs:
+        ours, theirs = shared[run["replicas"]], run["latency_s"]
+        run["shared_queue_p95"] = round(ours["p95"][0] / theirs["p95"][0], 4) if ours and theirs else None
 
 
-def figures(system: "System") -> Run:
+def targets(runs: Sequence[Report]) -> Iterator[Target]:
+    """Yield that no other way is clearly better than the shared queue, and that this loses no question."""
+    for run in runs:
+        name = f"{TITLES[run['system']]}, {run['replicas']} pods"
+        if run["system"] in ("random", "least"):
+            yield at_most(f"p95 of the shared queue compared with {name}", run["shared_queue_p95"] or 0, CLEARLY)
+        else:
+            yield at_least(f"answered by {name}", run["answered_share"], 1)
+
+
+def figures(system: "System") -> Report:
     """Return what there is to say of a system's run. Times in seconds from its start, which is the trace's."""
     questions, idle = system.questions, system.idle()
-    seconds, counts = system.ended - system.started, Counter(question.outcome for question in questions)
-    timely = [
-        q for q in questions if q.outcome == "answered" and q.attempts[-1].ended - system.started <= system.seconds
-    ]
-    answered = [question.took for question in questions if question.outcome == "answered"]
+    counts = Counter(question.outcome for question in questions)
+    answers = [question for question in questions if question.outcome == "answered"]
+    timely = [each for each in answers if each.attempts[-1].ended - system.started <= system.seconds]
     return {
         "system": system.name,
         "replicas": system.replicas,
         "counts": {"requests": len(questions), **counts, "attempts": sum(len(q.attempts) for q in questions)},
-        "answered_after_retry": sum(q.outcome == "answered" and len(q.attempts) > 1 for q in questions),
+        "answered_after_retry": sum(len(each.attempts) > 1 for each in answers),
         "answered_share": round(counts["answered"] / len(questions), 4),
         "throughput": round(len(timely) / system.seconds, 4),
-        "latency_s": summarise(answered),
+        "latency_s": summarise([each.took for each in answers]),
         "waiting_s": round(idle.waiting, 1),
         "idle_while_waiting_s": round(idle.idle, 1),
         "lost_pod_seconds": round(idle.lost, 1),
-        "seconds": round(seconds, 1),
+        "seconds": round(system.ended - system.started, 1),
         "events": [[round(at - system.started, 1), what] for at, what in system.events],
         "requests": [_request(question, system.started) for question in questions],
     }
 
 
-def verdict(runs: Sequence[Run]) -> tuple[str, bool]:
-    """Return in a sentence whether another way to balance won, and whether the shared queue did as it should."""
-    others = [run for run in runs if run["system"] in ("random", "least")]
-    better = [run for run in others if _p95(run) < CLEARLY * _p95(_shared(runs, run["replicas"]))]
-    worse = [run for run in runs if run["system"] in ("shared", "killed", "churn") and run["answered_share"] < 1]
-    if better:
-        names = "; ".join(f"{TITLES[run['system']]} with {run['replicas']} pods" for run in better)
-        return f"**ANOTHER WAY TO BALANCE IS CLEARLY BETTER than the shared queue: {names}.**", False
-    if worse:
-        lost = ", ".join(f"{TITLES[run['system']]} with {run['replicas']} pods" for run in worse)
-        return f"No other way was clearly better, but the shared queue left questions unanswered: {lost}.", False
-    return "No other way to balance was clearly better, and the shared queue left no question unanswered.", True
-
-
-def about(report: dict[str, Any]) -> str:
-    """Return what was measured, in a paragraph."""
-    phases = ", ".join(f"{seconds} s at {load:g} ×" for seconds, load in PHASES)
-    return (
-        f"One trace of Poisson arrivals ({phases} of what the pods can do; times × {report['time_scale']:g}), each "
-        f"question on a connection of its own, up to 3 retries, {PATIENCE:g} s an attempt, to three ways to pick a pod "
-        "at the same time, and then to those that are hurt. The pods are the same gateway pods everywhere; where no "
-        "HAProxy queues before them, their own queue takes 64. Idle: a pod had nothing to do while a request waited "
-        "elsewhere; lost: pods idle then, as far as requests waited, × time."
-    )
-
-
-def table(runs: Sequence[Run]) -> list[pages.Row]:
-    """Return the systems of one number of pods side by side."""
-    rows: list[pages.Row] = [[f"{runs[0]['replicas']} pods", *(TITLES[run["system"]] for run in runs)]]
-    rows.append(["answered", *(f"{100 * run['answered_share']:.1f} % of {run['counts']['requests']}" for run in runs)])
-    rows.append(["after a retry", *(str(run["answered_after_retry"]) for run in runs)])
-    rows.append(["throughput, answers/min", *(f"{60 * run['throughput']:.1f}" for run in runs)])
-    for name in ("p50", "p95"):
-        rows.append(
-            [
-                f"{name}, s (95 % interval)",
-                *(_interval(run, name) for run in runs),
-            ]
-        )
-    shared = _p95(_shared(runs, runs[0]["replicas"]))
-    rows.append(["p95 of the shared queue beside it", *(f"{shared / _p95(run):.2f} ×" for run in runs)])
-    rows.append(["a request waited, s", *(f"{run['waiting_s']:.0f}" for run in runs)])
-    rows.append(["idle meanwhile, s", *(f"{run['idle_while_waiting_s']:.1f}" for run in runs)])
-    rows.append(["lost, pod-seconds", *(f"{run['lost_pod_seconds']:.1f}" for run in runs)])
-    return rows
-
-
-def plot(by_count: Sequence[Sequence[Run]]) -> Figure:
-    """Return the share of questions answered within a time, a panel for each number of pods."""
-    figure, axes = pages.new_figure(9, 3.2, columns=len(by_count))
-    for panel, runs in zip(np.atleast_1d(axes), by_count, strict=True):
-        for run in runs:
-            took = np.sort([each[1] for each in run["requests"] if each[2] == "answered"])
-            percent = 100 * np.arange(1, len(took) + 1) / len(run["requests"])
-            panel.step(took, percent, where="post", color=COLOURS[run["system"]], label=TITLES[run["system"]])
-        panel.set(xlabel="within, s", ylabel="% of questions answered", xlim=(0, None), ylim=(0, 102))
-        panel.set_title(f"{runs[0]['replicas']} pods", fontsize=9)
-        panel.legend(frameon=False, fontsize=7, loc="lower right")
-    return figure
-
-
-def _shared(runs: Sequence[Run], replicas: int) -> Run:
-    return next(run for run in runs if run["system"] == "shared" and run["replicas"] == replicas)
-
-
-def _p95(run: Mapping[str, Any]) -> float:
-    """Return the 95th percentile of the answers; without any it is endless."""
-    return float(run["latency_s"]["p95"][0]) if run["latency_s"] else float("inf")
-
-
-def _interval(run: Run, name: str) -> str:
-    return "{:.1f} ({:.1f} to {:.1f})".format(*run["latency_s"][name]) if run["latency_s"] else "–"
-
-
 def _request(question: Question, started: float) -> list[Any]:
     sent = question.attempts[0].sent - started
     return [round(sent, 2), round(question.took, 3), question.outcome, len(question.attempts)]
+
+
+def blocks(report: Report) -> Iterator[Block]:
+    """Yield the blocks of the report."""
+    phases = ", ".join(f"{seconds} s at {load:g} ×" for seconds, load in PHASES)
+    yield (
+        f"One trace of Poisson arrivals ({phases} of what the pods can do; times × {report['time_scale']:g}), each "
+        f"question on a connection of its own, up to 3 retries, {PATIENCE:g} s an attempt, to three ways to pick a pod "
+        "at the same time, and then to the shared queue under injected failures. The gateway pods are the same "
+        "everywhere; without HAProxy's queue, each pod's own queue takes 64 requests. Idle: a pod had nothing to do "
+        "while a request waited elsewhere. Lost: the pods that were idle then, at most one for each waiting request, × "
+        "time."
+    )
+    by_count = groupby(report["runs"], key=lambda run: run["replicas"])
+    panels = {f"{count} pods": list(runs) for count, runs in by_count}
+    yield from (table(title, runs) for title, runs in panels.items())
+    events = [(f"{at:.0f}", f"{TITLES[run['system']]}: {what}") for run in report["runs"] for at, what in run["events"]]
+    yield Table([("at, s", "what was done"), *events])
+    yield Plot(svg(plot(panels)), file="shares")
+
+
+def table(title: str, runs: Sequence[Report]) -> Table:
+    """Return the systems of one number of pods side by side."""
+    figures = {
+        "answered": answered,
+        "after a retry": cell("answered_after_retry"),
+        "throughput, answers/min": cell("throughput", spec=".1f", scale=60),
+        "p50, s (95 % interval)": cell("latency_s", "p50"),
+        "p95, s (95 % interval)": cell("latency_s", "p95"),
+        "shared queue’s p95 ÷ this": cell("shared_queue_p95", spec=".2f", unit=" ×"),
+        "a request waited, s": cell("waiting_s", spec=".0f"),
+        "idle meanwhile, s": cell("idle_while_waiting_s", spec=".1f"),
+        "lost, pod-seconds": cell("lost_pod_seconds", spec=".1f"),
+    }
+    return Table.columns_of(title, {TITLES[run["system"]]: run for run in runs}, figures)
+
+
+def plot(panels: Mapping[str, Sequence[Report]]) -> Figure:
+    """Return the share of questions answered within a time, a panel for each number of pods."""
+    figure, grid = new_figure(9, 3.2, columns=len(panels), squeeze=False)
+    for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
+        shown = [(TITLES[run["system"]], COLOURS[run["system"]], run["requests"]) for run in runs]
+        answered_within(axes, shown)
+        axes.set_title(title, fontsize=9)
+    return figure

@@ -2,17 +2,16 @@
 
 import argparse
 from contextlib import ExitStack
-from typing import Any
 
 from command_line import number, whole
 from experiments import comparison_report, deploy, images
 from experiments.comparison_report import HELM, NAIVE, SLUICE, pool
 from experiments.facts import facts, machine_busy
-from experiments.loads import Target, ramps
+from experiments.loads import Endpoint, ramps
 from experiments.stages import SECONDS, VARIATION, add_time_scale, experiment_stage
 from launcher.console import say
-from loadtest.report import Report
-from loadtest.reserve import add_folder_options, reserved
+from loadtest.reporting.folder import Report
+from loadtest.reporting.reserve import add_folder_options, reserved
 from loadtest.scenarios import SCENARIOS
 
 SYSTEMS = (NAIVE, HELM, SLUICE)
@@ -31,8 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, write the report, and return 0 if every target was met."""
     name = options.name or f"ramp-{options.replicas}"
-    report: Report = {"format": 1, "experiment": "comparison", "name": name}
-    report |= facts(options.arguments, scale=options.time_scale, variation=options.variation)
+    report = facts(name, options.arguments, scale=options.time_scale, variation=options.variation)
     report |= {"replicas": options.replicas, "copies": options.copies}
     with reserved(options.out, name, replace=options.replace):
         runs = measure(options, report)
@@ -41,13 +39,13 @@ def run(options: argparse.Namespace) -> int:
         return comparison_report.write(report, out=options.out)
 
 
-def measure(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Report]:
+def measure(options: argparse.Namespace, report: Report) -> dict[str, Report]:
     """Put every copy of every system on the cluster, run the ramp against all of them at once, and return the runs."""
     say("building the images")
     replicas, scale = options.replicas, options.time_scale
     engine = images.engine_image(seconds=SECONDS * scale, variation=options.variation)
     app, weights = images.naive_image(), images.no_weights()
-    targets: dict[str, Target] = {}
+    targets: dict[str, Endpoint] = {}
     with ExitStack() as stack:
         for copy in range(1, options.copies + 1):
             stage = experiment_stage(f"sluice-x-sluice-{copy}", replicas=replicas, scale=scale)
@@ -57,11 +55,11 @@ def measure(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Re
                 SLUICE: ("sluice", deploy.sluice(stage, image=engine, weights=weights)),
             }
             for name, (api, system) in systems.items():
-                targets[f"{name}-{copy}"] = Target(stack.enter_context(system), api)
+                targets[f"{name}-{copy}"] = Endpoint(stack.enter_context(system), api)
         minutes = SCENARIOS["ramp"].minutes * scale
         say(f"the ramp against all of them at once: {minutes:g} minutes and what is then still asked")
         with machine_busy(report):
-            return ramps(targets, scale=scale)
+            return dict(zip(targets, ramps(targets, scale=scale), strict=True))
 
 
 def _system(key: str) -> str:

@@ -1,7 +1,7 @@
-"""The report of the comparison: copies counted together, targets, tables and plot."""
+"""The report of the comparison: copies counted together, targets, table and plot."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,28 +9,29 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import pages
-from loadtest.intervals import INSIDE, draws, summarise
-from loadtest.report import Report
+from loadtest.reporting.document import Block, Cell, Plot, Table, cell
+from loadtest.reporting.figures import GREEN, RED, YELLOW, answered_within, new_figure, svg
+from loadtest.reporting.folder import Report, publish
+from loadtest.reporting.statistics import p95, ratio, rounded, summarise
+from loadtest.reporting.target import Target, at_least, at_most
 from loadtest.scenarios import SCENARIOS
 
 NAIVE, HELM, SLUICE = "naive", "ollama-helm", "sluice"
 TITLES = {NAIVE: "Flask’s server calling `ollama.chat`", HELM: "Ollama behind a Service", SLUICE: "Sluice"}
-COLOURS = {NAIVE: "#b5482a", HELM: "#e0a526", "ollama": "#e0a526", SLUICE: "#2a7f62"}
+COLOURS = {NAIVE: RED, HELM: YELLOW, "ollama": YELLOW, SLUICE: GREEN}
 # By replicas: at least this share answered, and of the others' throughput and 95th percentile.
 TARGETS = {4: (1.0, 1.1, 0.65), 10: (0.999, 1.45, 0.55)}
-Runs = Mapping[str, Report]
+Runs = Mapping[str, Report]  # by the systems' names
 
 
 def write(report: Report, *, out: Path) -> int:
     """Write the folder, and return 0 if every target was met."""
+    add_ratios(report["systems"], ratios)
     report["targets"] = targets(report["replicas"], report["systems"])
-    figures = {"latency": plot(report["systems"])}
-    pages.write(report, about=[about(report)], tables=tables(report), figures=figures, out=out)
-    return 0 if all(target["kept"] for target in report["targets"]) else 1
+    return publish(report, blocks(report), out)
 
 
-def pool(runs: list[Report]) -> Report:
+def pool(runs: Sequence[Report]) -> Report:
     """Return the runs of a system's copies as one: counts and requests of all of them, rates of one on average."""
     requests = [request for run in runs for request in run["requests"]]
     counts = Counter[str]()
@@ -50,132 +51,108 @@ def pool(runs: list[Report]) -> Report:
     }
 
 
-def targets(replicas: int, runs: Runs) -> list[dict[str, Any]]:
-    """Return what was to be reached with so many replicas, and whether it was: with an invalid run nothing is."""
-    if replicas not in TARGETS:
-        return []
-    share, faster, sooner = TARGETS[replicas]
-    found = [target("answered by Sluice", runs[SLUICE]["answered_share"], ">=", share)]
-    for other in (NAIVE, HELM):
-        found.append(target(f"throughput beside {other}", throughput_ratio(runs, other), ">=", faster))
-        found.append(target(f"p95 beside {other}", latency_ratio(runs, other), "<=", sooner))
-    for each in found:
-        each["kept"] = each["kept"] and all(run["valid"] for run in runs.values())
-    return found
+def add_ratios(runs: Runs, of: Callable[[Report, Report], dict[str, Any]]) -> None:
+    """Add to each other system's run what Sluice's figures are as multiples of its own."""
+    for name, run in runs.items():
+        if name != SLUICE and SLUICE in runs:
+            run["sluice_ratio"] = of(runs[SLUICE], run)
 
 
-def target(what: str, value: float, sign: str, limit: float) -> dict[str, Any]:
-    """Return a target, the figure that was measured, and whether it is kept; sign: `>=` or `<=`."""
+def ratios(ours: Report, theirs: Report) -> dict[str, Any]:
+    """Return the ratios of throughput and of the answers' 95th percentile, the latter with its interval."""
+    of_ours, of_theirs = (np.array(_answered(run["requests"])) for run in (ours, theirs))
+    _, low, high = ratio(of_ours, of_theirs, p95)
     return {
-        "what": what,
-        "limit": f"{sign}{limit}",
-        "value": value,
-        "kept": value >= limit if sign == ">=" else value <= limit,
+        "throughput": throughput_ratio(ours, theirs),
+        "p95": [round(ours["latency_s"]["p95"][0] / theirs["latency_s"]["p95"][0], 3), rounded(low), rounded(high)],
     }
 
 
-def throughput_ratio(runs: Runs, other: str) -> float:
-    """Return Sluice's throughput beside another system's."""
-    return round(float(runs[SLUICE]["throughput"] / runs[other]["throughput"]), 3)
+def throughput_ratio(ours: Report, theirs: Report) -> float:
+    """Return the ratio of throughput."""
+    return round(float(ours["throughput"] / theirs["throughput"]), 3)
 
 
-def latency_ratio(runs: Runs, other: str) -> float:
-    """Return Sluice's 95th percentile of answers beside another system's."""
-    return round(float(runs[SLUICE]["latency_s"]["p95"][0] / runs[other]["latency_s"]["p95"][0]), 3)
+def targets(replicas: int, runs: Runs) -> list[Target]:
+    """Return what was to be reached with so many replicas, and whether it was."""
+    if replicas not in TARGETS:
+        return []
+    share, faster, sooner = TARGETS[replicas]
+    found = [at_least("answered by Sluice", runs[SLUICE]["answered_share"], share)]
+    for other in (NAIVE, HELM):
+        found.append(at_least(f"throughput compared with {other}", runs[other]["sluice_ratio"]["throughput"], faster))
+        found.append(at_most(f"p95 compared with {other}", runs[other]["sluice_ratio"]["p95"][0], sooner))
+    return of_valid(runs, found)
 
 
-def latency_interval(runs: Runs, other: str) -> tuple[float, float]:
-    """Return the interval that chance leaves to that ratio, 95 % of it, by bootstrap."""
-    drawn = []
-    for seed, name in enumerate((SLUICE, other)):
-        took = np.array(_answered(runs[name]["requests"]))
-        drawn.append(np.concatenate([np.quantile(took[rows], 0.95, axis=-1) for rows in draws(len(took), seed)]))
-    low, high = np.quantile(drawn[0] / drawn[1], INSIDE)
-    return float(low), float(high)
+def of_valid(runs: Runs, found: Sequence[Target]) -> list[Target]:
+    """Return the targets, of which none has passed if a run is invalid."""
+    valid = all(run["valid"] for run in runs.values())
+    return [{**target, "passed": target["passed"] and valid} for target in found]
 
 
-def about(report: Report) -> str:
-    """Return what was measured, in a paragraph."""
+def blocks(report: Report) -> Iterator[Block]:
+    """Yield the blocks of the report."""
     copies = f"{report['copies']} copies of each, counted together, " if report["copies"] > 1 else ""
-    return (
+    yield (
         f"The predecessor’s ramp ({SCENARIOS['ramp'].describe()}; up to 3 retries, 90 s an attempt; times × "
         f"{report['time_scale']:g}) against three systems of {report['replicas']} pods each, {copies}all at the same "
         "time: their engines sleep, so none takes another’s CPU, and what disturbs one disturbs all."
     )
+    yield table(report["systems"], report["copies"])
+    yield Plot(svg(plot(report["systems"])), file="latency")
 
 
-def tables(report: Report) -> list[list[pages.Row]]:
-    """Return the systems side by side, and the targets."""
-    runs: dict[str, Report] = report["systems"]
-    rows: list[pages.Row] = [["", *(TITLES[name] for name in runs)], *_counts(runs), *_figures(runs)]
-    if report["copies"] > 1:
-        for title, name, unit in (("throughput of each copy", "throughput", 60), ("p95 of each copy", "p95_s", 1)):
-            rows.append([title, *(_list(unit * copy[name] for copy in run["copies"]) for run in runs.values())])
-    return [rows, targets_table(report)] if report["targets"] else [rows]
-
-
-def targets_table(report: Report) -> list[pages.Row]:
-    """Return what was to be reached, what was measured, and whether that is enough."""
-    rows: list[pages.Row] = [["target", "limit", "measured", ""]]
-    for each in report["targets"]:
-        rows.append([each["what"], each["limit"], f"{each['value']:g}", "met" if each["kept"] else "**missed**"])
-    return rows
-
-
-def _counts(runs: Runs) -> list[pages.Row]:
-    counts = [run["counts"] for run in runs.values()]
-    shares = [f"{100 * run['answered_share']:.1f} % of {run['counts']['requests']}" for run in runs.values()]
-    titles = {
-        "after a retry": "answered_after_retry",
-        "refused to the last": "refused",
-        "timed out to the last": "timeout",
-        "failed": "error",
-        "attempts": "attempts",
+def table(runs: Runs, copies: int) -> Table:
+    """Return the systems side by side."""
+    figures = {
+        "answered": answered,
+        "after a retry": cell("counts", "answered_after_retry"),
+        "refused at the last attempt": cell("counts", "refused"),
+        "timed out at the last attempt": cell("counts", "timeout"),
+        "failed": cell("counts", "error"),
+        "attempts": cell("counts", "attempts"),
+        "throughput, answers/min": cell("throughput", spec=".1f", scale=60),
+        "Sluice’s throughput ÷ this": ratio_cell("throughput"),
+        "p50, s (95 % interval)": cell("latency_s", "p50"),
+        "p95, s (95 % interval)": cell("latency_s", "p95"),
+        "Sluice’s p95 ÷ this": ratio_cell("p95"),
     }
-    return [["answered", *shares], *([title, *(str(each[name]) for each in counts)] for title, name in titles.items())]
+    if copies > 1:
+        figures["throughput of each copy"] = lambda run: each_copy(run, "throughput", 60)
+        figures["p95 of each copy"] = lambda run: each_copy(run, "p95_s")
+    return Table.columns_of("", {TITLES[name]: run for name, run in runs.items()}, figures)
 
 
-def _figures(runs: Runs) -> list[pages.Row]:
-    others = [name for name in runs if name != SLUICE]
-    times = {name: [_interval(*run["latency_s"][name]) for run in runs.values()] for name in ("p50", "p95")}
-    faster = [f"{throughput_ratio(runs, name):.2f} ×" for name in others]
-    intervals = {name: latency_interval(runs, name) for name in others}
-    sooner = [f"{latency_ratio(runs, name):.2f} × ({low:.2f} to {high:.2f})" for name, (low, high) in intervals.items()]
-    return [
-        ["throughput, answers/min", *(f"{60 * run['throughput']:.1f}" for run in runs.values())],
-        ["Sluice’s beside it", *faster, ""],
-        *([f"{name}, s (95 % interval)", *values] for name, values in times.items()),
-        ["Sluice’s p95 beside it", *sooner, ""],
-    ]
+def ratio_cell(name: str) -> Cell:
+    """Return what shows one of add_ratios()."""
+    return cell("sluice_ratio", name, spec=".2f", unit=" ×", missing="")
+
+
+def answered(run: Mapping[str, Any]) -> str:
+    """Return the share of questions that were answered, in words."""
+    return f"{100 * run['answered_share']:.1f} % of {run['counts']['requests']}"
+
+
+def each_copy(run: Mapping[str, Any], name: str, scale: float = 1) -> str:
+    """Return a figure of each copy."""
+    return ", ".join(f"{scale * copy[name]:.1f}" for copy in run["copies"])
 
 
 def plot(runs: Runs, titles: Mapping[str, str] = TITLES) -> Figure:
     """Return each question’s wait by when it was asked, and the share of questions answered within a time."""
-    figure, (over_time, shares) = pages.new_figure(9, 3.2, columns=2)
-    for name, run in runs.items():
-        answered = [(started, took) for started, took, outcome, _ in run["requests"] if outcome == "answered"]
-        lost = [(started, took) for started, took, outcome, _ in run["requests"] if outcome != "answered"]
-        title = titles[name].replace("`", "")
-        over_time.plot(*zip(*answered, strict=True), ".", markersize=4, color=COLOURS[name], label=title)
-        if lost:
-            over_time.plot(*zip(*lost, strict=True), "x", markersize=5, color=COLOURS[name], label=f"{name}: no answer")
-        took = np.sort([each[1] for each in answered])
-        percent = 100 * np.arange(1, len(took) + 1) / len(run["requests"])
-        shares.step(took, percent, where="post", color=COLOURS[name], label=title)
+    figure, (over_time, shares) = new_figure(9, 3.2, columns=2)
+    shown = [(titles[name].replace("`", ""), COLOURS[name], run["requests"]) for name, run in runs.items()]
+    for title, colour, requests in shown:
+        for mark, label, given in ((".", title, True), ("x", f"{title}: no answer", False)):
+            points = [(at, took) for at, took, outcome, _ in requests if (outcome == "answered") is given]
+            if points:
+                over_time.plot(*zip(*points, strict=True), mark, markersize=4, color=colour, label=label)
     over_time.set(xlabel="asked after, s", ylabel="until the answer, s", ylim=(0, None))
-    shares.set(xlabel="within, s", ylabel="% of questions answered", xlim=(0, None), ylim=(0, 102))
-    over_time.legend(frameon=False, fontsize=7)
-    shares.legend(frameon=False, fontsize=7, loc="lower right")
+    over_time.legend(fontsize=7)
+    answered_within(shares, shown)
     return figure
 
 
-def _answered(requests: list[Any]) -> list[float]:
+def _answered(requests: Sequence[Sequence[Any]]) -> list[float]:
     return [took for _, took, outcome, _ in requests if outcome == "answered"]
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
-
-
-def _list(values: Any) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
@@ -15,6 +14,7 @@ from config import Stage
 from experiments.images import reference
 from launcher.console import say
 from local_cluster.kubectl import Object, allow_this_machine, apply, eventually, is_ready, kubectl, pods, run
+from testbed.fetching import status
 
 MANAGER = "sluice-experiments"
 READY_SECONDS = 300
@@ -104,7 +104,7 @@ def await_pods(name: str, component: str, count: int) -> None:
 
 def await_answer(url: str) -> None:
     """Return once a GET is answered with 200. Raises ClusterError after a minute."""
-    eventually(lambda: _answers(url), 60)
+    eventually(lambda: status(url) == 200, 60)
 
 
 def ready(name: str, component: str) -> list[Any]:
@@ -156,11 +156,3 @@ def _deployment(name: str, containers: list[Object], *, replicas: int, port: int
         apply([deployment, service], MANAGER)
         await_pods(name, "pods", replicas)
         yield service_url(name, "pods")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=5) as reply:  # noqa: S310
-            return bool(reply.status == 200)
-    except OSError:
-        return False

@@ -19,7 +19,7 @@ Event = tuple[float, str]  # seconds since 1970, and what was done
 
 
 async def kill_proxies(namespace: str, *, seconds: float, events: list[Event]) -> None:
-    """Kill a HAProxy at each quarter of the time, without a warning: one beside the holder of the queue, twice it."""
+    """Kill a HAProxy at each quarter of the time, unannounced: one without the queue, then its holder twice."""
     for holder in (False, True, True):
         await asyncio.sleep(seconds / 4)
         name = await asyncio.to_thread(find_proxy, namespace, holder=holder)

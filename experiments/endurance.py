@@ -1,18 +1,21 @@
 """`python -m experiments endurance soak|stress`: Sluice on the cluster, for long, or under far too much."""
 
 import argparse
-import subprocess
-import sys
 from dataclasses import dataclass
+from typing import Any
 
 from command_line import one_of
 from config import LOCAL
 from experiments import deploy, images
+from experiments.loads import run_plans
 from experiments.stages import STAND_IN, StandInStage
 from launcher.console import say
+from loadtest.address import Address
 from loadtest.options import MINUTES
-from loadtest.reserve import add_out, reserved
-from local_cluster.kubectl import ROOT
+from loadtest.plan import Plan
+from loadtest.reporting.folder import publish
+from loadtest.reporting.reserve import add_out, reserved
+from loadtest.summary import blocks
 
 REPLICAS, SLOTS, SECONDS, VARIATION = 2, 2, 4.0, 0.5
 CAPACITY = REPLICAS * SLOTS / SECONDS  # answers/s
@@ -41,43 +44,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Put Sluice on the cluster, run the scenario, and return its exit code."""
+    """Put Sluice on the cluster, run the scenario, write its report, and return 0 if every target was met."""
     with reserved(options.out, options.scenario, replace=options.replace):
-        pass  # the run itself reserves it too, but only once the images are built and the pods are ready
-    say("building the images")
-    engine = images.engine_image(seconds=SECONDS, variation=VARIATION)
-    with deploy.sluice(stage(options.scenario), image=engine, weights=images.no_weights()) as url:
-        load = [*command(options.scenario, url), "--digest", engine, "--out", str(options.out.absolute())]
-        load += ["--minutes", f"{options.minutes:g}"] if options.minutes else []
-        load += ["--replace"] if options.replace else []
-        return subprocess.run(load, cwd=ROOT).returncode
+        say("building the images")
+        engine = images.engine_image(seconds=SECONDS, variation=VARIATION)
+        with deploy.sluice(stage(options.scenario), image=engine, weights=images.no_weights()) as url:
+            more = {"minutes": options.minutes, "digest": engine, "out": options.out}
+            [report] = run_plans([Plan(target=Address(url), **fixed(options.scenario), **more)])
+        return publish(report, blocks(report), options.out)
 
 
 def stage(scenario: str) -> StandInStage:
     """Return the stage, with LOCAL's deadlines and a namespace of its own."""
-    fixed = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "slots": SLOTS, "requests_per_replica": SLOTS}
-    return StandInStage(
-        **{**vars(LOCAL), **fixed, "namespace": namespace(scenario), "model": STAND_IN, "requested_cpus": 0.005}
-    )
+    numbers = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "slots": SLOTS, "requests_per_replica": SLOTS}
+    where = {"namespace": f"sluice-x-{scenario}", "model": STAND_IN, "requested_cpus": 0.005}
+    return StandInStage(**{**vars(LOCAL), **numbers, **where})
 
 
-def namespace(scenario: str) -> str:
-    """Return the namespace that a scenario runs in."""
-    return f"sluice-x-{scenario}"
-
-
-def command(scenario: str, url: str) -> list[str]:
-    """Return the load's command."""
-    load = LOADS[scenario]
-    values = {
+def fixed(scenario: str) -> dict[str, Any]:
+    """Return what doesn't change from run to run of the load's plan."""
+    return {
         "scenario": scenario,
-        "target": url,
+        "name": scenario,
         "model": STAND_IN.name,
-        "namespace": namespace(scenario),
+        "namespace": f"sluice-x-{scenario}",
         "stage": LOCAL.name,
-        "rate": f"{load.rate:g}",
-        "retries": str(load.retries),
-        "timeout": str(LOCAL.queue_timeout + LOCAL.generation_timeout + 10),
+        "rate": LOADS[scenario].rate,
+        "retries": LOADS[scenario].retries,
+        "timeout": float(LOCAL.queue_timeout + LOCAL.generation_timeout + 10),
         "note": NOTE.format(command=f"python -m experiments endurance {scenario}"),
     }
-    return [sys.executable, "-m", "loadtest", "run", *(text for name in values for text in (f"--{name}", values[name]))]

@@ -1,16 +1,13 @@
 """What every report of an experiment says of how it was made."""
 
-import os
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+
+import psutil
 
 from experiments.stages import SECONDS, VARIATION
-from loadtest.report import revision
+from loadtest.reporting.folder import Report, new_report
 
 SIMULATED = (
     "the engine's service time: a stand-in for Ollama sleeps {seconds:g} s on average (lognormal, deviation "
@@ -23,16 +20,13 @@ REAL = (
 )
 
 
-def facts(arguments: Sequence[str], *, scale: float, variation: float = VARIATION) -> dict[str, Any]:
-    """Return the command, the time, the machine, the revision, and what was simulated.
+def facts(name: str, arguments: Sequence[str], *, scale: float, variation: float = VARIATION) -> Report:
+    """Return what a report begins with, and what was simulated.
 
     scale: of every time; variation: of the service time.
     """
-    return {
-        "command": shlex.join(["python", "-m", "experiments", *arguments]),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": revision(),
-        "cpus": os.cpu_count(),
+    return new_report(name, ["experiments", *arguments]) | {
+        "experiment": arguments[0],
         "time_scale": scale,
         "simulated": SIMULATED.format(seconds=SECONDS * scale, variation=variation),
         "real": REAL,
@@ -40,16 +34,9 @@ def facts(arguments: Sequence[str], *, scale: float, variation: float = VARIATIO
 
 
 @contextmanager
-def machine_busy(figures: dict[str, Any]) -> Iterator[None]:
+def machine_busy(figures: Report) -> Iterator[None]:
     """Add `cpu_busy` and `seconds` to the figures: the share of this machine's CPU time that the block's run took."""
-    started, before = time.monotonic(), _cpu_times()
+    started, _ = time.monotonic(), psutil.cpu_percent()  # whose next call counts from here
     yield
-    total, idle = (now - then for now, then in zip(_cpu_times(), before, strict=True))
-    figures["cpu_busy"] = round(1 - idle / max(1, total), 3)
+    figures["cpu_busy"] = round(psutil.cpu_percent() / 100, 3)
     figures["seconds"] = round(time.monotonic() - started, 1)
-
-
-def _cpu_times() -> tuple[int, int]:
-    """Return the ticks that all CPUs have had, and those that they were idle."""
-    ticks = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(ticks), ticks[3] + ticks[4]

@@ -2,19 +2,19 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from experiments.loads import Target
+from experiments.loads import Endpoint
 from experiments.real_systems import MODEL
 from launcher.console import Problem
 from loadtest.k6 import SCRIPTS
 from loadtest.plan import TIMEOUT
+from testbed.fetching import fetch
 
 SECONDS, CLIENTS = 30.0, 3  # of the calibration; enough clients that the engine always has a next request
 LEAST = 3  # answers to each client, however long they take
+JSON = {"Content-Type": "application/json"}  # which Flask’s apps ask for
 ANSWER_TIMEOUT = 300.0  # seconds; the first answer includes the loading of the model
 # Of the ramp's 5, 10 and 15 users the naive system is to hold 10: their wait is then just the clients' patience.
 HELD_USERS = 10
@@ -38,7 +38,7 @@ class Calibration:
         return HELD_USERS * self.seconds_an_answer / TIMEOUT
 
 
-def calibrate(target: Target, *, seconds: float = SECONDS) -> Calibration:
+def calibrate(target: Endpoint, *, seconds: float = SECONDS) -> Calibration:
     """Ask the naive app for so many seconds or longer, a few questions at a time. Raises Problem."""
     ask(target, prompt(0))
     began = time.monotonic()
@@ -55,21 +55,15 @@ def calibrate(target: Target, *, seconds: float = SECONDS) -> Calibration:
     return Calibration(done, time.monotonic() - began)
 
 
-def ask(target: Target, text: str) -> None:
+def ask(target: Endpoint, text: str) -> None:
     """Ask for one answer and read it. Raises Problem."""
     path, fields = ("/api/generate", {"model": MODEL, "stream": False}) if target.api == "ollama" else ("/generate", {})
-    body, headers = json.dumps({"prompt": text, **fields}).encode(), {"Content-Type": "application/json"}
-    request = urllib.request.Request(target.url + path, body, headers)  # noqa: S310  our own address
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as reply:  # noqa: S310
-            reply.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            raise Problem(
-                f"the system ({target.api}) answers with status {error.code}, so it can't be measured"
-            ) from None
+        reply = fetch(target.url + path, {"prompt": text, **fields}, JSON, ANSWER_TIMEOUT)
     except OSError as error:
         raise Problem(f"the system ({target.api}) doesn't answer ({error}), so it can't be measured") from None
+    if reply.status != 200:
+        raise Problem(f"the system ({target.api}) answers with status {reply.status}, so it can't be measured")
 
 
 def prompt(number: int) -> str:

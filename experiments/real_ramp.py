@@ -21,8 +21,8 @@ from experiments.real_systems import ANSWER_TOKENS, MODEL, SYSTEMS, TUNING, prep
 from experiments.real_watch import Sample, generated, watched
 from launcher.console import say
 from loadtest.plan import TIMEOUT
-from loadtest.report import Report
-from loadtest.reserve import add_folder_options, reserved
+from loadtest.reporting.folder import Report
+from loadtest.reporting.reserve import add_folder_options, reserved
 from loadtest.scenarios import SCENARIOS
 from service.settings import Settings
 from testbed.real_ollama import models_dir
@@ -52,8 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate, measure every system in every round, write the report, and return 0 if every target was met."""
-    report: Report = {"format": 1, "experiment": "real-ramp", "name": options.name}
-    report |= facts(options.arguments, scale=1)
+    report = facts(options.name, options.arguments, scale=1)
     with (
         reserved(options.out, options.name, replace=options.replace),
         TemporaryDirectory(prefix="sluice-ramp-") as name,
@@ -126,16 +125,16 @@ def measure_capacity(folder: Path, seconds: float) -> tuple[Calibration, str]:
 def measure(folder: Path, name: str, number: int, *, scale: float, seconds: float) -> dict[str, Any]:
     """Start a system, run the ramp against it, stop it, and return what was seen. Raises LoadFailed."""
     say(f"round {number}: {name}")
-    options = {"minutes": f"{seconds / 60 / scale:g}"}
+    options: dict[str, Any] = {"minutes": seconds / 60 / scale}
     if name != NAIVE:  # Sluice has a limit of its own otherwise; nobody can tell the naive app
-        options["max-tokens"] = str(ANSWER_TOKENS)
+        options["max_tokens"] = ANSWER_TOKENS
     samples: list[Sample] = []
     more = {"deadlines": deadlines(scale)} if name == SLUICE else {}
     with SYSTEMS[name](folder, models_dir(), **more) as system:
         ask(system.target, prompt(0))  # Ollama loads the model with the first question
         since = system.log.stat().st_size
         with watched(system, samples):
-            report = ramps({name: system.target}, scale=scale, model=MODEL, options=options)[name]
+            [report] = ramps({name: system.target}, scale=scale, model=MODEL, **options)
         engine = generated(system.log, since)
     if not report["counts"]["answered"]:
         raise LoadFailed(f"{name} answered nothing in round {number}, so there is nothing to compare")

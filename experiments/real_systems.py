@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 from bench.systems import NAIVE as NAIVE_PACKAGES
 from bench.systems import uv
-from experiments.loads import Target
+from experiments.loads import Endpoint
 from launcher.cache import cache_dir
 from launcher.console import Problem
 from launcher.find_model import find_model
@@ -23,6 +22,7 @@ from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
 from launcher.small_model import SMALL_MODEL
 from local_cluster.kubectl import ROOT
+from testbed.fetching import status
 from testbed.ports import free_port, free_ports
 
 START_TIMEOUT, STOP_TIMEOUT = 180.0, 20.0  # seconds
@@ -39,7 +39,7 @@ PARAMETERS = {"seed": 1, "num_predict": ANSWER_TOKENS, "stop": []}
 class System:
     """A system that runs: where it answers, the processes it began with, and Ollama's log."""
 
-    target: Target
+    target: Endpoint
     roots: tuple[int, ...]
     log: Path
 
@@ -53,7 +53,7 @@ def ollama(folder: Path, store: Path) -> Iterator[System]:
     environ |= {"OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_MODELS": str(store), "OLLAMA_NOPRUNE": "1"}
     url, log = f"http://127.0.0.1:{port}", folder / "ollama.log"
     with _running([str(find_ollama(os.environ)), "serve"], environ, log, lambda: answers(url)) as process:
-        yield System(Target(url, "ollama"), (process.pid,), log)
+        yield System(Endpoint(url, "ollama"), (process.pid,), log)
 
 
 @contextmanager
@@ -63,8 +63,9 @@ def naive(folder: Path, store: Path) -> Iterator[System]:
         port = free_port()
         command = [uv(), "run", "--no-project", *NAIVE_PACKAGES, "python", "bench/naive.py", str(port)]
         environ = {**os.environ, "OLLAMA_HOST": behind.target.url, "MODEL": MODEL}
-        with _running(command, environ, folder / "naive.log", lambda: _status(port, "/") == 404) as process:
-            yield System(Target(f"http://127.0.0.1:{port}", "naive"), (*behind.roots, process.pid), behind.log)
+        url = f"http://127.0.0.1:{port}"
+        with _running(command, environ, folder / "naive.log", lambda: status(url) == 404) as process:
+            yield System(Endpoint(url, "naive"), (*behind.roots, process.pid), behind.log)
 
 
 @contextmanager
@@ -74,9 +75,10 @@ def sluice(folder: Path, store: Path, deadlines: Mapping[str, str] | None = None
     environ = {**os.environ, **(deadlines or {}), "PORT": str(port), "PRIVATE_PORT": str(private), "MODEL": MODEL}
     environ |= {"OLLAMA_HOST": f"http://127.0.0.1:{engine}", "OLLAMA_MODELS": str(store)}
     command = [sys.executable, "-m", "launcher"]
-    with _running(command, environ, folder / "sluice.log", lambda: _status(private, "/readyz") == 200) as process:
+    readyz = f"http://127.0.0.1:{private}/readyz"
+    with _running(command, environ, folder / "sluice.log", lambda: status(readyz) == 200) as process:
         log = cache_dir(os.environ) / "ollama.log"
-        yield System(Target(f"http://127.0.0.1:{port}", "sluice"), (process.pid,), log)
+        yield System(Endpoint(f"http://127.0.0.1:{port}", "sluice"), (process.pid,), log)
 
 
 SYSTEMS: Mapping[str, Callable[..., Any]] = {"naive": naive, "ollama": ollama, "sluice": sluice}
@@ -114,15 +116,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_TIMEOUT)
     kill_session(process)
-
-
-def _status(port: int, path: str) -> int:
-    """Return the status that a port answers a GET with; 0 where nothing answers."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except (OSError, HTTPException):
-        return 0
-    finally:
-        connection.close()

@@ -12,8 +12,7 @@ from typing import Any
 import psutil
 
 from experiments.real_systems import System
-from loadtest.compare import Row
-from loadtest.drift import drift
+from loadtest.compare import Comparison, drift
 
 EVERY = 1.0  # seconds between two looks at the memory
 ENGINE = ("ollama", "llama-server")  # Ollama's processes by their names
@@ -66,14 +65,13 @@ def _family(roots: Iterable[int]) -> set[psutil.Process]:
     return found
 
 
-def memory_drift(samples: Sequence[Sequence[float]], seconds: float) -> Row | None:
-    """Return Ollama's memory in the last third of a ramp next to the first; None where the samples are too few.
+def memory_drift(samples: Sequence[Sequence[float]], seconds: float) -> Comparison | None:
+    """Compare Ollama's memory in the last third of a ramp with the first; None where the samples are too few.
 
     samples: seconds since the ramp began, and the two figures of memory_mib().
     """
     looks = [{"at": at, "memory_mib": {"ollama": engine}} for at, engine, _ in samples]
-    rows = drift({"seconds": seconds, "requests": [], "samples": looks})
-    return rows[0] if rows else None
+    return next(drift({"seconds": seconds, "requests": [], "samples": looks}), None)
 
 
 def generated(log: Path, since: int) -> dict[str, Any]:

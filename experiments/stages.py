@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from command_line import number
 from config import LOCAL, Model, Stage
 
-SECONDS, VARIATION = 12.0, 0.5  # of the engine: mean service time, and its deviation beside the mean
+SECONDS, VARIATION = 12.0, 0.5  # of the engine: mean service time, and its deviation relative to the mean
 STAND_IN = Model(name="stand-in", weights_mib=1, kv_kib_per_token=1)
 
 

@@ -15,7 +15,7 @@ from experiments.stages import SECONDS
 from launcher.console import say
 from loadtest.plan import RETRIES, TIMEOUT
 
-# Seconds, and the load beside what the pods can do at most: quiet, busy, a little too much, and back.
+# Seconds, and the load relative to what the pods can do at most: quiet, busy, a little too much, and back.
 PHASES = ((90, 0.6), (120, 0.85), (60, 1.1), (120, 0.7))
 PATIENCE = TIMEOUT  # seconds a client waits for an attempt
 EVERY = 30.0  # seconds between two lines of progress

@@ -1,6 +1,6 @@
 """`python -m loadtest run` measures a deployment and writes a report; `compare` puts two reports side by side.
 
-Exit code 0: as it should be. 1: a threshold is broken or the run is invalid; the second report is a regression.
+Exit code 0: as it should be. 1: a target was missed or the run is invalid; the second report is a regression.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from loadtest.compare import compare as compare_reports
 from loadtest.k6 import CannotRun
 from loadtest.options import add_options
 from loadtest.plan import Plan
-from loadtest.reserve import reserved
+from loadtest.reporting.folder import publish
+from loadtest.reporting.reserve import reserved
 from loadtest.run import measure
 from loadtest.served import served_model
-from loadtest.write import write
+from loadtest.summary import blocks
 
 
 def main(arguments: list[str]) -> int:
@@ -39,14 +40,12 @@ def load(options: argparse.Namespace) -> int:
     with reserved(plan.out, plan.name, replace=options.replace):
         if not plan.model:
             plan = replace(plan, model=served_model(plan.target))
-        made = asyncio.run(measure(plan))
-        folder = write(made, plan.out)
-    print((folder / "summary.md").read_text())
-    print(f"The whole report is {folder / 'report.html'}.")
+        [made] = asyncio.run(measure(plan))
+        code = publish(made, blocks(made), plan.out)
     if made["interrupted"]:
         print("sluice: interrupted: the report has what was measured until then", file=sys.stderr)
         return INTERRUPTED
-    return 0 if made["valid"] and all(threshold["kept"] for threshold in made["thresholds"]) else 1
+    return code
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
@@ -67,9 +66,9 @@ def _of_stage(stage: Stage | None, given: dict[str, Any]) -> dict[str, str]:
 def compare(options: argparse.Namespace) -> int:
     """Print both reports side by side. Raises InputError."""
     a, b = report.read(options.a), report.read(options.b)
-    rows = compare_reports(a, b, options.tolerance)
-    print(table(a, b, rows))
-    worse = [row.name for row in rows if row.verdict == "worse"]
+    found = compare_reports(a, b, options.tolerance)
+    print(table(a, b, found))
+    worse = [each.name for each in found if each.verdict == "worse"]
     print(f"\n**B is a regression**: {'; '.join(worse)}." if worse else "\nNothing got worse by more than noise.")
     return 1 if worse else 0
 

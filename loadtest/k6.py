@@ -37,7 +37,7 @@ class Asked:
 
 
 def find_k6() -> str:
-    """Return the path of k6: beside this Python, or on PATH. Raises CannotRun."""
+    """Return the path of k6: next to this Python, or on PATH. Raises CannotRun."""
     found = shutil.which("k6", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if not found:
         raise CannotRun("k6 is missing: `make sync` installs it")

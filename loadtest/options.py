@@ -5,7 +5,7 @@ import argparse
 from command_line import number, one_of, read_digest, read_stage, whole
 from loadtest.address import read_address
 from loadtest.plan import APIS, MOST_USERS, RATE, RETRIES, SLO, TIMEOUT
-from loadtest.reserve import add_folder_options
+from loadtest.reporting.reserve import add_folder_options
 from loadtest.scenarios import SCENARIOS
 
 MINUTES = number(0.001, 1440, of="minutes")

@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def streams(self) -> bool:
-        """Say whether one stream at a time runs beside the scenario, for what k6 can't see."""
+        """Say whether one stream at a time runs alongside the scenario, for what k6 can't see."""
         return self.probe and self.api != "naive"
 
     def environ(self) -> dict[str, str]:

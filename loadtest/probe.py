@@ -1,4 +1,4 @@
-"""One stream at a time beside the scenario: the time to the first token and between tokens, which k6 can't see."""
+"""One stream at a time alongside the scenario: the time to the first token and between tokens, which k6 can't see."""
 
 import asyncio
 import json

@@ -1,27 +1,24 @@
 """The report of a run as data: what goes into report.json, and how one is read again."""
 
 import json
-import os
-import platform
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from command_line import InputError
-from delivery.git import attempt
 from loadtest.cluster import Sample
-from loadtest.intervals import rounded, summarise
 from loadtest.k6 import Asked, Run
 from loadtest.plan import Plan
 from loadtest.probe import Stream
+from loadtest.reporting.folder import FORMAT, Report, new_report
+from loadtest.reporting.statistics import rounded, summarise
+from loadtest.reporting.target import Target, new_target
 
-FORMAT = 1
-ROOT = Path(__file__).parent.parent
 OUTCOMES = ("answered", "refused", "timeout", "error", "bad_answer")
-Report = dict[str, Any]
 # What is read of a report, and the form that it has there.
 NUMBER = (int, float)
 KINDS: dict[str, type | tuple[type, ...]] = {
@@ -54,22 +51,18 @@ def build(
     reasons = _invalid(len(asked), cut_off, dropped)
     if interrupted_after is not None:
         reasons.insert(0, f"interrupted after {seconds:.0f} s of {plan.seconds:g} s")
-    return {
-        "format": FORMAT,
-        "name": plan.name,
+    return new_report(plan.name, []) | {
+        "command": plan.command,
+        "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "scenario": plan.scenario,
         "target": plan.target.url,
         "model": plan.model,
-        "revision": revision(),
         "digest": plan.digest or None,
         "stage": plan.stage or None,
         "node": plan.node or None,
-        "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
-        "command": plan.command,
         "note": plan.note or None,
         "settings": settings(plan),
-        "client": {"cpus": os.cpu_count(), "machine": platform.machine()},
         "interrupted": interrupted_after is not None,
         "valid": not reasons,
         "invalid_because": reasons,
@@ -81,22 +74,12 @@ def build(
         "latency_s": summarise([each.took for each in answered]),
         "ttft_s": summarise([stream.ttft for stream in heard if stream.ttft is not None]),
         "itl_s": summarise([gap for stream in heard for gap in stream.gaps]),
-        "thresholds": list(_thresholds(metrics)),
+        "targets": list(_thresholds(metrics)),
         "requests": [
             [round(each.started - began, 3), round(each.took, 3), each.outcome, each.attempts] for each in asked
         ],
         "probe": _probe(plan, streams, began),
-        "samples": [
-            {
-                "at": round(sample.at - began, 1),
-                "replicas": sample.replicas,
-                "ready": sample.ready,
-                "queued": sample.queued,
-                "in_flight": sample.in_flight,
-                "memory_mib": sample.memory_mib,
-            }
-            for sample in samples
-        ],
+        "samples": [{**asdict(sample), "at": round(sample.at - began, 1)} for sample in samples],
     }
 
 
@@ -106,21 +89,6 @@ def settings(plan: Plan) -> dict[str, Any]:
     client = {"api": plan.api, "time_scale": plan.time_scale, "retries": plan.retries}
     limits = {"max_tokens": plan.max_tokens or 0, "timeout_s": plan.patience}
     return {**load, **client, **limits, "probe": plan.streams}
-
-
-def revision(checkout: Path = ROOT) -> str | None:
-    """Return the commit of a checkout, with `-dirty` if files differ from it; None if it is none.
-
-    Reports don't count: one command writes several, and the first would make the second's checkout dirty.
-    """
-    status = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!loadtest/reports")
-    try:
-        commit, changed = attempt(checkout, "rev-parse", "--short=12", "HEAD"), attempt(checkout, *status)
-    except FileNotFoundError:
-        return None
-    if commit.returncode:
-        return None
-    return commit.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def read(path: Path) -> Report:
@@ -159,26 +127,21 @@ def _invalid(count: int, cut_off: int, dropped: int) -> list[str]:
     return [reason for reason, holds in reasons.items() if holds]
 
 
-def _thresholds(metrics: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _thresholds(metrics: dict[str, Any]) -> Iterator[Target]:
     """Yield k6's thresholds; those in milliseconds become seconds."""
     for name, metric in sorted(metrics.items()):
-        seconds = metric["contains"] == "time"
-        for text, result in metric.get("thresholds", {}).items():
+        unit, scale = (", s", 1000) if metric["contains"] == "time" else ("", 1)
+        for text, found in metric.get("thresholds", {}).items():
             statistic, sign, limit = re.fullmatch(r"(.+?)([<>=]+)(.+)", text).groups()  # type: ignore[union-attr]
-            scale = 1000 if seconds else 1
-            yield {
-                "what": f"{statistic} of {name}" + (", s" if seconds else ""),
-                "limit": f"{sign}{float(limit) / scale:g}",
-                "value": round(metric["values"].get(statistic, 0) / scale, 4),
-                "kept": result["ok"],
-            }
+            value = round(metric["values"].get(statistic, 0) / scale, 4)
+            yield new_target(f"{statistic} of {name}{unit}", value, f"{sign}{float(limit) / scale:g}", found["ok"])
 
 
 def _probe(plan: Plan, streams: list[Stream], began: float) -> Report | None:
     if not plan.streams:
         return None
     return {
-        "note": "one stream at a time beside the scenario, through the same target, in none of the other counts",
+        "note": "one stream at a time during the scenario, through the same target, in none of the other counts",
         "counts": dict(Counter(stream.outcome for stream in streams)),
         "streams": [
             [round(stream.started - began, 3), _or_none(stream.ttft), _mean(stream.gaps), stream.outcome]

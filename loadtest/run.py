@@ -1,4 +1,4 @@
-"""One run from start to report: k6, the stream beside it, the looks at the cluster, and a line now and then."""
+"""One run from start to report: k6, the stream alongside, the looks at the cluster, and a line now and then."""
 
 import asyncio
 import signal
@@ -10,31 +10,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from loadtest import drift
 from loadtest.cluster import EVERY, Sample, look, watch
+from loadtest.compare import drift_targets
 from loadtest.k6 import Run, run_k6
 from loadtest.plan import Plan
 from loadtest.probe import Stream, probe
-from loadtest.report import Report, build
+from loadtest.report import build
+from loadtest.reporting.folder import Report
 
 POLL = 0.2  # seconds between two looks at what k6 has written
 TELL = 15  # seconds between two lines about a run
 
 
-async def measure(plan: Plan) -> Report:
-    """Run the plan and return its report. Raises CannotRun.
+async def measure(*plans: Plan) -> list[Report]:
+    """Run the plans at the same time and return their reports. Raises CannotRun.
 
-    SIGINT and SIGTERM end the run: the report then has what was measured until then. Raises KeyboardInterrupt where
+    SIGINT and SIGTERM end the runs: the reports then have what was measured until then. Raises KeyboardInterrupt where
     that is nothing.
     """
+    with _interrupts() as interrupted:
+        return await asyncio.gather(*(_measure(plan, interrupted) for plan in plans))
+
+
+async def _measure(plan: Plan, interrupted: asyncio.Event) -> Report:
     if plan.namespace:
         await look(plan.namespace)  # what can't be sampled ends the run before it starts
     streams: list[Stream] = []
     samples: list[Sample] = []
     interrupted_after = None
-    with TemporaryDirectory() as folder, _interrupts() as interrupted:
+    with TemporaryDirectory() as folder:
         async with run_k6(plan, Path(folder)) as k6:
-            beside = asyncio.create_task(_beside(plan, k6, streams, samples))
+            alongside = asyncio.create_task(_alongside(plan, k6, streams, samples))
             try:
                 await _follow(plan, k6, samples, interrupted)
                 if k6.ended or not interrupted.is_set():
@@ -45,13 +51,13 @@ async def measure(plan: Plan) -> Report:
                 else:
                     raise KeyboardInterrupt
             finally:
-                beside.cancel()
+                alongside.cancel()
                 with suppress(asyncio.CancelledError):
-                    await beside
+                    await alongside
     ended = [stream for stream in streams if stream.outcome]
     report = build(plan, k6, metrics=metrics, streams=ended, samples=samples, interrupted_after=interrupted_after)
     if plan.scenario == "soak" and interrupted_after is None:
-        report["thresholds"] += drift.thresholds(report)
+        report["targets"] += drift_targets(report)
     return report
 
 
@@ -70,7 +76,7 @@ def _interrupts() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)
 
 
-async def _beside(plan: Plan, k6: Run, streams: list[Stream], samples: list[Sample]) -> None:
+async def _alongside(plan: Plan, k6: Run, streams: list[Stream], samples: list[Sample]) -> None:
     """Stream and sample from the moment that k6 measures; the stream stops when the last question is asked."""
     until = await k6.began + plan.seconds
     async with asyncio.TaskGroup() as tasks:
@@ -88,7 +94,7 @@ async def _follow(plan: Plan, k6: Run, samples: list[Sample], interrupted: async
         k6.read()
         if k6.began.done() and time.monotonic() - said >= TELL:
             said = time.monotonic()
-            print(progress(plan, k6, samples, time.time()), file=sys.stderr, flush=True)
+            print(f"{plan.name}: {progress(plan, k6, samples, time.time())}", file=sys.stderr, flush=True)
 
 
 def progress(plan: Plan, k6: Run, samples: list[Sample], now: float) -> str:

@@ -85,7 +85,7 @@ function markdown({ metrics, root_group: { checks } }) {
   const duration = metrics.http_req_duration?.values ?? {}
   const time = (name) => `${((duration[name] ?? 0) / 1000).toFixed(2)} s`
   const limits = Object.entries(metrics).flatMap(([name, { thresholds }]) =>
-    Object.entries(thresholds ?? {}).map(([limit, { ok }]) => `| ${name} ${limit} | ${ok ? 'kept' : '**broken**'} |`),
+    Object.entries(thresholds ?? {}).map(([limit, { ok }]) => `| ${name} ${limit} | ${ok ? 'passed' : '**failed**'} |`),
   )
   const lines = checks.map(({ name, passes, fails }) => `| ${name} | ${passes} of ${passes + fails} |`)
   return [

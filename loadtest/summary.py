@@ -1,30 +1,39 @@
-"""A report in a page of Markdown."""
+"""What the report of a run shows: how it went, the figures with their 95 % intervals, and how it was made."""
 
 import math
+from collections.abc import Iterator
 
-from loadtest.report import Report
+from loadtest.plots import plots
+from loadtest.reporting.document import Block, Table
+from loadtest.reporting.folder import Report
+from loadtest.reporting.target import all_passed
 
 NOT_ANSWERED = {
-    "refused": "refused to the last try",
+    "refused": "refused at the last attempt",
     "timeout": "timed out",
     "error": "failed",
     "bad_answer": "answered with nothing, or with half an answer",
 }
 
 
-def summary(report: Report) -> str:
-    """Return the Markdown: what was run, how it went, and the figures with their 95 % intervals."""
-    return "\n".join([f"# {report['name']}", "", verdict(report), "", *_about(report), "", *_table(report), ""])
+def blocks(report: Report) -> Iterator[Block]:
+    """Yield the blocks of the report."""
+    yield verdict(report)
+    where = [f"{report['model']} at {report['target']}", *(report[n] for n in ("stage", "node", "digest") if report[n])]
+    how = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report["settings"].items())
+    yield f"`{report['scenario']}` for {report['seconds']:g} s against {', '.join(where)}; {how}."
+    yield Table([["", "(95 % interval)"], *rows(report)])
+    yield from plots(report)
 
 
 def verdict(report: Report) -> str:
     """Return what came of it in a sentence."""
     if not report["valid"]:
         return f"**Invalid**: {'; '.join(report['invalid_because'])}."
-    broken = [
-        f"{each['what']} is {each['value']:g}, not {each['limit']}" for each in report["thresholds"] if not each["kept"]
-    ]
-    return f"**A threshold is broken**: {'; '.join(broken)}." if broken else "Every threshold was kept."
+    if all_passed(report["targets"]):
+        return "Every target was met."
+    missed = ["{what} is {value:g}, not {limit}".format(**each) for each in report["targets"] if not each["passed"]]
+    return f"**Missed**: {'; '.join(missed)}."
 
 
 def rows(report: Report) -> list[tuple[str, str]]:
@@ -36,42 +45,22 @@ def rows(report: Report) -> list[tuple[str, str]]:
         ("answered", f"{counts['answered']}: {100 * report['answered_share']:.2f} %"),
         ("of these after a retry", str(counts["answered_after_retry"])),
         ("not answered", failed or "none"),
-        ("refusals that said when to come back", f"{counts['refusals']} of {counts['attempts']} attempts"),
+        ("refusals with Retry-After", f"{counts['refusals']} of {counts['attempts']} attempts"),
         ("throughput", f"{report['throughput']:.3f} answers/s"),
         (f"goodput: within {report['slo_s']:g} s", f"{report['goodput']:.3f} answers/s"),
         *_times("time to the whole answer, retries included", report["latency_s"]),
-        *_times("time to first token (the stream beside)", report["ttft_s"]),
-        *_times("time between tokens (the stream beside)", report["itl_s"]),
+        *_times("time to first token (the probe)", report["ttft_s"]),
+        *_times("time between tokens (the probe)", report["itl_s"]),
     ]
 
 
 def _times(name: str, table: dict[str, list[float]] | None) -> list[tuple[str, str]]:
-    if table is None:
-        return []
-    return [(f"{name}, {key}", _interval(*table[key])) for key in ("p50", "p95", "p99")]
+    return [(f"{name}, {key}", _time(table[key])) for key in ("p50", "p95", "p99")] if table else []
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    unit, scale = ("ms", 1000) if value < 1 else ("s", 1)
-    digits = [max(0, 2 - math.floor(math.log10(max(each * scale, 0.01)))) for each in (value, low, high)]
-    texts = [f"{each * scale:.{digits_}f}" for each, digits_ in zip((value, low, high), digits, strict=True)]
-    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]})"
-
-
-def _about(report: Report) -> list[str]:
-    settings, client = report["settings"], report["client"]
-    load = f"{settings['users']} users at most" if "users" in settings else f"{settings['rate']:g} questions/s at 1 ×"
-    where = ", ".join(str(report[name]) for name in ("stage", "node", "digest") if report[name])
-    return [
-        f"`{report['scenario']}` with {load}, {report['seconds']:g} s from {report['started']}, against "
-        f"{report['model']} at {report['target']} ({settings['api']}{'; ' + where if where else ''}); up to "
-        f"{settings['retries']} retries, {settings['timeout_s']:g} s an attempt. "
-        f"Revision {report['revision']}, client with {client['cpus']} CPUs ({client['machine']}).",
-        *(["", report["note"]] if report["note"] else []),
-        *["", f"    {report['command']}"],
-    ]
-
-
-def _table(report: Report) -> list[str]:
-    limits = [(each["what"], f"{each['value']:g}, limit {each['limit']}") for each in report["thresholds"]]
-    return ["| | (95 % interval) |", "|---|---|", *(f"| {name} | {text} |" for name, text in [*rows(report), *limits])]
+def _time(values: list[float]) -> str:
+    """Return an interval to three digits, in milliseconds below a second."""
+    unit, scale = ("ms", 1000) if values[0] < 1 else ("s", 1)
+    digits = [max(0, 2 - math.floor(math.log10(max(each * scale, 0.01)))) for each in values]
+    value, low, high = (f"{each * scale:.{of}f}" for each, of in zip(values, digits, strict=True))
+    return f"{value} {unit} ({low} to {high})"

@@ -5,13 +5,10 @@ Exit code 0: there is a report. 1: none of the models could be measured.
 
 import argparse
 import os
-import shlex
 import sys
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -19,23 +16,18 @@ from command_line import InputError, Parser, add_region, read_stage, region, run
 from cost.prices import Prices
 from launcher.console import Problem, say
 from launcher.ollama_calls import OllamaError
-from loadtest.report import revision
-from loadtest.reserve import add_folder_options, reserved
-from loadtest.write import as_json
+from loadtest.reporting.folder import Report, new_report, write
+from loadtest.reporting.reserve import add_folder_options, reserved
 from models import machine
 from models.advice import advise
-from models.energy import Energy
 from models.measure import Entry, Plan, measure
-from models.page import page
 from models.quality import read_questions
-from models.summary import summary
+from models.summary import blocks
 from models.variant import SETTINGS, Variant, read_variants
 from service.settings import SettingError
 
-FORMAT = 1
-PROGRAM = "python -m models"
 EXAMPLE = 'make models MODELS="moondream llama3.2 llama3.2@kv=q8_0"'
-REAL = "the models, Ollama, every time, every answer."
+REAL = "the models, Ollama, every time, every answer"
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
@@ -48,7 +40,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
 
 def parser() -> Parser:
     """Return the command line."""
-    found = Parser(prog=PROGRAM, description="Compare models in Ollama.", epilog=f"settings: {SETTINGS}")
+    found = Parser(prog="python -m models", description="Compare models in Ollama.", epilog=f"settings: {SETTINGS}")
     add = found.add_argument
     add("models", nargs="*", metavar="NAME[@setting=value,…]")
     add_folder_options(found, name="models")
@@ -67,7 +59,7 @@ def compare(asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not entries:
         print("sluice: none of the models could be measured: the lines above say why", file=sys.stderr)
         return 1
-    say(f"the report: {folder / 'summary.md'}, and report.html beside it")
+    say(f"the report: {folder / 'summary.md'}, and report.html next to it")
     return 0
 
 
@@ -83,13 +75,13 @@ def _plan(asked: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         stage=asked.stage,
         prices=Prices(priced) if (priced := region(asked.region, required=False)) else None,
         environ=environ,
-        energy=Energy(),
     )
 
 
 def measure_all(variants: list[Variant], plan: Plan, asked: argparse.Namespace) -> list[Entry]:
     """Measure one after the other; the report is written after each, so that an end halfway loses nothing."""
-    began, load = datetime.now(UTC), machine.load_average()
+    began, load = time.monotonic(), machine.load_average()
+    report = new_report(asked.name, ["models", *asked.arguments]) | _about(plan)
     entries: list[Entry] = []
     missing: list[dict[str, str]] = []
     for number, variant in enumerate(variants, 1):
@@ -100,49 +92,17 @@ def measure_all(variants: list[Variant], plan: Plan, asked: argparse.Namespace) 
             say(f"{variant.label} is not compared: {problem}")
             missing.append({"model": variant.label, "reason": str(problem)})
         if entries:
-            write(_head(asked, began, load) | _body(entries, missing, plan), asked.out)
+            report |= {"seconds": round(time.monotonic() - began), "load_average": [load, machine.load_average()]}
+            report |= {"ollama": entries[0]["ollama"], "recommendations": advise(entries)}
+            report |= {"models": entries, "not_compared": missing}
+            write(report, blocks(report), asked.out)
     return entries
 
 
-def _head(asked: argparse.Namespace, began: datetime, load: float) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": asked.name,
-        "command": f"{PROGRAM} {shlex.join(asked.arguments)}",
-        "revision": revision(),
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round((datetime.now(UTC) - began).total_seconds()),
-        "load_average": [load, machine.load_average()],
-    }
-
-
-def _body(entries: list[Entry], missing: list[dict[str, str]], plan: Plan) -> dict[str, Any]:
-    node = plan.stage.node
-    return {
-        "machine": machine.describe(),
-        "ollama": entries[0]["ollama"],
-        "real": REAL,
-        "rounds": plan.rounds,
-        "cost": {
-            "stage": plan.stage.name,
-            "node": node.instance_type if node else None,
-            "region": plan.prices.region if plan.prices else None,
-        },
-        "energy": plan.energy.source,
-        "recommendations": advise(entries),
-        "models": entries,
-        "not_compared": missing,
-    }
-
-
-def write(report: dict[str, Any], out: Path) -> Path:
-    """Write report.json, summary.md and report.html into the folder of the report's name, and return that."""
-    folder = out / str(report["name"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(as_json(report))
-    (folder / "summary.md").write_text(summary(report))
-    (folder / "report.html").write_text(page(report))
-    return folder
+def _about(plan: Plan) -> Report:
+    node, region = plan.stage.node, plan.prices.region if plan.prices else None
+    cost = {"stage": plan.stage.name, "node": node.instance_type if node else None, "region": region}
+    return {**machine.describe(), "real": REAL, "simulated": "nothing", "rounds": plan.rounds, "cost": cost}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from models.intervals import chance_of
+from loadtest.reporting.statistics import interval_text, mcnemar_p
 from models.quality import PARTS
 from models.variant import SLOTS
 
@@ -14,17 +14,19 @@ Entry = dict[str, Any]
 
 def advise(entries: Sequence[Entry]) -> list[dict[str, str]]:
     """Return use, model and reason, for each use that a measured model serves."""
-    writers = [each for each in entries if "text" in each["quality"]]
-    readers = [each for each in entries if "meaning" in each["quality"]]
+    chat_models = [each for each in entries if "text" in each["quality"]]
+    embedding_models = [each for each in entries if "meaning" in each["quality"]]
     found = [
-        *_fastest(writers, "one user at a time, soonest whole answer", "tokens_per_s_1", "tokens/s"),
-        *_fastest(writers, f"many users: most answers of {SLOTS} at once", f"tokens_per_s_{SLOTS}", "tokens/s"),
-        *_rooms(writers),
+        *_fastest(chat_models, "one user at a time, soonest whole answer", "tokens_per_s_1", "tokens/s"),
+        *_fastest(chat_models, f"many users: most answers of {SLOTS} at once", f"tokens_per_s_{SLOTS}", "tokens/s"),
+        *_rooms(chat_models),
         *_pictures(entries),
-        *_best(readers, "embeddings: nearest in meaning", "meaning"),
-        *_fastest(readers, "embeddings: most texts", f"texts_per_s_{SLOTS}", "texts/s"),
-        *_cheapest(writers, "cheapest 1,000 answers", lambda each: 1.0),
-        *_cheapest(writers, "cheapest 1,000 right answers", lambda each: float(each["quality"]["text"]["share"][0])),
+        *_best(embedding_models, "embeddings: nearest in meaning", "meaning"),
+        *_fastest(embedding_models, "embeddings: most texts", f"texts_per_s_{SLOTS}", "texts/s"),
+        *_cheapest(chat_models, "cheapest 1,000 answers", lambda each: 1.0),
+        *_cheapest(
+            chat_models, "cheapest 1,000 right answers", lambda each: float(each["quality"]["text"]["share"][0])
+        ),
     ]
     return [dict(zip(("use", "take", "why"), row, strict=True)) for row in found]
 
@@ -38,7 +40,7 @@ def _fastest(entries: Sequence[Entry], use: str, figure: str, unit: str) -> Rows
     of: Callable[[Entry], list[float]] = lambda each: each["speed"]["figures"][figure]  # noqa: E731
     best = max(entries, key=lambda each: of(each)[0])
     close = [each["label"] for each in entries if each is not best and of(each)[2] >= of(best)[1]]
-    yield use, best["label"], f"{interval(of(best))} {unit}{_too_close(close)}"
+    yield use, best["label"], f"{interval_text(of(best), '.3g')} {unit}{_too_close(close)}"
 
 
 def _rooms(entries: Sequence[Entry]) -> Rows:
@@ -63,7 +65,7 @@ def _best(entries: Sequence[Entry], use: str, part: str) -> Rows:
 
 
 def _differ(a: Entry, b: Entry, part: str) -> bool:
-    return chance_of(_marks(a, part), _marks(b, part)) <= CHANCE
+    return mcnemar_p(_marks(a, part), _marks(b, part)) <= CHANCE
 
 
 def _marks(entry: Entry, part: str) -> list[bool]:
@@ -88,12 +90,6 @@ def _cheapest(entries: Sequence[Entry], use: str, share: Callable[[Entry], float
 
 def _has_price(entry: Entry, share: Callable[[Entry], float]) -> bool:
     return entry["cost"]["usd_per_1000"] is not None and share(entry) > 0
-
-
-def interval(values: Sequence[float]) -> str:
-    """Return [value, low, high] as people read it; of a single measurement there is only the value."""
-    value, low, high = (f"{each:.3g}" for each in values)
-    return value if low == high else f"{value} ({low} to {high})"
 
 
 def memory_mib(entry: Entry) -> int:

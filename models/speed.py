@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
-from models.energy import Energy
-from models.intervals import median
-from models.target import Stream, Target
+from loadtest.reporting.statistics import median
+from models.ollama_model import OllamaModel, Stream
 from models.variant import SLOTS
 
 TOKENS = 64  # of each answer
@@ -68,41 +67,37 @@ def rounds(one: Callable[[], Round], wanted: int, others: Others, show: Callable
     )
 
 
-def generating(target: Target, energy: Energy) -> Callable[[], Round]:
+def generating(model: OllamaModel) -> Callable[[], Round]:
     """Return a round of a model that writes."""
     prompts = _prompts()
 
     def one() -> Round:
         found = Round()
-        alone, took = timed(lambda: [target.stream(next(prompts), max_tokens=TOKENS) for _ in range(SLOTS)])
+        alone, took = timed(lambda: [model.stream(next(prompts), max_tokens=TOKENS) for _ in range(SLOTS)])
         found.add("ttft_s", *(each.first for each in alone))
         found.add("decode_1", *(each.decode for each in alone))
         found.add("tokens_per_s_1", _tokens(alone) / took)
-        with energy.measured() as joules:
-            together, took = timed(lambda: at_once(lambda p: target.stream(p, max_tokens=TOKENS), take(prompts)))
+        together, took = timed(lambda: at_once(lambda p: model.stream(p, max_tokens=TOKENS), take(prompts)))
         found.add(f"decode_{SLOTS}", *(each.decode for each in together))
         found.add(f"tokens_per_s_{SLOTS}", _tokens(together) / took)
-        found.add("joules_per_token", sum(joules) / _tokens(together) if joules else None)
-        found.add("prompt_tokens_per_s", _prefill(alone[0], target.stream(_long(next(prompts)), max_tokens=4)))
+        found.add("prompt_tokens_per_s", _prefill(alone[0], model.stream(_long(next(prompts)), max_tokens=4)))
         return found
 
     return one
 
 
-def embedding(target: Target, energy: Energy) -> Callable[[], Round]:
+def embedding(model: OllamaModel) -> Callable[[], Round]:
     """Return a round of an embedding model: texts of about 25 words, one by one and several at once."""
     prompts = _prompts()
 
     def one() -> Round:
         found = Round()
         texts = [[f"{next(prompts)} {FILLER}"] for _ in range(2 * TEXTS)]
-        each = [timed(lambda text=text: target.embed(text))[1] for text in texts[:TEXTS]]  # type: ignore[misc]
+        each = [timed(lambda text=text: model.embed(text))[1] for text in texts[:TEXTS]]  # type: ignore[misc]
         found.add("text_s", *each)
         found.add("texts_per_s_1", len(each) / sum(each))
-        with energy.measured() as joules:
-            _, took = timed(lambda: at_once(target.embed, texts[TEXTS:]))
+        _, took = timed(lambda: at_once(model.embed, texts[TEXTS:]))
         found.add(f"texts_per_s_{SLOTS}", TEXTS / took)
-        found.add("joules_per_text", sum(joules) / TEXTS if joules else None)
         return found
 
     return one

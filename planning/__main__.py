@@ -1,4 +1,4 @@
-"""`python -m planning plan --rate 4 …`: how many replicas of which instance; `validate`: the same next to a real run.
+"""`python -m planning plan --rate 4 …`: how many replicas of which instance; `validate`: compared with a real run.
 
 Exit code 0: there is a plan, or the predictions are as good as they should be. 1: they aren't.
 """

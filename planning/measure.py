@@ -31,7 +31,7 @@ MAX_IN_FLIGHT = 500  # requests; HAProxy is what refuses
 
 
 @dataclass(frozen=True)
-class Target:
+class QueueUnderTest:
     """Something that queues: its address, and the HAProxy before it if there is one, which knows the waits then."""
 
     url: str
@@ -58,14 +58,14 @@ def gateway(speeds: Speeds, slots: int, queue_timeout: float, role: Role = Role.
 
 
 @contextmanager
-def running(system: System) -> Iterator[Target]:
+def running(system: System) -> Iterator[QueueUnderTest]:
     """Run one gateway, or as many as the system has replicas behind HAProxy with the stages' configuration."""
     with ExitStack() as stack:
         role = Role.ALL if system.replicas == 1 else Role.BACK
         start = (gateway(system.speeds, system.slots, system.queue_timeout, role) for _ in range(system.replicas))
         pods = [stack.enter_context(pod) for pod in start]
         if system.replicas == 1:
-            yield Target(pods[0].url)
+            yield QueueUnderTest(pods[0].url)
             return
         folder = stack.enter_context(TemporaryDirectory())
         stage = replace(
@@ -83,7 +83,7 @@ def running(system: System) -> Iterator[Target]:
         front, proxy = stack.enter_context(fronted(haproxy_cfg(stage), Path(folder), pods, **times))
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="generate"}') == system.replicas)
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="holder"}') == 1)
-        yield Target(front.url, proxy)
+        yield QueueUnderTest(front.url, proxy)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Sent:
     late: float
 
 
-def replay(target: Target, trace: Trace, name: str) -> tuple[Outcome, float]:
+def replay(target: QueueUnderTest, trace: Trace, name: str) -> tuple[Outcome, float]:
     """Send the trace's requests when they are due; return what became of them, and by how much 1 % were sent late.
 
     Where the client can't keep time, neither can what it measures.

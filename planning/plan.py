@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from launcher.console import Progress
 from planning import options as plan_options
 from planning.options import Asked, Candidate, read_options
-from planning.report import Row, markdown, row
+from planning.report import Sizing, size, summary
 from planning.search import first_guess, search, workers
 
 add_options = plan_options.add_options
@@ -16,12 +16,11 @@ add_options = plan_options.add_options
 def run(options: argparse.Namespace) -> int:
     """Print the plan in Markdown and return 0. Raises InputError or ConfigError."""
     asked = read_options(options)
-    rows = [_row(asked, candidate) for candidate in asked.candidates]
-    print(markdown(asked, rows))
+    print(summary(asked, [_size(asked, candidate) for candidate in asked.candidates]))
     return 0
 
 
-def _row(asked: Asked, candidate: Candidate) -> Row:
+def _size(asked: Asked, candidate: Candidate) -> Sizing:
     guess = first_guess(asked.workload, candidate.stage, candidate.speeds)
     with redirect_stdout(sys.stderr), Progress(candidate.node.instance_type) as progress, workers() as pool:
-        return row(asked, candidate, search(pool, asked.workload, guess, asked.slo, asked.seed, progress.show))
+        return size(asked, candidate, search(pool, asked.workload, guess, asked.slo, asked.seed, progress.show))

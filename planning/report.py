@@ -1,17 +1,19 @@
 """A plan as a table in Markdown."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cost.estimate import estimate
-from loadtest.document import markdown_table
+from loadtest.reporting.document import Table, markdown
+from loadtest.reporting.statistics import interval_text
 from planning.options import Asked, Candidate
-from planning.search import RUNS, Answer, Interval
+from planning.search import RUNS, Answer
 from planning.workload import Length
 
 
 @dataclass(frozen=True)
-class Row:
+class Sizing:
     """What one instance type needs: for the objective, and for the same with a zone gone."""
 
     candidate: Candidate
@@ -21,11 +23,11 @@ class Row:
     usd_without_zone: float
 
 
-def row(asked: Asked, candidate: Candidate, answer: Answer) -> Row:
-    """Return a candidate's row."""
+def size(asked: Asked, candidate: Candidate, answer: Answer) -> Sizing:
+    """Return what a candidate needs, with its price."""
     replicas, zones = answer.forecast.replicas, candidate.stage.zones
     with_zone = without_a_zone(replicas, zones)
-    return Row(candidate, answer, with_zone, usd(asked, candidate, replicas), usd(asked, candidate, with_zone))
+    return Sizing(candidate, answer, with_zone, usd(asked, candidate, replicas), usd(asked, candidate, with_zone))
 
 
 def without_a_zone(replicas: int, zones: int) -> int:
@@ -42,12 +44,12 @@ def usd(asked: Asked, candidate: Candidate, replicas: int) -> float:
     return sum(line.maximum for line in estimate(stage, asked.prices))
 
 
-def markdown(asked: Asked, rows: list[Row]) -> str:
-    """Return the plan: what was asked, a line an instance type, what to take, and what it rests on."""
-    return "\n".join([*_question(asked), "", _table(rows), "", _advice(rows), "", *_notes(asked, rows)])
+def summary(asked: Asked, sizings: list[Sizing]) -> str:
+    """Return the plan in Markdown: what was asked, a line an instance type, what to take, and what it rests on."""
+    return markdown([*_question(asked), _table(sizings), _advice(sizings), *_notes(sizings)])
 
 
-def _question(asked: Asked) -> list[str]:
+def _question(asked: Asked) -> Iterator[str]:
     stage, slo, workload = asked.candidates[0].stage, asked.slo, asked.workload
     limits = [f"at most {slo.unanswered:.3g} of all refused or out of time"]
     if slo.p95_wait < math.inf:
@@ -56,11 +58,8 @@ def _question(asked: Asked) -> list[str]:
         limits.append(f"p95 latency ≤ {slo.p95_latency:g} s")
     lengths = [_length(name, length) for name, length in (("prompts", workload.prompt), ("answers", workload.answer))]
     work = ", ".join(filter(None, lengths)) or "service times of the load report"
-    return [
-        f"### Replicas of `{stage.name}` for {workload.rate:g} requests/s",
-        "",
-        f"{work[0].upper()}{work[1:]}; {'; '.join(limits)}.",
-    ]
+    yield f"### Replicas of `{stage.name}` for {workload.rate:g} requests/s"
+    yield f"{work[0].upper()}{work[1:]}; {'; '.join(limits)}."
 
 
 def _length(name: str, length: object) -> str:
@@ -70,58 +69,36 @@ def _length(name: str, length: object) -> str:
     return f"{name} of {length.mean:g} ± {length.spread:g} tokens{cut}"
 
 
-def _table(rows: list[Row]) -> str:
-    head = (
-        "instance, slots a pod",
-        "replicas",
-        "p95 wait, s",
-        "p95 latency, s",
-        "refused or late",
-        "utilisation",
-        "$ a month",
-    )
-    lines = []
-    for row in rows:
-        found, answer = row.answer.forecast, row.answer
-        lines.append(
-            [
-                f"{row.candidate.node.instance_type}, {row.candidate.stage.slots}",
-                f"**{found.replicas:,}** ({answer.fewest:,} to {answer.most:,})",
-                _seconds(found.p95_wait),
-                _seconds(found.p95_latency),
-                f"{found.unanswered.value:.2%}",
-                f"{found.utilisation.value:.0%}",
-                f"{row.usd:,.0f}",
-            ]
-        )
-    return markdown_table([head, *lines], numbers=True)
+def _table(sizings: list[Sizing]) -> Table:
+    figures = {
+        "instance, slots a pod": lambda each: f"{each.candidate.node.instance_type}, {each.candidate.stage.slots}",
+        "replicas": lambda each: "**{:,}** ({:,} to {:,})".format(each.answer.forecast.replicas, *each.answer[1:]),
+        "p95 wait, s": lambda each: interval_text(each.answer.forecast.p95_wait, ".3g"),
+        "p95 latency, s": lambda each: interval_text(each.answer.forecast.p95_latency, ".3g"),
+        "refused or late": lambda each: f"{each.answer.forecast.unanswered.value:.2%}",
+        "utilisation": lambda each: f"{each.answer.forecast.utilisation.value:.0%}",
+        "$ a month": lambda each: f"{each.usd:,.0f}",
+    }
+    return Table.rows_of(sizings, figures, numbers=True)
 
 
-def _seconds(interval: Interval) -> str:
-    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
-
-
-def _advice(rows: list[Row]) -> str:
-    best = min(rows, key=lambda row: row.usd_without_zone)
+def _advice(sizings: list[Sizing]) -> str:
+    best = min(sizings, key=lambda each: each.usd_without_zone)
     zones, one_more = best.candidate.stage.zones, best.answer.forecast.replicas + 1
     return (
         f"Take {best.without_zone:,} × {best.candidate.node.instance_type} for ${best.usd_without_zone:,.0f} a month: "
-        f"the objective then holds with one of {zones} zones gone. {one_more:,} hold it with one replica gone. "
+        f"the objective is then still met with one of {zones} zones gone, and with one replica gone by {one_more:,}. "
         f"In `config.py`: `min_replicas` for the quiet hours, `max_replicas={best.without_zone}`."
     )
 
 
-def _notes(asked: Asked, rows: list[Row]) -> list[str]:
-    notes = [
+def _notes(sizings: list[Sizing]) -> Iterator[str]:
+    yield (
         f"In brackets: 95 % intervals over {RUNS} simulated runs, and the fewest and the most replicas that one of "
-        "them needed. Cost is the whole stage's, as `make cost` counts it, with all replicas all the time.",
-    ]
-    stage = rows[0].candidate.stage
+        "them needed. Cost is the whole stage's, as `make cost` counts it, with all replicas all the time."
+    )
+    stage = sizings[0].candidate.stage
     places = stage.max_in_flight * stage.proxy_replicas
-    most = max(row.answer.forecast.most_at_once for row in rows)
+    most = max(each.answer.forecast.most_at_once for each in sizings)
     if most > places:
-        notes += [
-            "",
-            f"**{most:,} requests at once are more than the fronts take, {places:,}**: raise max_in_flight with it.",
-        ]
-    return notes
+        yield f"**{most:,} requests at once are more than the fronts take, {places:,}**: raise max_in_flight with it."

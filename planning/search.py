@@ -3,21 +3,22 @@
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from command_line import InputError
 from config import Stage
+from loadtest.reporting.statistics import Interval, student
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
 from planning.workload import Workload
 
 RUNS = 6  # with other arrivals and lengths each
-STUDENT = 2.571  # of a 95 % interval over 6 runs
 REQUESTS = 20_000  # that count in a run: at 95 % load about ten times as many as a queue remembers
 FILLINGS = 3  # of every slot, before requests count
 MOST = 20_000  # replicas
@@ -40,22 +41,6 @@ class Slo:
         return self.kept(outcome.p95_wait(), outcome.p95_latency(), outcome.unanswered)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over the runs and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
-        """Return it for one value a run; none of them is negative."""
-        mean = statistics.fmean(values)
-        reach = STUDENT * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-        return cls(mean, max(0.0, mean - reach), mean + reach)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What a number of replicas does, over all runs."""
@@ -68,8 +53,7 @@ class Forecast:
     most_at_once: int
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The forecast of the smallest number that keeps the objective, and the fewest and the most that a run needed."""
 
     forecast: Forecast
@@ -121,10 +105,10 @@ def forecast(pool: ProcessPoolExecutor, workload: Workload, system: System, seed
     outcomes = list(pool.map(partial(run, workload, system), range(seed, seed + RUNS)))
     return Forecast(
         replicas=system.replicas,
-        p95_wait=Interval.of([outcome.p95_wait() for outcome in outcomes]),
-        p95_latency=Interval.of([outcome.p95_latency() for outcome in outcomes]),
-        unanswered=Interval.of([outcome.unanswered for outcome in outcomes]),
-        utilisation=Interval.of([outcome.utilisation for outcome in outcomes]),
+        p95_wait=student([outcome.p95_wait() for outcome in outcomes]),
+        p95_latency=student([outcome.p95_latency() for outcome in outcomes]),
+        unanswered=student([outcome.unanswered for outcome in outcomes]),
+        utilisation=student([outcome.utilisation for outcome in outcomes]),
         most_at_once=max(outcome.most_at_once for outcome in outcomes),
     )
 

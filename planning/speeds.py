@@ -15,9 +15,9 @@ class Speeds:
     """A pod's measured speeds.
 
     prefill: tokens/s of prompts, all that are read at a time together. decode: tokens/s of each answer, by how many
-    are written at a time. overhead: seconds that a request holds its slot beside both. given: tokens that reading the
-    prompt yields. joining: for how many tokens' time a request isn't at work yet where others are being answered: half
-    a step until the next begins, and the token of each other answer in the step that reads its prompt.
+    are written at a time. overhead: seconds that a request holds its slot in addition to both. given: tokens that
+    reading the prompt yields. joining: for how many tokens' time a request isn't at work yet where others are being
+    answered: half a step until the next begins, and the token of each other answer in the step that reads its prompt.
     """
 
     prefill: float

@@ -1,31 +1,31 @@
 """Measure real queues and predict them from speeds that were measured apart, at a light load."""
 
 import argparse
-import platform
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from command_line import whole
-from loadtest.report import revision
-from loadtest.reserve import add_out, reserved
-from planning.measure import Target, measure_speeds, replay, running
+from loadtest.reporting.folder import new_report, publish
+from loadtest.reporting.reserve import add_out, reserved
+from loadtest.reporting.statistics import rounded
+from loadtest.reporting.target import Target, new_target
+from planning.measure import QueueUnderTest, measure_speeds, replay, running
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
-from planning.validation_report import Curve, write
+from planning.validation_report import REAL, SHARES, SIMULATED, blocks
 from planning.workload import Length, Trace, Workload
-from service.settings import available_cpus
 
 FRESH = 40  # traces of other seeds, which show how much luck is in one run
 LATE = 0.02  # seconds by which 1 % of the requests may be sent too late; beyond, the machine had other work: once more
 ATTEMPTS = 3
 LIMIT = 0.15  # of the measured p95 wait
 PROMPT, ANSWER = Length(40, 20, 200), Length(24, 16, 120)
-# Speeds at which a request takes about a fifth of a second: what a busy machine adds is little beside it.
+# Speeds at which a request takes about a fifth of a second: what a busy machine adds is little compared with that.
 ONE_POD = System(
     replicas=1,
     slots=4,
@@ -62,39 +62,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, predict, and write the report; return 1 where a p95 wait is off by more than LIMIT."""
-    with reserved(options.out, "plan", replace=options.replace) as folder:
-        report, curves = validate(options.seconds, options.seed)
-        write(folder, report, curves)
-    print((folder / "summary.md").read_text())
-    return 0 if report["kept"] else 1
+    """Measure, predict, write the report, and return 1 where a p95 wait is off by more than LIMIT."""
+    with reserved(options.out, "plan", replace=options.replace):
+        started = time.monotonic()
+        words = ["--seconds", str(options.seconds), "--seed", str(options.seed)]
+        report = new_report("plan", ["planning", "validate", *words])
+        report |= {"real": REAL, "simulated": SIMULATED, "limit": LIMIT, "fresh_traces": FRESH}
+        report["rows"] = list(_rows(options.seconds, options.seed))
+        report |= {"targets": [target(report["rows"])], "seconds": round(time.monotonic() - started)}
+        return publish(report, blocks(report), options.out)
 
 
-def validate(seconds: int, seed: int) -> tuple[dict[str, Any], list[Curve]]:
-    """Measure and predict; return the report, and the curves that its plots show."""
-    started = datetime.now(UTC)
-    rows, curves = [], []
-    for row, curve in _rows(seconds, seed):
-        rows.append(row)
-        curves.append(curve)
-    report = {
-        "format": 1,
-        "name": "plan",
-        "command": f"python -m planning validate --seconds {seconds} --seed {seed}",
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round((datetime.now(UTC) - started).total_seconds()),
-        "revision": revision(),
-        "cpus": available_cpus(),
-        "machine": platform.machine(),
-        "limit": LIMIT,
-        "kept": all(abs(row["error"]) <= LIMIT for row in rows),
-        "fresh_traces": FRESH,
-        "rows": rows,
-    }
-    return report, curves
+def target(rows: list[dict[str, Any]]) -> Target:
+    """Return whether the worst prediction is within the limit."""
+    worst = max(rows, key=lambda row: abs(row["error"]))
+    error = f"at most {worst['error']:+.1%} ({worst['case']}, {worst['load']:.0%} load)"
+    return new_target("error of the predicted p95 wait", error, f"within {LIMIT:.0%}", abs(worst["error"]) <= LIMIT)
 
 
-def _rows(seconds: int, seed: int) -> Iterator[tuple[dict[str, Any], tuple[str, Outcome, Outcome]]]:
+def _rows(seconds: int, seed: int) -> Iterator[dict[str, Any]]:
     measured: dict[int, Speeds] = {}
     for case in CASES:
         with running(case.system) as target:
@@ -114,10 +100,10 @@ def _rows(seconds: int, seed: int) -> Iterator[tuple[dict[str, Any], tuple[str, 
                 row = _row(case, load, speeds, real, again, fresh)
                 row |= {"rate": round(workload.rate, 2), "late_s": round(late, 4), "attempts": attempts}
                 _say(f"  p95 wait {row['p95_wait_s']}")
-                yield row, (f"{case.name}, {load:.0%}", real, again)
+                yield row
 
 
-def _speeds(target: Target, system: System, seconds: int) -> Speeds:
+def _speeds(target: QueueUnderTest, system: System, seconds: int) -> Speeds:
     """Return a pod's speeds as streams show them, with the overhead that requests have at half the load."""
     speeds = measure_speeds(system)
     workload = _workload(system, speeds, 0.5)
@@ -127,7 +113,7 @@ def _speeds(target: Target, system: System, seconds: int) -> Speeds:
     return replace(speeds, overhead=speeds.overhead + _service(real) - _service(predicted))
 
 
-def _undisturbed(target: Target, trace: Trace, name: str) -> tuple[Outcome, float, int]:
+def _undisturbed(target: QueueUnderTest, trace: Trace, name: str) -> tuple[Outcome, float, int]:
     """Replay until the client could keep time, ATTEMPTS times at most; return the run in which it kept it best."""
     runs = []
     for attempt in range(1, ATTEMPTS + 1):
@@ -150,6 +136,10 @@ def _row(
     case: Case, load: float, speeds: Speeds, real: Outcome, again: Outcome, fresh: list[Outcome]
 ) -> dict[str, Any]:
     low, middle, high = np.percentile([outcome.p95_wait() for outcome in fresh], [2.5, 50, 97.5])
+
+    def both(of: Callable[[Outcome], float]) -> dict[str, float]:
+        return {"measured": rounded(of(real)), "predicted": rounded(of(again))}
+
     return {
         "case": case.name,
         "replicas": case.system.replicas,
@@ -161,14 +151,18 @@ def _row(
             "decode": {str(count): round(speed, 1) for count, speed in speeds.decode.items()},
             "overhead_s": round(speeds.overhead, 5),
         },
-        "p95_wait_s": {"measured": round(real.p95_wait(), 4), "predicted": round(again.p95_wait(), 4)},
-        "error": round(again.p95_wait() / real.p95_wait() - 1, 4),
-        "fresh_p95_wait_s": [round(float(value), 4) for value in (middle, low, high)],
-        "mean_wait_s": {"measured": round(real.waits.mean(), 4), "predicted": round(again.waits.mean(), 4)},
-        "mean_service_s": {"measured": round(_service(real), 4), "predicted": round(_service(again), 4)},
-        "p95_latency_s": {"measured": round(real.p95_latency(), 4), "predicted": round(again.p95_latency(), 4)},
-        "refused": {"measured": round(real.refused / real.arrived, 4), "predicted": round(again.unanswered, 4)},
+        "p95_wait_s": both(Outcome.p95_wait),
+        "error": rounded(again.p95_wait() / real.p95_wait() - 1),
+        "fresh_p95_wait_s": [rounded(value) for value in (middle, low, high)],
+        "mean_wait_s": both(lambda outcome: float(outcome.waits.mean())),
+        "mean_service_s": both(_service),
+        "p95_latency_s": both(Outcome.p95_latency),
+        "refused": {"measured": rounded(real.refused / real.arrived), "predicted": rounded(again.unanswered)},
         "failed": real.timed_out,
+        "waits_s": {
+            side: [rounded(wait) for wait in np.quantile(outcome.waits, SHARES)]
+            for side, outcome in (("measured", real), ("predicted", again))
+        },
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.write import as_json
+from loadtest.reporting.folder import as_json
 from testbed import ROOT
 from tests.support.reports import steady
 

@@ -21,7 +21,7 @@ from tuning.engine import Pod
 from tuning.grid import Grid, compare, measure_grid
 from tuning.measured import Measured
 from tuning.options import Asked, add_options, read_options
-from tuning.report import Report
+from tuning.report import TuningReport
 from tuning.search import Search
 from tuning.setting import Setting
 
@@ -42,10 +42,10 @@ def tune_and_print(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     with redirect_stdout(sys.stderr):  # what the launcher says of installing Ollama is no part of the report
         report = tune(asked, environ, f"{PROGRAM} {shlex.join(options.arguments)}")
     print(report.markdown())
-    return 0 if report.slo.met_by(report.choice.found) else 1
+    return 0 if asked.slo.met_by(report.choice.found) else 1
 
 
-def tune(asked: Asked, environ: Mapping[str, str], command: str) -> Report:
+def tune(asked: Asked, environ: Mapping[str, str], command: str) -> TuningReport:
     """Return what was found. Raises Problem or OllamaError."""
     pod = Pod(model=asked.model, context_length=asked.stage.context_length, environ=environ)
     version = pod.check(asked.start)
@@ -54,19 +54,15 @@ def tune(asked: Asked, environ: Mapping[str, str], command: str) -> Report:
     began = time.monotonic()
     choice = search.run(asked.start)
     took = time.monotonic() - began
-    return Report(
+    return TuningReport(
+        asked=asked,
         command=command,
         machine=describe(),
         ollama=version,
-        model=asked.model,
-        context_length=asked.stage.context_length,
-        slo=asked.slo,
         trials=list(search.trials.values()),
         choice=choice,
         grid=_grid(looks, asked, choice.setting) if asked.grid else None,
-        seconds=asked.seconds,
         took=took,
-        stage=asked.stage,
     )
 
 

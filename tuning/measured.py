@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loadtest.reporting.statistics import percentile
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -27,8 +29,7 @@ class Measured:
     @property
     def p95_first_token(self) -> float:
         """Return the seconds to the first token that 95 % of the requests don't exceed."""
-        ordered = sorted(self.first_tokens)
-        return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0
+        return percentile(self.first_tokens, 0.95) if self.first_tokens else 0.0
 
 
 def together(looks: Sequence[Measured]) -> Measured:

@@ -14,7 +14,7 @@ from tuning.setting import Setting
 # Threads and slots move the figures most, so they come first; the full grid would be hundreds of settings of seconds
 # each. What one of the others gives hardly depends on the rest, except on how many slots share the CPUs.
 ORDER = ("threads", "slots", "batch", "flash", "kv", "speculation")
-SECOND_LOOKS = 2  # of a race's best, beside the best so far
+SECOND_LOOKS = 2  # of a race's best, compared with the best so far
 DISTURBED = 0.1  # of the CPUs, used by something else during a look
 MOST_SETS = 4  # of knobs that are changed together
 REPEATS = 8  # looks that are made again for that, in all
@@ -90,10 +90,10 @@ class Search:
     def _winner(self, best: Trial, running: Sequence[Trial]) -> Trial:
         for trial in running:
             if self._won(trial, best):
-                best.fate = f"left for {trial.setting.beside(best.setting)}"
+                best.fate = f"left for {trial.setting.different_from(best.setting)}"
                 best = trial
             else:
-                trial.fate = f"not better than {best.setting.beside(trial.setting)} by more than noise"
+                trial.fate = f"not better than {best.setting.different_from(trial.setting)} by more than noise"
         best.fate = ""
         return best
 

@@ -42,13 +42,13 @@ class Setting:
         """Return the setting with another value of one knob."""
         return replace(self, **{knob: value})
 
-    def beside(self, other: Self) -> str:
+    def different_from(self, other: Self) -> str:
         """Return what differs from another setting, as `text()` has it."""
         knobs = [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in knobs)
 
     def environ(self) -> dict[str, str]:
-        """Return what Ollama must be started with, beside its slots."""
+        """Return what Ollama must be started with, apart from its slots."""
         found = {"OLLAMA_FLASH_ATTENTION": "1" if self.flash == "on" else "0"}
         if self.kv != "f16":
             found["OLLAMA_KV_CACHE_TYPE"] = self.kv

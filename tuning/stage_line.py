@@ -29,7 +29,7 @@ def line(setting: Setting) -> str:
 
 
 def evidence(found: Measured, slo: Slo) -> str:
-    """Return what a setting gives beside what is wanted."""
+    """Return what a setting gives, compared with what is wanted."""
     slowest = f"its slowest caller {found.slowest:.1f} tokens/s of {slo.tokens:g}{_short(slo.tokens, found.slowest)}"
     first = found.p95_first_token
     late = f" ({first / slo.first_token - 1:.0%} too late)" if first > slo.first_token else ""
@@ -45,8 +45,8 @@ def outside(setting: Setting, stage: Stage) -> Iterator[str]:
     usual = Setting(slots=setting.slots, threads=setting.threads, kv=setting.kv, speculation=setting.speculation)
     if setting != usual:
         rest = ", ".join(each for each in setting.text().split(", ") if each not in usual.text().split(", "))
-        yield f"\nA Stage has no field for {rest}: docs/performance.md says why."
+        yield f"A Stage has no field for {rest}: docs/performance.md says why."
     try:
         replace(stage, **fields(setting))
     except ConfigError as error:
-        yield f"\nOther numbers must move with it: {error}."
+        yield f"Other numbers must move with it: {error}."

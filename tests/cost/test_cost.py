@@ -10,7 +10,7 @@ from config import DEV, PROD, STAGES, LoadBalancer, Node, Stage
 from cost.__main__ import main
 from cost.estimate import estimate, per_thousand, pods_per_node
 from cost.prices import PRICES, Prices
-from cost.report import Report
+from cost.report import CostReport
 
 TABLE = tomllib.loads(PRICES.read_text())
 REGIONS = ("us-east-1", "eu-central-1")
@@ -81,7 +81,7 @@ def test_a_bill_is_what_a_hand_computes(round_prices: Prices) -> None:
 
 def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_prices: Prices) -> None:
     stage = replace(DEV, load_balancer=LoadBalancer.ALB, slots=4)
-    report = Report(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
+    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
     total = report.total()
     assert (total.minimum, total.maximum) == pytest.approx((9940.834, 12499.834), abs=0.001)
     # 730 h × 3,600 s ÷ 12 s = 219,000 generations a slot: 876,000 with 4 slots, 3,504,000 with 4 replicas.
@@ -93,7 +93,7 @@ def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_pr
 
 def test_without_replicas_there_are_no_nodes_for_them_and_no_generations(round_prices: Prices) -> None:
     stage = replace(DEV, load_balancer=LoadBalancer.ALB, min_replicas=0)
-    report = Report(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
+    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
     assert {line.item: line.minimum for line in report.lines}["Nodes for the gateway"] == 0
     assert report.generations()[0][1] is None
     assert "| 0 replicas |" in report.as_markdown()
@@ -131,7 +131,7 @@ def test_every_price_has_its_page_its_unit_and_where_and_when_it_was_read() -> N
 
 
 def test_every_assumption_is_in_the_table_with_its_reason() -> None:
-    report = Report(stage=PROD, prices=Prices("us-east-1"), seconds=12, lines=estimate(PROD, Prices("us-east-1")))
+    report = CostReport(stage=PROD, prices=Prices("us-east-1"), seconds=12, lines=estimate(PROD, Prices("us-east-1")))
     text = report.as_markdown()
     for name, entry in TABLE["assumptions"].items():
         assert f"- `{name}` = {entry['value']}: {entry['why']}" in text

@@ -17,7 +17,7 @@ import yaml
 from config import DEV, IMAGE_REPOSITORY, MANIFESTS_BRANCH, PROD, WEIGHTS_REPOSITORY
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
 from delivery.live import passed_ref
-from loadtest.write import as_json
+from loadtest.reporting.folder import as_json
 from testbed import ROOT
 from testbed.gateway import Served, serve
 from testbed.stand_in import StandIn
@@ -280,7 +280,7 @@ def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
     assert run.succeeded, run.output
     assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["succeeded", "succeeded", "skipped"]
     assert runner.origin.tip(passed_ref("dev")) == revision
-    assert "right rate>=0.75 | kept" in run.output
+    assert "right rate>=0.75 | passed" in run.output
 
 
 def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
@@ -390,7 +390,7 @@ def have_last_report(runner: Runner, folder: Path, answers_take: float) -> None:
 def test_the_first_nightly_has_nothing_to_compare_with(runner: Runner, served: Served) -> None:
     run = nightly(runner, served.url)
     assert run.succeeded, run.output
-    assert "Every threshold was kept." in run.output
+    assert "Every target was met." in run.output
     assert "There is no report to compare with." in run.output
     assert "gh run list --workflow nightly.yml --branch main --status success --limit 1" in run.calls
 
@@ -400,7 +400,7 @@ def test_the_first_nightly_has_nothing_to_compare_with(runner: Runner, served: S
     [
         (60.0, {}, True, "Nothing got worse by more than noise."),
         (0.0001, {}, False, "**B is a regression**: whole answer p50, s"),
-        (0.0001, {"accept": "true"}, True, "Every threshold was kept."),
+        (0.0001, {"accept": "true"}, True, "Every target was met."),
         (0.0001, {"rate": "7"}, True, "these runs can't be compared: rate is 8 in A and 7 in B"),
     ],
 )

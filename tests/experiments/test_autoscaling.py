@@ -8,10 +8,10 @@ from experiments.autoscaling_figures import (
     PROBE,
     Step,
     busy_seconds,
-    holds_again,
     integral,
-    missed_seconds,
     new_pods,
+    recovery_time,
+    slo_violation_seconds,
     time_to_detect,
 )
 from experiments.autoscaling_observer import Observer, Pod, Sample
@@ -42,30 +42,30 @@ def test_pods_that_were_wanted_before_the_rise_detect_nothing() -> None:
 
 
 def test_an_slo_that_was_never_broken_holds_again_at_once() -> None:
-    assert holds_again(asked(0, 150), STEP) == 0
+    assert recovery_time(asked(0, 150), STEP) == 0
 
 
 def test_the_slo_holds_again_when_no_later_window_is_broken() -> None:
     requests = asked(0, 30) + asked(30, 70, took=20) + asked(70, 150)
-    again = holds_again(requests, STEP)
+    again = recovery_time(requests, STEP)
     assert again == 40  # the window from second 69 has one late request in fifteen: more than 5 %
 
 
 def test_a_refusal_breaks_the_slo_as_a_late_answer_does() -> None:
     late = asked(0, 30) + asked(30, 70, took=12.1) + asked(70, 150)
     refused = asked(0, 30) + asked(30, 70, took=0.1, outcome="refused") + asked(70, 150)
-    assert holds_again(late, STEP) == holds_again(refused, STEP) == 40
+    assert recovery_time(late, STEP) == recovery_time(refused, STEP) == 40
 
 
 def test_an_slo_that_is_broken_to_the_end_of_the_high_load_does_not_hold_again() -> None:
-    assert holds_again(asked(0, 30) + asked(30, 120, took=20) + asked(120, 150), STEP) is None
+    assert recovery_time(asked(0, 30) + asked(30, 120, took=20) + asked(120, 150), STEP) is None
 
 
 def test_the_integral_of_misses_is_as_many_seconds_as_nobody_was_served_in_time() -> None:
-    assert missed_seconds(asked(0, 150), STEP, end=150) == 0
-    assert missed_seconds(asked(0, 30) + asked(30, 60, took=20) + asked(60, 150), STEP, end=150) == 30
+    assert slo_violation_seconds(asked(0, 150), STEP, end=150) == 0
+    assert slo_violation_seconds(asked(0, 30) + asked(30, 60, took=20) + asked(60, 150), STEP, end=150) == 30
     half = [[at, 4 if number % 2 else 20, "answered", 1] for number, (at, *_) in enumerate(asked(0, 30))]
-    assert missed_seconds(half, STEP, end=30) == pytest.approx(15)
+    assert slo_violation_seconds(half, STEP, end=30) == pytest.approx(15)
 
 
 def test_pod_seconds_are_pods_times_how_long_each_number_of_them_stayed() -> None:
@@ -121,7 +121,7 @@ def outcome(took: float) -> Outcome:
 
 def test_a_runs_figures_are_in_seconds_since_the_load_rose() -> None:
     figures = figures_of(outcome(took=20))
-    assert (figures["detected_s"], figures["holds_again_s"], figures["missed_slo_s"]) == (15, 25, 25)
+    assert (figures["detected_s"], figures["recovery_time_s"], figures["slo_violation_s"]) == (15, 25, 25)
     assert (figures["first_created_s"], figures["first_ready_s"], figures["first_answer_s"]) == (20, 25, 30)
     assert (figures["late"], figures["pods_ended_under_load"]) == (25, 1)
     assert figures["pod_seconds"] == 4 * 100
@@ -130,15 +130,15 @@ def test_a_runs_figures_are_in_seconds_since_the_load_rose() -> None:
 
 def test_an_autoscaler_is_faster_when_the_slo_holds_in_half_the_time() -> None:
     fast, slow = figures_of(outcome(took=4)), figures_of(outcome(took=20))
-    assert [each["kept"] for each in targets({"requests": fast, "cpu": slow, "cpu-low": slow})] == [True] * 4
-    assert not targets({"requests": slow, "cpu": slow, "cpu-low": slow})[0]["kept"]
-    assert not targets({"requests": fast, "cpu": fast, "cpu-low": slow})[0]["kept"]  # nothing was broken
+    assert [each["passed"] for each in targets({"requests": fast, "cpu": slow, "cpu-low": slow})] == [True] * 4
+    assert not targets({"requests": slow, "cpu": slow, "cpu-low": slow})[0]["passed"]
+    assert not targets({"requests": fast, "cpu": fast, "cpu-low": slow})[0]["passed"]  # nothing was broken
 
 
-def test_the_report_has_each_arm_beside_the_other(tmp_path: Path) -> None:
+def test_the_report_has_the_arms_side_by_side(tmp_path: Path) -> None:
     report = new_report("autoscaling", ["step"], seconds=4) | {"cpu_busy": 0.5}
     write_step(report, {name: outcome(took=4 if name == "requests" else 20) for name in ARMS}, tmp_path)
     summary = (tmp_path / "autoscaling/summary.md").read_text()
-    assert "| → **the SLO holds again, s** | 0 | 25 | 25 |" in summary
+    assert "| → **recovery: the SLO holds again, s** | 0 | 25 | 25 |" in summary
     assert "Simulated: the engine" in summary
     assert (tmp_path / "autoscaling/report.html").read_text().count("<svg") == 1

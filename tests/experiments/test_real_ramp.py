@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from config import LOCAL
-from experiments import real_calibration, real_ramp, real_ramp_ratios, real_ramp_report
+from experiments import real_calibration, real_ramp, real_ramp_report
 from experiments.__main__ import main
-from experiments.loads import Target
+from experiments.comparison_report import add_ratios
+from experiments.loads import Endpoint
 from experiments.real_calibration import Calibration, calibrate
 from experiments.real_systems import System, ollama
 from experiments.real_watch import generated, memory_drift, memory_mib, watched
@@ -43,7 +44,9 @@ def ramp_run(
 
 
 def pooled(**systems: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: real_ramp_report.together(runs) for name, runs in systems.items()}
+    found = {name: real_ramp_report.together(runs) for name, runs in systems.items()}
+    add_ratios(found, real_ramp_report.ratios)
+    return found
 
 
 def test_each_round_begins_with_another_system_and_has_all_of_them() -> None:
@@ -78,7 +81,7 @@ def test_ten_users_of_the_naive_system_wait_as_long_as_a_client_will() -> None:
 def test_the_calibration_counts_the_answers_of_its_time() -> None:
     with answering() as target:
         began = time.monotonic()
-        found = calibrate(Target(target.url, "naive"), seconds=0.3)
+        found = calibrate(Endpoint(target.url, "naive"), seconds=0.3)
         assert 0.3 <= found.seconds <= time.monotonic() - began
     assert found.answers == target.paths["/generate"] - 1 >= 9  # the one that loads the model doesn't count
 
@@ -86,9 +89,9 @@ def test_the_calibration_counts_the_answers_of_its_time() -> None:
 def test_a_system_that_refuses_while_nothing_is_asked_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_calibration, "prompt", lambda number: f"{number}. Why?")
     with answering((BUSY,)) as target, pytest.raises(Problem, match="status 503"):
-        calibrate(Target(target.url, "naive"), seconds=0.1)
+        calibrate(Endpoint(target.url, "naive"), seconds=0.1)
     with pytest.raises(Problem, match="doesn't answer"):
-        calibrate(Target("http://127.0.0.1:1", "naive"), seconds=0.1)
+        calibrate(Endpoint("http://127.0.0.1:1", "naive"), seconds=0.1)
 
 
 def test_rounds_are_counted_together_with_what_each_of_them_gave() -> None:
@@ -103,7 +106,7 @@ def test_rounds_are_counted_together_with_what_each_of_them_gave() -> None:
 def test_targets_are_kept_or_not_by_the_systems_own_figures() -> None:
     slow = [ramp_run("naive", took=20.0, answered=20)]
     kept = real_ramp_report.targets(pooled(naive=slow, sluice=[ramp_run("sluice", took=8.0)]), 1000, 600)
-    assert [(each["value"], each["kept"]) for each in kept] == [
+    assert [(each["value"], each["passed"]) for each in kept] == [
         (1.0, True),
         (2.0, True),
         (0.4, True),
@@ -115,10 +118,10 @@ def test_targets_are_kept_or_not_by_the_systems_own_figures() -> None:
     worse["engine"]["loads"] = 2
     worse["memory"] = [[float(at), 600.0 + 4 * at, 80.0] for at in range(100)]
     broken = real_ramp_report.targets(pooled(naive=slow, sluice=[worse]), 1000, 600)
-    assert not any(each["kept"] for each in broken)
+    assert not any(each["passed"] for each in broken)
     assert [each["value"] for each in broken[:4]] == [0.75, 1.5, 0.55, 0.996]
     assert [each["what"] for each in real_ramp_report.targets(pooled(sluice=[worse]), 1000, 599)] == [
-        each["what"] for each in broken if each["what"].startswith(("answered", "memory", "loads"))
+        each["what"] for each in broken if "naive" not in each["what"] and "third" not in each["what"]
     ]
 
 
@@ -126,7 +129,7 @@ def test_an_invalid_run_keeps_no_target_and_without_sluice_there_is_none() -> No
     invalid = ramp_run("naive", took=20.0, answered=20)
     invalid["report"]["valid"] = False
     systems = pooled(naive=[invalid], sluice=[ramp_run("sluice")])
-    assert not any(each["kept"] for each in real_ramp_report.targets(systems, 1000, 600))
+    assert not any(each["passed"] for each in real_ramp_report.targets(systems, 1000, 600))
     assert real_ramp_report.targets(pooled(naive=[invalid]), 1000, 600) == []
 
 
@@ -138,15 +141,14 @@ def test_who_is_never_answered_waits_until_giving_up() -> None:
     systems = pooled(naive=[naive], sluice=[ramp_run("sluice", took=8.0)])
     assert systems["naive"]["latency_s"]["p95"][0] == 4.0
     assert systems["naive"]["wait_s"]["p95"][0] == 40.0
-    assert real_ramp_ratios.wait_ratio(systems, "naive") == 0.2
-    low, high = real_ramp_ratios.wait_interval(systems, "naive")
-    assert low <= 0.2 <= high
+    ratio, low, high = systems["naive"]["sluice_ratio"]["wait_p95"]
+    assert low <= ratio == 0.2 <= high
 
 
 def test_the_interval_of_the_ratio_holds_the_ratio() -> None:
     systems = pooled(naive=[ramp_run("naive", answered=20)] * 3, sluice=[ramp_run("sluice")] * 3)
-    low, high = real_ramp_ratios.throughput_interval(systems, "naive")
-    assert 1 < low < 2 < high < 5
+    ratio, low, high = systems["naive"]["sluice_ratio"]["throughput"]
+    assert 1 < low < ratio == 2 < high < 5
 
 
 def test_memory_that_grows_is_told_from_memory_that_does_not() -> None:
@@ -157,7 +159,7 @@ def test_memory_that_grows_is_told_from_memory_that_does_not() -> None:
 
 def test_the_memory_is_that_of_the_process_and_of_what_it_started() -> None:
     samples: list[Any] = []
-    system = System(Target("http://127.0.0.1:1", "naive"), (os.getpid(), 2**22 + 1), Path("none"))
+    system = System(Endpoint("http://127.0.0.1:1", "naive"), (os.getpid(), 2**22 + 1), Path("none"))
     with watched(system, samples, every=0.05):
         eventually(lambda: len(samples) >= 2)
     assert all(engine == 0 and others > 20 for _, engine, others in samples)
@@ -251,7 +253,7 @@ def test_the_ramp_tells_a_queue_with_slots_from_systems_without(engine: None, tm
     assert systems["sluice"]["lost_attempts"] == 0
     assert systems["naive"]["engine"][0]["answers"] >= systems["naive"]["counts"]["answered"]  # some of them had left
     assert all(run["memory_max_mib"] == 0 and len(run["memory"][0]) > 5 for run in systems.values())
-    for text in ("Sluice’s answers next to it", "of 96 tokens", "Simulated: nothing", "`SLOTS=4`", "How it was scaled"):
+    for text in ("Sluice’s answers ÷ these", "of 96 tokens", "Simulated: nothing", "`SLOTS=4`", "How it was scaled"):
         assert text in summary
     assert sorted(file.name for file in folder.iterdir()) == [
         "latency.svg", "memory.svg", "report.html", "report.json", "summary.md"

@@ -10,12 +10,16 @@ import pytest
 
 from cdk8s_manifests.gateway_settings import back_settings
 from config import LOCAL, Stage
-from experiments import comparison_report, pages
+from experiments import comparison_report
 from experiments.__main__ import COMMANDS, main
 from experiments.balancing import KILLED, LEAST, RANDOM, SHARED
-from experiments.balancing_report import plot, table, verdict
+from experiments.balancing_report import add_ratios, plot, table, targets
 from experiments.facts import facts, machine_busy
 from experiments.stages import SECONDS, experiment_stage
+from loadtest.reporting.document import Block, Plot, Table
+from loadtest.reporting.figures import svg
+from loadtest.reporting.folder import write
+from loadtest.reporting.target import targets_table
 from testbed.stand_in.timed import LONGEST
 
 
@@ -32,15 +36,17 @@ def load_run(answered: int = 100, throughput: float = 1.0, p95: float = 40.0) ->
 
 
 def runs(sluice: dict[str, Any]) -> dict[str, Any]:
-    return {"naive": load_run(90, 1.0, 80.0), "ollama-helm": load_run(95, 1.0, 70.0), "sluice": sluice}
+    found = {"naive": load_run(90, 1.0, 80.0), "ollama-helm": load_run(95, 1.0, 70.0), "sluice": sluice}
+    comparison_report.add_ratios(found, comparison_report.ratios)
+    return found
 
 
 def test_the_comparison_s_targets_are_kept_or_not_by_its_own_figures() -> None:
-    kept = comparison_report.targets(4, runs(load_run(100, 1.2, 40.0)))
-    assert [each["kept"] for each in kept] == [True] * 5
-    broken = comparison_report.targets(4, runs(load_run(99, 1.05, 60.0)))
-    assert [each["kept"] for each in broken] == [False] * 5
-    assert [each["value"] for each in broken] == [0.99, 1.05, 0.75, 1.05, 0.857]
+    passed = comparison_report.targets(4, runs(load_run(100, 1.2, 40.0)))
+    assert [each["passed"] for each in passed] == [True] * 5
+    failed = comparison_report.targets(4, runs(load_run(99, 1.05, 60.0)))
+    assert [each["passed"] for each in failed] == [False] * 5
+    assert [each["value"] for each in failed] == [0.99, 1.05, 0.75, 1.05, 0.857]
 
 
 def test_other_numbers_of_replicas_have_no_targets() -> None:
@@ -49,19 +55,17 @@ def test_other_numbers_of_replicas_have_no_targets() -> None:
 
 def test_the_comparison_s_table_has_every_system_and_the_ratios() -> None:
     measured = runs(load_run(100, 1.2, 40.0))
-    report = {"systems": measured, "targets": comparison_report.targets(4, measured), "replicas": 4, "copies": 1}
-    systems, wanted = comparison_report.tables(report)
-    text = "\n".join(" | ".join(row) for row in systems)
+    text = comparison_report.table(measured, copies=1).body()
     assert "90.0 % of 100 | 95.0 % of 100 | 100.0 % of 100" in text
     assert "60.0 | 60.0 | 72.0" in text
     assert "1.20 × | 1.20 × | " in text
     assert "0.50 × (1.00 to 1.00) | 0.57 × (1.00 to 1.00)" in text
-    assert [row[-1] for row in wanted[1:]] == ["met"] * 5
+    assert [row[-1] for row in targets_table(comparison_report.targets(4, measured)).rows[1:]] == ["passed"] * 5
 
 
 def test_an_invalid_run_reaches_no_target() -> None:
     invalid = runs(load_run(100, 1.2, 40.0) | {"valid": False})
-    assert not any(each["kept"] for each in comparison_report.targets(4, invalid))
+    assert not any(each["passed"] for each in comparison_report.targets(4, invalid))
 
 
 def test_copies_are_counted_together() -> None:
@@ -83,49 +87,58 @@ def balancing_run(system: str, p95: float, answered: float = 1.0) -> dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("least", "killed", "says", "good"),
+    ("least", "killed", "passed"),
     [
-        (40.0, 1.0, "No other way to balance was clearly better", True),
-        (28.0, 1.0, "No other way to balance was clearly better", True),  # within what chance explains
-        (20.0, 1.0, "ANOTHER WAY TO BALANCE IS CLEARLY BETTER", False),
-        (40.0, 0.99, "left questions unanswered: shared queue, HAProxies killed", False),
+        (40.0, 1.0, [True, True, True, True]),
+        (28.0, 1.0, [True, True, True, True]),  # within what chance explains
+        (20.0, 1.0, [True, True, False, True]),
+        (40.0, 0.99, [True, True, True, False]),
     ],
 )
-def test_the_verdict_names_a_way_that_is_clearly_better(least: float, killed: float, says: str, good: bool) -> None:
-    shared = balancing_run(SHARED, 30.0)
+def test_a_way_that_is_clearly_better_and_a_lost_question_miss_a_target(
+    least: float, killed: float, passed: list[bool]
+) -> None:
     others = [balancing_run(RANDOM, 60.0), balancing_run(LEAST, least), balancing_run(KILLED, 35.0, killed)]
-    text, kept = verdict([shared, *others])
-    assert says in text
-    assert kept is good
+    measured = [balancing_run(SHARED, 30.0), *others]
+    add_ratios(measured)
+    found = list(targets(measured))
+    assert [each["passed"] for each in found] == passed
+    assert found[2]["what"] == "p95 of the shared queue compared with least outstanding, no queue, 4 pods"
+    assert found[3]["what"] == "answered by shared queue, HAProxies killed, 4 pods"
 
 
-def test_the_balancing_table_sets_the_shared_queue_beside_each() -> None:
-    rows = table([balancing_run(RANDOM, 60.0), balancing_run(SHARED, 30.0)])
-    assert ["p95 of the shared queue beside it", "0.50 ×", "1.00 ×"] in rows
+def test_the_balancing_table_compares_the_shared_queue_with_each() -> None:
+    measured = [balancing_run(RANDOM, 60.0), balancing_run(SHARED, 30.0)]
+    add_ratios(measured)
+    rows = table("4 pods", measured).rows
+    assert ["shared queue’s p95 ÷ this", "0.50 ×", "1.00 ×"] in rows
     assert ["idle meanwhile, s", "30.0", "30.0"] in rows
 
 
+def drawn() -> str:
+    return svg(plot({"4 pods": [balancing_run(SHARED, 30.0)]}))
+
+
 def test_a_folder_says_how_it_was_made_and_needs_nothing_else(tmp_path: Path) -> None:
-    report = {"format": 1, "name": "trial", **facts(["balancing", "--time-scale", "0.5"], scale=0.5)}
+    report = facts("trial", ["balancing", "--time-scale", "0.5"], scale=0.5)
     with machine_busy(report):
         pass
-    figure = plot([[balancing_run(SHARED, 30.0)]])
-    folder = pages.write(
-        report, about=["Once & twice."], tables=[[["", "a"], ["b", "c"]]], figures={"shares": figure}, out=tmp_path
-    )
+    blocks: list[Block] = ["Once & **twice**.", Table([["", "a"], ["b", "<c>"]]), Plot(drawn(), file="shares")]
+    folder = write(report, blocks, tmp_path)
     assert sorted(file.name for file in folder.iterdir()) == ["report.html", "report.json", "shares.svg", "summary.md"]
     summary, html = (folder / "summary.md").read_text(), (folder / "report.html").read_text()
     for text in ("python -m experiments balancing --time-scale 0.5", "Simulated: the engine", "sleeps 6 s", "Real: "):
         assert text in summary
         assert text in html
-    assert "Once &amp; twice." in html
-    assert "| b | c |" in summary
+    assert "Once &amp; <strong>twice</strong>." in html
+    assert "<td>b<td>&lt;c&gt;" in html
+    assert "| b | <c> |" in summary
     assert not re.search(r"<(script|link|img)|(src|href)=.http", html)
     assert 0 <= json.loads((folder / "report.json").read_text())["cpu_busy"] <= 1
 
 
 def test_a_plot_is_the_same_text_every_time() -> None:
-    assert pages.svg(plot([[balancing_run(SHARED, 30.0)]])) == pages.svg(plot([[balancing_run(SHARED, 30.0)]]))
+    assert drawn() == drawn()
 
 
 def test_the_stage_differs_from_local_in_what_it_says_and_its_deadlines_fit_the_engine() -> None:

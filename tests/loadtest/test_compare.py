@@ -9,13 +9,13 @@ import pytest
 
 from command_line import InputError
 from loadtest import __main__ as command
-from loadtest.compare import Row, compare
-from loadtest.intervals import difference, mean, summarise
-from loadtest.write import as_json
+from loadtest.compare import Comparison, compare
+from loadtest.reporting.folder import as_json
+from loadtest.reporting.statistics import difference, mean, summarise
 from tests.support.reports import report, steady
 
 
-def verdicts(*rows: Row) -> dict[str, str]:
+def verdicts(*rows: Comparison) -> dict[str, str]:
     return {row.name.partition(",")[0]: row.verdict for row in rows}
 
 
@@ -124,7 +124,7 @@ def test_what_is_no_report_is_named(files: tuple[str, str, str], tmp_path: Path,
     for path, reason in {
         "missing": f"{tmp_path}/missing can't be read as a report: ",
         "broken.json": f"{tmp_path}/broken.json can't be read as a report: ",
-        "other.json": f"{tmp_path}/other.json is no report of `python -m loadtest run` in format 1",
+        "other.json": f"{tmp_path}/other.json is no report of `python -m loadtest run` in format 2",
     }.items():
         assert command.main(["compare", files[0], str(tmp_path / path)]) == 2
         assert capsys.readouterr().err.startswith(f"sluice: {reason}")
@@ -155,7 +155,7 @@ def test_neighbours_that_are_alike_widen_the_interval() -> None:
     alike = np.repeat(generator.normal(0, 1, 100), 6)
     widths = []
     for values in (independent, alike):
-        _, (low, high) = difference(values, values, mean)
+        _, low, high = difference(values, values, mean)
         widths.append(high - low)
     assert widths[1] > 1.5 * widths[0]
 

@@ -9,16 +9,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loadtest import drift
 from loadtest.cluster import Sample
+from loadtest.compare import drift_targets
 from loadtest.k6 import Run
 from loadtest.plots import plots
 from loadtest.probe import Stream
-from loadtest.report import read, revision
+from loadtest.report import read
+from loadtest.reporting.document import markdown
+from loadtest.reporting.folder import revision, write
 from loadtest.run import progress
 from loadtest.scenarios import SCENARIOS
-from loadtest.summary import summary
-from loadtest.write import write
+from loadtest.summary import blocks
 from testbed import ROOT
 from tests.support.reports import BEGAN, plan, report, steady
 from tests.support.repositories import git
@@ -62,9 +63,9 @@ def test_goodput_counts_what_was_in_time_and_errors_against_it() -> None:
 
 
 def test_thresholds_are_k6s_in_seconds() -> None:
-    assert report(ASKED)["thresholds"] == [
-        {"what": "p(95) of asked{outcome:answered}, s", "limit": "<60", "value": 1.2345, "kept": True},
-        {"what": "rate of failed", "limit": "<0.1", "value": 0.25, "kept": False},
+    assert report(ASKED)["targets"] == [
+        {"what": "p(95) of asked{outcome:answered}, s", "limit": "<60", "value": 1.2345, "passed": True},
+        {"what": "rate of failed", "limit": "<0.1", "value": 0.25, "passed": False},
     ]
 
 
@@ -93,7 +94,7 @@ def test_an_interrupted_run_is_counted_by_its_own_time_and_invalid() -> None:
 
 def test_the_files_are_whole_and_the_page_needs_nothing_else(tmp_path: Path) -> None:
     made = report(ASKED, streams=STREAMS, samples=SAMPLES, note="A <model> that is simulated.")
-    folder = write(made, tmp_path)
+    folder = write(made, blocks(made), tmp_path)
     assert read(folder) == made == json.loads((folder / "report.json").read_text())
     html = (folder / "report.html").read_text()
     assert html.count("<svg") == html.count("</svg>") == 5
@@ -102,24 +103,24 @@ def test_the_files_are_whole_and_the_page_needs_nothing_else(tmp_path: Path) -> 
     assert "@import" not in html
     assert "url(" not in html.replace("url(#", "")
     text = (folder / "summary.md").read_text()
-    assert "A threshold is broken**: rate of failed is 0.25, not <0.1." in text
+    assert "**Missed**: rate of failed is 0.25, not <0.1." in text
     assert "| answered | 3: 60.00 % |" in text
-    assert "| not answered | 1 refused to the last try, 1 timed out |" in text
+    assert "| not answered | 1 refused at the last attempt, 1 timed out |" in text
     assert "A <model> that is simulated." in text
 
 
 def test_plots_are_the_same_for_the_same_figures_and_only_of_what_there_is() -> None:
     made = report(ASKED, streams=STREAMS, samples=SAMPLES)
-    drawn = plots(made)
-    assert plots(made) == drawn
+    drawn = list(plots(made))
+    assert list(plots(made)) == drawn
     assert len(drawn) == 5
-    for svg in drawn.values():
-        ElementTree.fromstring(svg)
-    assert [len(plots(each)) for each in (report(ASKED), report([]))] == [3, 0]
+    for plot in drawn:
+        ElementTree.fromstring(plot.svg)
+    assert [len(list(plots(each))) for each in (report(ASKED), report([]))] == [3, 0]
 
 
 def test_a_summary_of_nothing_says_that_it_is_nothing() -> None:
-    text = summary(report([]))
+    text = markdown(blocks(report([])))
     assert "**Invalid**: nothing was asked." in text
     assert "| answered | 0: 0.00 % |" in text
 
@@ -141,13 +142,13 @@ def test_a_line_says_how_far_a_run_is() -> None:
 
 def test_a_soak_that_ends_as_it_began_has_no_drift() -> None:
     samples = [Sample(BEGAN + at, 1, 1, 0, 1, {"gateway": 40 + at % 3}) for at in range(0, 600, 10)]
-    rows = drift.thresholds(steady(1, samples=samples))
+    rows = list(drift_targets(steady(1, samples=samples)))
     assert [row["what"] for row in rows] == [
         "answered share, last third less the first",
         "whole answer p50, s, last third less the first",
         "memory of gateway, MiB, last third less the first",
     ]
-    assert all(row["kept"] for row in rows)
+    assert all(row["passed"] for row in rows)
 
 
 def test_a_soak_that_leaks_slows_down_and_fails_has_drifted() -> None:
@@ -157,7 +158,7 @@ def test_a_soak_that_leaks_slows_down_and_fails_has_drifted() -> None:
         each[1] *= 1.5
     for each in made["requests"][200::4]:
         each[2] = "error"
-    assert [row["kept"] for row in drift.thresholds(made)] == [False, False, False]
+    assert [row["passed"] for row in drift_targets(made)] == [False, False, False]
 
 
 def test_a_report_says_where_and_when_it_was_made() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import InputError
-from loadtest.reserve import reserved
+from loadtest.reporting.reserve import reserved
 from testbed.waiting import eventually
 
 

@@ -12,13 +12,12 @@ from config import DEV
 from cost.prices import Prices
 from launcher.console import Problem
 from models import machine
-from models.energy import Energy
 from models.money import per_thousand_answers, sized
+from models.ollama_model import OllamaModel
 from models.packages import unpack
 from models.pictures import draw
 from models.quality import examine, read_questions
 from models.speed import TRIES, Round, rounds
-from models.target import Target
 from testbed.stand_in import MODEL, StandIn
 
 
@@ -41,39 +40,6 @@ def test_rounds_end_on_a_machine_that_is_never_quiet() -> None:
     speed = rounds(Round, 2, lambda: lambda: 0.9, lambda state: None)
     assert (speed.run, speed.rounds, speed.others) == (2 * TRIES, 2, 0.9)
     assert rounds(Round, 2, lambda: lambda: None, lambda state: None).run == 2
-
-
-def test_energy_is_known_only_where_it_can_be_read(tmp_path: Path) -> None:
-    nothing = Energy(tmp_path, None)
-    with nothing.measured() as used:
-        pass
-    assert (nothing.source, used) == ("", [])
-
-    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core")):
-        (tmp_path / zone).mkdir()
-        (tmp_path / zone / "name").write_text(name)
-        (tmp_path / zone / "energy_uj").write_text("9000000")
-        (tmp_path / zone / "max_energy_range_uj").write_text("10000000")
-    meter = Energy(tmp_path, None)
-    with meter.measured() as used:
-        (tmp_path / "intel-rapl:0" / "energy_uj").write_text("2000000")  # past its end and on
-    assert (meter.source, used) == ("the CPU's meter (RAPL)", [3.0])
-
-
-def test_a_gpus_power_is_summed_over_time(tmp_path: Path) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 100.0\necho 50.0\n")
-    smi.chmod(0o755)
-    meter = Energy(tmp_path, str(smi))
-    with meter.measured() as used:
-        started = time.monotonic()
-        time.sleep(0.9)
-        took = time.monotonic() - started
-    [joules] = used
-    assert meter.source == "nvidia-smi"
-    assert 0.3 * 150 * took < joules < 1.3 * 150 * took
-    smi.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
-    assert Energy(tmp_path, str(smi)).source == ""
 
 
 def test_others_are_those_that_are_not_measured() -> None:
@@ -129,7 +95,7 @@ def test_a_wheel_gives_a_file_or_what_is_in_its_archive(tmp_path: Path) -> None:
 def test_a_model_that_sees_gets_each_picture_and_one_that_thinks_is_told_not_to(stand_in: StandIn) -> None:
     stand_in.tokens = ["It is ", "red."]
     questions = [each for each in read_questions() if each["category"] == "pictures"][:2]
-    target = Target(stand_in.url, MODEL, {"num_ctx": 512}, thinks=True)
+    target = OllamaModel(stand_in.url, MODEL, {"num_ctx": 512}, thinks=True)
     marks = examine(target, ["completion", "vision"], questions, lambda state: None)
     assert [(mark.right, mark.answer) for mark in marks] == [(True, "It is red."), (False, "It is red.")]
     assert examine(target, ["completion"], questions, lambda state: None) == []
@@ -141,10 +107,10 @@ def test_a_model_that_sees_gets_each_picture_and_one_that_thinks_is_told_not_to(
 
 def test_a_stream_is_timed_from_its_first_text_to_its_last(stand_in: StandIn) -> None:
     stand_in.tokens, stand_in.first_delay, stand_in.token_delay = ["a", "b", "c"], 0.3, 0.1
-    found = Target(stand_in.url, MODEL, {}).stream("x", max_tokens=3)
+    found = OllamaModel(stand_in.url, MODEL, {}).stream("x", max_tokens=3)
     assert found.first is not None
     assert 0.3 < found.first < found.last
     assert (found.tokens, found.prompt_tokens) == (3, 7)
     assert found.decode == pytest.approx(2 / (found.last - found.first))
     stand_in.tokens = []
-    assert Target(stand_in.url, MODEL, {}).stream("x", max_tokens=3).decode is None
+    assert OllamaModel(stand_in.url, MODEL, {}).stream("x", max_tokens=3).decode is None

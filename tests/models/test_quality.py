@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from loadtest.reporting.statistics import mcnemar_p, median, wilson
 from models.checks import KINDS, is_right
-from models.intervals import chance_of, median, wilson
 from models.pictures import draw
 from models.quality import PARTS, Mark, cosine, part_of, read_questions, scores
 
@@ -73,21 +73,22 @@ def test_parts_are_scored_apart_with_an_interval() -> None:
     marks = [Mark("facts-a", "facts", True, "x"), Mark("language-b", "language", False, "y")]
     found = scores([*marks, Mark("pictures-c", "pictures", True, "z")])
     assert found["text"]["categories"] == {"facts": [1, 1], "language": [0, 1]}
-    assert found["text"]["share"] == [0.5, *(round(bound, 3) for bound in wilson(1, 2))]
+    assert found["text"]["share"][0] == 0.5
+    assert found["text"]["share"] == [round(each, 3) for each in wilson(1, 2)]
     assert (found["pictures"]["right"], found["pictures"]["asked"]) == (1, 1)
 
 
 def test_a_share_of_few_answers_has_a_wide_interval() -> None:
-    assert wilson(8, 10) == pytest.approx((0.490, 0.943), abs=0.001)  # as tables of Wilson's have it
-    assert wilson(0, 10) == pytest.approx((0.0, 0.278), abs=0.001)
-    assert wilson(10, 10)[1] == 1
+    assert wilson(8, 10) == pytest.approx((0.8, 0.490, 0.943), abs=0.001)  # as tables of Wilson's have it
+    assert wilson(0, 10) == pytest.approx((0.0, 0.0, 0.278), abs=0.001)
+    assert wilson(10, 10).high == 1
 
 
 def test_only_questions_that_differ_tell_two_models_apart() -> None:
     same = [True] * 20
-    assert chance_of([*same, True], [*same, False]) == 1.0
-    assert chance_of([True] * 6, [False] * 6) == pytest.approx(2 / 64)
-    assert chance_of([True] * 5 + [False], [False] * 5 + [True]) == pytest.approx(2 * 7 / 64)
+    assert mcnemar_p([*same, True], [*same, False]) == 1.0
+    assert mcnemar_p([True] * 6, [False] * 6) == pytest.approx(2 / 64)
+    assert mcnemar_p([True] * 5 + [False], [False] * 5 + [True]) == pytest.approx(2 * 7 / 64)
 
 
 def test_a_median_of_equal_values_is_certain() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.__main__ import main
+from models.ollama_model import OllamaModel
 from models.server import fetched
-from models.target import Target
 from models.variant import Variant
 from service.settings import Settings
 from tests.support.needs import RunOllama
@@ -24,7 +24,7 @@ def test_the_real_model_is_measured_and_what_cannot_be_had_is_named(
         names = [f"{ollama.model}@num_thread=1", f"{ollama.model}@num_thread=1,quantize=q8_0"]
         options = ["--rounds", "1", "--questions", "1", "--region", "eu-central-1", "--out", str(tmp_path)]
         assert main([*names, *options], environ) == 0
-        still_loaded = Target(ollama.url, ollama.model, {}).listed()
+        still_loaded = OllamaModel(ollama.url, ollama.model, {}).listed()
         with fetched(ollama.url, Variant(ollama.model), environ) as name:
             assert name == ollama.model
     report = json.loads((tmp_path / "models" / "report.json").read_text())

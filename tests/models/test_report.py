@@ -2,11 +2,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.__main__ import write
+from loadtest.reporting.document import markdown
+from loadtest.reporting.folder import write
 from models.advice import advise
 from models.packages import PACKAGES
 from models.quality import Mark, scores
-from models.summary import summary
+from models.summary import blocks
 from models.variant import CHOICES, RANGES
 from testbed import ROOT
 
@@ -43,7 +44,6 @@ def entry(label: str, *, right: int, speed: float, mib: int, pictures: int | Non
         "memory_mib": {"process": mib, "ollama": mib - 10, "ollama_gpu": 0},
         "context_length": 2048,
         "speed": {"figures": figures, "rounds": 5, "run": 6, "others": 0.04},
-        "energy_wh_per_1000": None,
         "quality": scores(marks),
         "answers": [[mark.id, mark.right, mark.answer] for mark in marks],
         "cost": {"usd_per_1000": 100 / speed, "why": ""},
@@ -86,12 +86,15 @@ def canned() -> dict[str, Any]:
         "started": "2026-11-24T12:00:00+00:00",
         "seconds": 600,
         "load_average": [0.1, 1.5],
-        "machine": {"cpus": 2, "cpu": "A CPU", "machine": "x86_64", "memory_gib": 23.5},
+        "cpus": 2,
+        "cpu": "A CPU",
+        "machine": "x86_64",
+        "memory_gib": 23.5,
         "ollama": "0.32.15",
-        "real": "the models.",
+        "real": "the models",
+        "simulated": "nothing",
         "rounds": 5,
         "cost": {"stage": "dev", "node": "c7i.xlarge", "region": "eu-central-1"},
-        "energy": "",
         "recommendations": advise(CANNED),
         "models": CANNED,
         "not_compared": [{"model": "absent", "reason": "the model hub can't be reached"}],
@@ -122,7 +125,7 @@ def test_without_a_model_that_sees_the_advice_says_so() -> None:
 
 
 def test_a_report_is_three_files_that_say_the_same(tmp_path: Path) -> None:
-    folder = write(canned(), tmp_path)
+    folder = write(canned(), blocks(canned()), tmp_path)
     assert json.loads((folder / "report.json").read_text()) == canned()
     text = (folder / "summary.md").read_text()
     assert (
@@ -133,7 +136,7 @@ def test_a_report_is_three_files_that_say_the_same(tmp_path: Path) -> None:
     assert "| absent | the model hub can't be reached |" in text
     assert "| small | 250 | 1:60,4:30 |" in text
     assert "**not** on that instance" in text
-    assert "Energy: not known" in text
+    assert "Simulated: nothing." in text
     page = (folder / "report.html").read_text()
     assert page.count("<svg ") == 4
     assert "meaning&lt;model&gt;" in page
@@ -144,16 +147,15 @@ def test_a_report_is_three_files_that_say_the_same(tmp_path: Path) -> None:
 
 
 def test_a_disturbed_measurement_is_called_so() -> None:
-    assert "Disturbed" not in summary(canned())
+    assert "Disturbed" not in markdown(blocks(canned()))
     loud = canned() | {"models": [*CANNED, entry("loud", right=1, speed=1, mib=100) | {"speed": LOUD}]}
-    assert (
-        "**Disturbed**: other programs took CPU from loud (up to 72%), whose speeds are therefore too low."
-        in summary(loud)
+    assert "**Disturbed**: other programs took CPU from loud (up to 72%), whose speeds are too low." in markdown(
+        blocks(loud)
     )
 
 
 def test_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
-    first, second = (write(canned(), tmp_path / name) / "report.html" for name in ("a", "b"))
+    first, second = (write(canned(), blocks(canned()), tmp_path / name) / "report.html" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from command_line import InputError, Parser
 from config import PROD, ConfigError
+from loadtest.reporting.statistics import student
 from planning import options, report, search
 from planning.__main__ import main
 from planning.load_report import read_report
-from planning.search import Interval, Slo, smallest
+from planning.search import Slo, smallest
 from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
 from planning.workload import NO_PROMPT, Length, Numbers, Trace, Workload
@@ -59,7 +60,7 @@ def test_a_queue_that_erlang_has_solved_has_his_mean_wait(replicas: int, slots: 
     servers = replicas * slots
     system = replace(PATIENT, replicas=replicas, slots=slots)
     runs = [Simulation(system, poisson(load * servers, 6000, seed), 1000).run() for seed in range(6)]
-    mean = Interval.of([float(run.waits.mean()) for run in runs])
+    mean = student([float(run.waits.mean()) for run in runs])
     assert mean.low <= erlang_wait(servers, load) <= mean.high
     assert mean.high - mean.low < erlang_wait(servers, load)  # or anything would do
     assert np.mean([run.utilisation for run in runs]) == pytest.approx(load, abs=0.03)
@@ -260,7 +261,7 @@ def test_the_command_compares_instance_types_and_recommends_the_cheaper(
     dollars = [float(line.split("|")[-2].replace(",", "")) for line in (small, large)]
     assert dollars[0] > dollars[1]
     assert f"Take {report.without_a_zone(counts[1], PROD.zones)} × c7i.2xlarge" in out
-    assert f"{counts[1] + 1} hold it with one replica gone" in out
+    assert f"and with one replica gone by {counts[1] + 1}" in out
 
 
 @pytest.mark.parametrize(("needed", "zones", "with_one_to_lose"), [(9, 3, 14), (2, 2, 4), (1, 3, 2), (6, 3, 9)])
@@ -356,7 +357,7 @@ def test_the_figures_in_the_documentation_are_those_of_its_command() -> None:
     system = replace(search.first_guess(asked.workload, candidate.stage, candidate.speeds), replicas=replicas)
     with search.workers() as pool:
         forecast = search.forecast(pool, asked.workload, system, asked.seed)
-    printed = report.markdown(asked, [report.row(asked, candidate, search.Answer(forecast, fewest, most))])
+    printed = report.summary(asked, [report.size(asked, candidate, search.Answer(forecast, fewest, most))])
     assert "\n".join(line for line in printed.splitlines() if line.startswith("|")) in page
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from bench import load
-from planning.measure import Target, replay
-from planning.simulation import Outcome
-from planning.validation_report import write
+from loadtest.reporting.folder import write
+from planning.measure import QueueUnderTest, replay
+from planning.validate import target
+from planning.validation_report import SHARES, blocks
 from planning.workload import Trace
 from testbed.fetching import fetch
 from testbed.gateway import serve
@@ -61,7 +62,7 @@ def test_a_replay_sees_the_waits_of_the_gateways_queue(engine: Stepped, tmp_path
     trace = Trace(np.array([0.1, 0.1, 0.1]), np.array([100.0] * 3), np.array([11.0] * 3))
     with serve(engine.url, tmp_path / "log", slots=1, max_queue=1, model=MODEL) as served:
         fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
-        outcome, late = replay(Target(served.url), trace, "run")
+        outcome, late = replay(QueueUnderTest(served.url), trace, "run")
     assert (outcome.arrived, outcome.refused, outcome.timed_out) == (3, 1, 0)
     assert sorted(outcome.waits) == pytest.approx([0, 0.2], abs=0.08)
     assert sorted(outcome.latencies) == pytest.approx([0.2, 0.4], abs=0.15)
@@ -79,24 +80,22 @@ def row(measured: float, predicted: float) -> dict[str, Any]:
         "mean_service_s": {"measured": 0.1, "predicted": 0.1},
         "p95_latency_s": {"measured": 0.3, "predicted": 0.3},
         "refused": {"measured": 0.0, "predicted": 0.0},
+        "waits_s": {"measured": list(0.2 * SHARES), "predicted": list(0.21 * SHARES)},
     }
 
 
-def report(*rows: dict[str, Any]) -> dict[str, Any]:
-    about = {"command": "x", "started": "y", "cpus": 2, "machine": "z", "revision": "r", "seconds": 1}
-    kept = all(abs(each["error"]) <= 0.15 for each in rows)
-    return {**about, "fresh_traces": 4, "limit": 0.15, "kept": kept, "rows": list(rows)}
+def report(name: str, *rows: dict[str, Any]) -> dict[str, Any]:
+    about = {"name": name, "command": "x", "started": "y", "cpus": 2, "machine": "z", "revision": "r", "seconds": 1}
+    return {**about, "fresh_traces": 4, "limit": 0.15, "targets": [target(list(rows))], "rows": list(rows)}
 
 
 def test_the_report_says_whether_the_worst_prediction_is_within_its_limit(tmp_path: Path) -> None:
-    waits = np.array([0.0, 0.1, 0.2])
-    outcome = Outcome(waits, waits + 0.1, 3, 0, 0, 0.9, 3)
-    write(tmp_path / "good", report(row(0.2, 0.21), row(0.3, 0.27)), [("gateway, 90%", outcome, outcome)])
-    write(tmp_path / "bad", report(row(0.2, 0.21), row(0.3, 0.2)), [("gateway, 90%", outcome, outcome)])
-    assert "predicted within 15%: the largest error is -10.0%" in (tmp_path / "good" / "summary.md").read_text()
-    assert "predicted NOT within 15%: the largest error is -33.3%" in (tmp_path / "bad" / "summary.md").read_text()
-    assert len(json.loads((tmp_path / "good" / "report.json").read_text())["rows"]) == 2
-    page = (tmp_path / "good" / "report.html").read_text()
+    good, bad = report("good", row(0.2, 0.21), row(0.3, 0.27)), report("bad", row(0.2, 0.21), row(0.3, 0.2))
+    folders = [write(each, blocks(each), tmp_path) for each in (good, bad)]
+    said = [(folder / "summary.md").read_text() for folder in folders]
+    assert "| at most -10.0% (gateway, 90% load) | within 15% | passed |" in said[0]
+    assert "| at most -33.3% (gateway, 90% load) | within 15% | **failed** |" in said[1]
+    assert len(json.loads((folders[0] / "report.json").read_text())["rows"]) == 2
+    page = (folders[0] / "report.html").read_text()
     assert page.count("<svg") == 1
-    write(tmp_path / "again", report(row(0.2, 0.21), row(0.3, 0.27)), [("gateway, 90%", outcome, outcome)])
-    assert (tmp_path / "again" / "report.html").read_text() == page
+    assert (write(good, blocks(good), tmp_path / "again") / "report.html").read_text() == page

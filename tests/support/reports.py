@@ -12,7 +12,8 @@ from loadtest.cluster import Sample
 from loadtest.k6 import Asked, Run
 from loadtest.plan import Plan
 from loadtest.probe import Stream
-from loadtest.report import Report, build
+from loadtest.report import build
+from loadtest.reporting.folder import Report
 
 BEGAN = 1_700_000_000.0
 HERE = Address("http://localhost:5000")

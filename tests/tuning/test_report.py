@@ -7,28 +7,26 @@ from cdk8s_manifests.gateway_settings import ollama_variables
 from config import DEV, LOCAL, ConfigError
 from tests.support.measured import SLO, USUAL, found
 from tuning.grid import compare
-from tuning.report import Report
+from tuning.options import Asked
+from tuning.report import TuningReport
 from tuning.search import Trial
 from tuning.setting import Setting
 from tuning.stage_line import evidence, fields, line, outside
 
 
 def report(choice: Trial, **more: Any) -> str:
+    asked = Asked(model="small", slo=SLO, stage=LOCAL, start=choice.setting, choices={}, seconds=5.0, grid=False)
     values: dict[str, Any] = {
+        "asked": asked,
         "command": "python -m tuning --model small",
         "machine": {"cpus": 2, "cpu": "Some CPU", "machine": "x86_64", "memory_gib": 8.0},
         "ollama": "0.32.15",
-        "model": "small",
-        "context_length": 2048,
-        "slo": SLO,
         "trials": [choice],
         "choice": choice,
         "grid": None,
-        "seconds": 5.0,
         "took": 100.0,
-        "stage": LOCAL,
     }
-    return Report(**values | more).markdown()
+    return TuningReport(**values | more).markdown()
 
 
 def test_the_report_ends_with_the_line_for_the_stage_and_its_evidence() -> None:

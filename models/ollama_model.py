@@ -33,7 +33,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Target:
+class OllamaModel:
     """options: what the model is loaded with and asked with; thinks: it would think aloud unless told not to."""
 
     url: str

@@ -1,29 +1,25 @@
-"""docs/reliability.md: each command rewrites the part between its own two markers."""
+"""Tables of the pages in docs/: each command rewrites the part between its own two markers."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from launcher.console import Problem, say
-from loadtest.document import markdown_table
+from loadtest.reporting.document import Table
+from loadtest.reporting.folder import ROOT
 from service.settings import available_cpus
 
-PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 
-
-def publish(
-    part: str, *, command: str, rows: Sequence[Sequence[str]], note: str = "", page: Path | None = PAGE
-) -> None:
-    """Print a table, and put it in its part of the page, with its command and today's date; page: None to print only.
+def publish(page: str, part: str, table: Table, *, command: str, note: str = "", rewrite: bool) -> None:
+    """Print a table with its command and today's date, and if wanted rewrite its part of a page in docs/ with them.
 
     Raises Problem where the page has no such part.
     """
     today = datetime.now(UTC).date().isoformat()
     made = f"`{command}`, {today}, on {available_cpus()} CPUs. {note}".strip()
-    text = f"{made}\n\n{markdown_table(rows)}"
+    text = f"{made}\n\n{table.body()}"
     say(text)
-    if page:
-        page.write_text(replaced(page.read_text(), part, text))
+    if rewrite:
+        file = ROOT / "docs" / page
+        file.write_text(replaced(file.read_text(), part, text))
 
 
 def replaced(page: str, part: str, text: str) -> str:
@@ -32,5 +28,5 @@ def replaced(page: str, part: str, text: str) -> str:
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise Problem(f"docs/reliability.md has no markers of {part}")
+        raise Problem(f"the page has no markers of {part}")
     return f"{before}{begin}{text}\n{end}{after}"
