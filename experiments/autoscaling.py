@@ -32,37 +32,36 @@ def run(options: argparse.Namespace) -> int:
     """Run one or all of them; each writes its report. Return 0 if every target was met."""
     chosen = options.what or list(NAMES)
     with ExitStack() as stack:
-        for what in chosen:
-            stack.enter_context(reserved(options.out, NAMES[what], replace=options.replace))
-        return max(EXPERIMENTS[what](options.out, options.arguments[1:]) for what in chosen)
+        folders = {what: stack.enter_context(reserved(options, NAMES[what])) for what in chosen}
+        return max(EXPERIMENTS[what](folder, options.arguments[1:]) for what, folder in folders.items())
 
 
-def step(out: Path, arguments: list[str]) -> int:
+def step(folder: Path, arguments: list[str]) -> int:
     """Replay the step against each autoscaler."""
-    report = new_report(NAMES["step"], arguments, seconds=4, cpus=CPUS)
+    report = new_report(folder.name, arguments, seconds=4, cpus=CPUS)
     image, outcomes = engine(seconds=4, cpus=CPUS), {}
     with machine_busy(report):
         for name, arm in ARMS.items():
             say(f"{name}: {arm.what}")
             outcomes[name] = run_step(arm, image)
-    return write_step(report, outcomes, out)
+    return write_step(report, outcomes, folder.parent)
 
 
-def ramp(out: Path, arguments: list[str]) -> int:
+def ramp(folder: Path, arguments: list[str]) -> int:
     """Run the predecessor's ramp while KEDA scales 4 to 10 pods."""
-    report = new_report(NAMES["ramp"], arguments, seconds=12)
+    report = new_report(folder.name, arguments, seconds=12)
     image = engine(seconds=12)
     with machine_busy(report):
         outcome = run_ramp(image)
-    return write_ramp(report, outcome, out)
+    return write_ramp(report, outcome, folder.parent)
 
 
-def zero(out: Path, arguments: list[str]) -> int:
+def zero(folder: Path, arguments: list[str]) -> int:
     """Ask a stage that has no pods."""
-    report = new_report(NAMES["zero"], arguments, seconds=4)
+    report = new_report(folder.name, arguments, seconds=4)
     with machine_busy(report):
         runs = run_zero()
-    return write_zero(report, runs, out)
+    return write_zero(report, runs, folder.parent)
 
 
 EXPERIMENTS = {"step": step, "ramp": ramp, "zero": zero}

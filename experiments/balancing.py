@@ -77,15 +77,15 @@ class System:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--replicas", type=whole(1), nargs="+", default=[4, 10], help="pods of each; default: 4 10")
-    add_folder_options(parser, name="balancing")
+    add_folder_options(parser, default="balancing")
     add_time_scale(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure with each number of pods, write the report, and return 0 if the shared queue was the best throughout."""
     scale = options.time_scale
-    report = facts(options.name, options.arguments, scale=scale)
-    with reserved(options.out, options.name, replace=options.replace):
+    with reserved(options, "balancing") as folder:
+        report = facts(folder.name, options.arguments, scale=scale)
         say("building the images")
         engine, weights = images.engine_image(seconds=SECONDS * scale, variation=VARIATION), images.no_weights()
         with machine_busy(report):

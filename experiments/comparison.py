@@ -23,16 +23,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--replicas", type=whole(1), default=4, help="pods of each system; default: 4")
     add("--copies", type=whole(1), default=1, help="of each system, counted together; default: 1")
     add("--variation", type=number(0, 10), default=VARIATION, help=f"of the service time; default: {VARIATION}")
-    add_folder_options(parser, name=None, default="ramp-REPLICAS")
+    add_folder_options(parser, default="ramp-REPLICAS")
     add_time_scale(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, write the report, and return 0 if every target was met."""
-    name = options.name or f"ramp-{options.replicas}"
-    report = facts(name, options.arguments, scale=options.time_scale, variation=options.variation)
-    report |= {"replicas": options.replicas, "copies": options.copies}
-    with reserved(options.out, name, replace=options.replace):
+    with reserved(options, f"ramp-{options.replicas}") as folder:
+        report = facts(folder.name, options.arguments, scale=options.time_scale, variation=options.variation)
+        report |= {"replicas": options.replicas, "copies": options.copies}
         runs = measure(options, report)
         copies = {system: [run for key, run in runs.items() if _system(key) == system] for system in SYSTEMS}
         report["systems"] = {system: pool(each) for system, each in copies.items()}

@@ -45,11 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Put Sluice on the cluster, run the scenario, write its report, and return 0 if every target was met."""
-    with reserved(options.out, options.scenario, replace=options.replace):
+    with reserved(options, options.scenario) as folder:
         say("building the images")
         engine = images.engine_image(seconds=SECONDS, variation=VARIATION)
         with deploy.sluice(stage(options.scenario), image=engine, weights=images.no_weights()) as url:
-            more = {"minutes": options.minutes, "digest": engine, "out": options.out}
+            more = {"name": folder.name, "minutes": options.minutes, "digest": engine, "out": options.out}
             [report] = run_plans([Plan(target=Address(url), **fixed(options.scenario), **more)])
         return publish(report, blocks(report), options.out)
 
@@ -65,7 +65,6 @@ def fixed(scenario: str) -> dict[str, Any]:
     """Return what doesn't change from run to run of the load's plan."""
     return {
         "scenario": scenario,
-        "name": scenario,
         "model": STAND_IN.name,
         "namespace": f"sluice-x-{scenario}",
         "stage": LOCAL.name,

@@ -47,17 +47,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--systems", nargs="+", type=one_of(names), default=names, help=f"default: {' '.join(names)}")
     calibration = number(1, 3600, of="seconds")
     add("--calibration", type=calibration, default=CALIBRATION, metavar="S", help=f"default: {CALIBRATION:g} s")
-    add_folder_options(parser, name="real-ramp")
+    add_folder_options(parser, default="real-ramp")
 
 
 def run(options: argparse.Namespace) -> int:
     """Calibrate, measure every system in every round, write the report, and return 0 if every target was met."""
-    report = facts(options.name, options.arguments, scale=1)
-    with (
-        reserved(options.out, options.name, replace=options.replace),
-        TemporaryDirectory(prefix="sluice-ramp-") as name,
-    ):
-        runs = measure_all(Path(name), options, report)
+    with reserved(options, "real-ramp") as folder, TemporaryDirectory(prefix="sluice-ramp-") as scratch:
+        report = facts(folder.name, options.arguments, scale=1)
+        runs = measure_all(Path(scratch), options, report)
         return real_ramp_report.write(report, runs, out=options.out)
 
 

@@ -37,7 +37,8 @@ def load(options: argparse.Namespace) -> int:
     plan = read_plan(options)
     if plan.target.credentials and os.environ.get("API_KEY"):
         raise InputError("--target has credentials and API_KEY is set: a request can carry one of them")
-    with reserved(plan.out, plan.name, replace=options.replace):
+    with reserved(options, plan.scenario) as folder:
+        plan = replace(plan, name=folder.name)
         if not plan.model:
             plan = replace(plan, model=served_model(plan.target))
         [made] = asyncio.run(measure(plan))

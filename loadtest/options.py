@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--scenario", type=one_of(scenarios), required=True, help=f"one of {', '.join(scenarios)}")
     add("--target", type=read_address, required=True, metavar="URL", help=TARGET)
     add("--model", help="which must answer, by its name in Ollama; default: the stage's, else what Sluice serves")
-    add_folder_options(parser, name=None, default="the scenario")
+    add_folder_options(parser, default="the scenario")
     add("--api", type=one_of(APIS), help=f"what the target speaks: {', '.join(APIS)}; default: sluice")
     rate = number(0.001, 10_000, of="questions a second")
     add("--rate", type=rate, help=f"questions a second at 1 ×, in scenarios that have a rate; default: {RATE:g}")

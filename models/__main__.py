@@ -43,7 +43,7 @@ def parser() -> Parser:
     found = Parser(prog="python -m models", description="Compare models in Ollama.", epilog=f"settings: {SETTINGS}")
     add = found.add_argument
     add("models", nargs="*", metavar="NAME[@setting=value,…]")
-    add_folder_options(found, name="models")
+    add_folder_options(found, default="models")
     add("--rounds", type=whole(1), default=5, help="quiet rounds of the speeds (default: 5)")
     add("--questions", type=whole(1), metavar="N", help="only the first N of each category, to try it out")
     add("--stage", type=read_stage, default="dev", help="whose nodes 1,000 answers are priced on (default: dev)")
@@ -54,8 +54,8 @@ def parser() -> Parser:
 def compare(asked: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Measure one model after the other, and return the exit code. Raises InputError, SettingError or Problem."""
     variants, plan = read_variants(asked.models), _plan(asked, environ)
-    with reserved(asked.out, asked.name, replace=asked.replace) as folder:
-        entries = measure_all(variants, plan, asked)
+    with reserved(asked, "models") as folder:
+        entries = measure_all(variants, plan, asked, folder.name)
     if not entries:
         print("sluice: none of the models could be measured: the lines above say why", file=sys.stderr)
         return 1
@@ -78,10 +78,10 @@ def _plan(asked: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     )
 
 
-def measure_all(variants: list[Variant], plan: Plan, asked: argparse.Namespace) -> list[Entry]:
+def measure_all(variants: list[Variant], plan: Plan, asked: argparse.Namespace, name: str) -> list[Entry]:
     """Measure one after the other; the report is written after each, so that an end halfway loses nothing."""
     began, load = time.monotonic(), machine.load_average()
-    report = new_report(asked.name, ["models", *asked.arguments]) | _about(plan)
+    report = new_report(name, ["models", *asked.arguments]) | _about(plan)
     entries: list[Entry] = []
     missing: list[dict[str, str]] = []
     for number, variant in enumerate(variants, 1):

@@ -63,10 +63,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, predict, write the report, and return 1 where a p95 wait is off by more than LIMIT."""
-    with reserved(options.out, "plan", replace=options.replace):
+    with reserved(options, "plan") as folder:
         started = time.monotonic()
         words = ["--seconds", str(options.seconds), "--seed", str(options.seed)]
-        report = new_report("plan", ["planning", "validate", *words])
+        report = new_report(folder.name, ["planning", "validate", *words])
         report |= {"real": REAL, "simulated": SIMULATED, "limit": LIMIT, "fresh_traces": FRESH}
         report["rows"] = list(_rows(options.seconds, options.seed))
         report |= {"targets": [target(report["rows"])], "seconds": round(time.monotonic() - started)}

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from command_line import InputError, form
@@ -11,10 +12,10 @@ REPORTS = Path("loadtest/reports")
 folder_name = form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", "a folder's name of letters, digits, dots and dashes")
 
 
-def add_folder_options(parser: argparse.ArgumentParser, *, name: str | None, default: str = "") -> None:
-    """Add where a report goes. default: the name in words, where it isn't always the same."""
-    help_ = f"of the report and of its folder; default: {default or name}"
-    parser.add_argument("--name", type=folder_name, default=name, help=help_)
+def add_folder_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Add where a report goes. default: its name, in words where it isn't always the same."""
+    help_ = f"of the report and of its folder; default: {default}, with a number where that is taken"
+    parser.add_argument("--name", type=folder_name, help=help_)
     add_out(parser)
 
 
@@ -25,29 +26,40 @@ def add_out(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def reserved(out: Path, name: str, *, replace: bool = False) -> Iterator[Path]:
-    """Reserve the folder `name` in `out` for the block, which writes the report into it; without one it goes again.
+def reserved(options: argparse.Namespace, default: str) -> Iterator[Path]:
+    """Reserve a folder for the block, which writes a report into it; without a report the folder goes again.
 
-    Raises InputError where it can't be written, or has a report, or another run has reserved it.
+    Its name is the one that was asked for, else `default`, or the first of default-2, default-3, … that is free. Raises
+    InputError where it can't be written, or the name that was asked for has a report, or another run has reserved it.
     """
-    folder = out / name
-    report = folder / "report.json"
-    there = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        report.open("a" if replace else "x").close()
-    except OSError as problem:
-        if isinstance(problem, FileExistsError) and report.exists():
-            what = "has a report, or a run under way: choose another --name or --out, or --replace it"
-            raise InputError(f"{folder} {what}") from None
-        raise InputError(f"{folder} can't be written: {problem.strerror} ({problem.filename})") from None
+    asked = getattr(options, "name", None)
+    for number in count(1):
+        folder = options.out / (asked or (default if number == 1 else f"{default}-{number}"))
+        there = folder.exists()
+        if _reserve(folder, replace=options.replace):
+            break
+        if asked:
+            raise InputError(f"{folder} has a report, or a run under way: choose another --name, or --replace it")
     try:
         yield folder
     finally:
-        _give_back(folder, report, there)
+        _give_back(folder, there)
 
 
-def _give_back(folder: Path, report: Path, there: bool) -> None:
+def _reserve(folder: Path, *, replace: bool) -> bool:
+    """Put an empty report into a folder, and say whether that could be done without replacing one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").open("a" if replace else "x").close()
+    except OSError as problem:
+        if isinstance(problem, FileExistsError) and folder.is_dir():
+            return False
+        raise InputError(f"{folder} can't be written: {problem.strerror} ({problem.filename})") from None
+    return True
+
+
+def _give_back(folder: Path, there: bool) -> None:
+    report = folder / "report.json"
     with suppress(OSError):
         if not report.stat().st_size:
             report.unlink()

@@ -386,15 +386,19 @@ def test_a_folder_that_cannot_be_written_ends_the_run_before_it_starts(tmp_path:
     assert (target.prompts, target.authorizations) == ([], {})
 
 
-def test_a_second_run_of_a_name_does_not_replace_the_first(load: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_second_run_does_not_replace_the_first(tmp_path: Path, capsys: Any) -> None:
+    def run(target: str, *options: str) -> int:
+        where = ["--target", target, "--model", MODEL, "--out", str(tmp_path)]
+        return command.main(["run", *where, *ONE_AFTER_THE_OTHER, *SHORT, *options])
+
     with answering() as target:
-        load(target.url, *ONE_AFTER_THE_OTHER, *SHORT)
-        before = (tmp_path / "it/report.json").read_text()
-        where = ["--target", target.url, "--model", MODEL, "--out", str(tmp_path), "--name", "it"]
-        assert command.main(["run", *where, *ONE_AFTER_THE_OTHER, *SHORT]) == 2
-    said = "has a report, or a run under way: choose another --name or --out, or --replace it"
-    assert capsys.readouterr().err == f"sluice: {tmp_path}/it {said}\n"
-    assert (tmp_path / "it/report.json").read_text() == before
+        assert [run(target.url), run(target.url)] == [0, 0]
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["ramp", "ramp-2"]
+        assert read(tmp_path / "ramp-2")["name"] == "ramp-2"
+        capsys.readouterr()
+        assert run(target.url, "--name", "ramp") == 2
+    said = "has a report, or a run under way: choose another --name, or --replace it"
+    assert capsys.readouterr().err == f"sluice: {tmp_path}/ramp {said}\n"
 
 
 def test_credentials_in_an_address_are_used_and_never_printed(load: Any, tmp_path: Path) -> None:
