@@ -45,11 +45,11 @@ async def _measure(plan: Plan, interrupted: asyncio.Event) -> Report:
                 await _follow(plan, k6, samples, interrupted)
                 if k6.ended or not interrupted.is_set():
                     metrics = await k6.finish()
-                elif k6.began.done():
-                    interrupted_after = time.time() - k6.began.result()
-                    metrics = await k6.stop()
                 else:
-                    raise KeyboardInterrupt
+                    at, metrics = time.time(), await k6.stop()
+                    if not k6.began.done():
+                        raise KeyboardInterrupt
+                    interrupted_after = at - k6.began.result()
             finally:
                 alongside.cancel()
                 with suppress(asyncio.CancelledError):
@@ -63,17 +63,22 @@ async def _measure(plan: Plan, interrupted: asyncio.Event) -> Report:
 
 @contextmanager
 def _interrupts() -> Iterator[asyncio.Event]:
-    """Give what is set by SIGINT and SIGTERM, which do nothing else in the block, however often they come."""
+    """Give what is set by SIGINT and SIGTERM in the block.
+
+    Once one has come, others do nothing, not after the block either: one Ctrl-C may arrive twice, from the terminal and
+    from `uv run`, and what follows is short and must not be left half done.
+    """
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, interrupted.set)
+
+    def handle(*_: object) -> None:
+        loop.call_soon_threadsafe(interrupted.set)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupted
     finally:
         for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interrupted.is_set() else handler)
 
 
 async def _alongside(plan: Plan, k6: Run, streams: list[Stream], samples: list[Sample]) -> None:
