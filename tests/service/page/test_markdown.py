@@ -277,7 +277,7 @@ HUGE = {
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
 def test_no_text_takes_more_than_its_length(renderer: Page, text: str) -> None:
     html, seconds = renderer.evaluate(RENDER, [text])
-    assert seconds < 2  # what is quadratic takes minutes
+    assert seconds < 30  # what is quadratic takes minutes
     deepest = renderer.evaluate(
         """html => { // parsed as it was written
           const root = document.createElement("div");
