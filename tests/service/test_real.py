@@ -264,7 +264,7 @@ def test_a_schema_that_the_engine_refuses_is_the_callers_to_change(served: Serve
     # With the gateway's own settings, or the model would be loaded again.
     gateway = Ollama(Settings(ollama_host=ollama.url, model=ollama.model, slots=SLOTS, threads=1))
     for schema in ({"type": "nonsense"}, "nonsense"):
-        with pytest.raises(InvalidRequest, match="response_format"):
+        with pytest.raises(InvalidRequest, match=r"^format: "):
             gateway.request(
                 "/api/chat", gateway.payload(messages=[{"role": "user", "content": "x"}], format=schema), timeout=30
             )
