@@ -13,7 +13,12 @@ from testbed import ROOT
 from tests.support.reports import steady
 
 BIN = Path(sys.executable).parent
-PAGES = ("README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
