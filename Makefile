@@ -44,7 +44,7 @@ types: sync ## Check types
 	$(RUN) mypy
 
 bench: sync ## Measure, and write docs/benchmarks.md
-	$(RUN) python -m bench
+	$(RUN) python -m loadtest.bench
 
 image: ## Build the container image as $(TAG)
 	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
@@ -63,19 +63,19 @@ compare-reports: sync ## Say whether report B is worse than report A by more tha
 	$(RUN) python -m loadtest compare $(if $(A),"$$A") $(if $(B),"$$B") $(OPTIONS)
 
 ramp-comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
-	$(RUN) python -m experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
+	$(RUN) python -m loadtest.experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
 
 real-ramp: sync ## Run the ramp against the naive app, Ollama and Sluice with a real model, on this machine
-	$(RUN) python -m experiments real-ramp $(OPTIONS)
+	$(RUN) python -m loadtest.experiments real-ramp $(OPTIONS)
 
 balancing: sync ## Compare ways to choose a pod, on a local cluster
-	$(RUN) python -m experiments balancing $(OPTIONS)
+	$(RUN) python -m loadtest.experiments balancing $(OPTIONS)
 
 autoscale: sync ## Compare autoscalers on one load, on a local cluster with KEDA
-	$(RUN) python -m experiments autoscaling $(OPTIONS)
+	$(RUN) python -m loadtest.experiments autoscaling $(OPTIONS)
 
 endurance: sync ## Run SCENARIO, soak or stress, against Sluice on a local cluster
-	$(RUN) python -m experiments endurance $(SCENARIO) $(OPTIONS)
+	$(RUN) python -m loadtest.experiments endurance $(SCENARIO) $(OPTIONS)
 
 plan: sync ## Say how many replicas of which instance a load needs (docs/planning.md)
 	@$(RUN) python -m planning plan $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
@@ -84,7 +84,7 @@ plan-validate: sync ## Measure real queues beside predicted ones
 	$(RUN) python -m planning validate $(OPTIONS)
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
-	$(RUN) python -m models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+	$(RUN) python -m loadtest.models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_TOKEN (s) and SLO_TOKENS (tokens/s each)
 	@$(RUN) python -m tuning $(if $(MODEL),--model "$$MODEL") \

@@ -54,16 +54,17 @@ def run(parser: Parser, arguments: Sequence[str], *problems: type[Exception], in
     return code
 
 
-def add_commands(parser: Parser, package: str, commands: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Add commands, given as name → help, each a module of the package with `add_options(parser)` and `run(options)`.
+def add_commands(parser: Parser, modules: str, commands: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Add commands, given as name → help, each a module with `add_options(parser)` and `run(options)`.
 
-    Only the one that is asked for is imported, for some take seconds.
+    modules: how a module is called, with `{}` in place of its command. Only the one that is asked for is imported, for
+    some take seconds.
     """
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, help_ in commands.items():
         command = subparsers.add_parser(name, help=help_, description=help_)
         if arguments[:1] == [name]:
-            module = import_module(f"{package}.{name.replace('-', '_')}")
+            module = import_module(modules.format(name.replace("-", "_")))
             module.add_options(command)
             command.set_defaults(run=module.run)
 

@@ -23,7 +23,7 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code."""
     parser = Parser(prog="python -m chaos", description="Break things under load, and attack.")
-    add_commands(parser, "chaos", COMMANDS, arguments)
+    add_commands(parser, "chaos.{}", COMMANDS, arguments)
     return run(parser, arguments, ClusterError, Problem, interrupted="interrupted, so there is no table")
 
 

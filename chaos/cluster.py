@@ -11,8 +11,8 @@ from chaos import nodes
 from chaos.breaks import FOR, during
 from chaos.observe import HEAD, NEVER, observe
 from chaos.on_cluster import chaos_stage, cluster_image
-from experiments import deploy, images
-from experiments.disturbances import find_proxy
+from loadtest.balancing.disturbances import find_proxy
+from loadtest.on_cluster import deploy, images
 from loadtest.reporting.document import Table
 from loadtest.reporting.part import publish
 from local_cluster.kubectl import kubectl

@@ -8,8 +8,8 @@ from cdk8s_manifests.names import GATEWAY, PROXY
 from chaos import systems
 from chaos.targets import PRIVATE_PORT, AttackTarget
 from config import IMAGE_REPOSITORY, LOCAL, Stage
-from experiments import deploy, images
-from experiments.stages import STAND_IN, StandInStage
+from loadtest.on_cluster import deploy, images
+from loadtest.on_cluster.stages import STAND_IN, StandInStage
 from local_cluster.images import build_gateway, push, push_proxy
 from local_cluster.kubectl import pods
 from testbed.image import build_stand_in

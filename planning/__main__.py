@@ -18,7 +18,7 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Print the plan, or measure, and return the exit code."""
     parser = Parser(prog="python -m planning")
-    add_commands(parser, "planning", COMMANDS, arguments)
+    add_commands(parser, "planning.{}", COMMANDS, arguments)
     return run(parser, arguments, Problem, interrupted="interrupted, so there is no plan")
 
 

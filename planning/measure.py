@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench import load
 from cdk8s_manifests.haproxy_cfg import haproxy_cfg
 from config import LOCAL, Autoscaling
+from loadtest.bench import load
 from planning.simulation import Outcome, System
 from planning.speeds import Speeds
 from planning.workload import Trace

@@ -12,15 +12,15 @@ from testbed import ROOT
 
 # Every program that a person or a workflow calls, with a command of each.
 PROGRAMS = [
-    ["bench"],
+    ["loadtest.bench"],
     ["cdk8s_manifests"],
     ["chaos", "hold"],
     ["cost"],
     ["delivery", "publish"],
     ["local_cluster.demo"],
-    ["experiments", "comparison"],
+    ["loadtest.experiments", "comparison"],
     ["loadtest", "run"],
-    ["models"],
+    ["loadtest.models"],
     ["planning", "plan"],
     ["planning", "validate"],
     ["tuning"],

@@ -16,7 +16,7 @@ from functools import partial
 from command_line import Parser, run
 from launcher.console import Problem
 from launcher.ollama_calls import OllamaError
-from models.machine import describe
+from loadtest.models.machine import describe
 from tuning.engine import Pod
 from tuning.grid import Grid, compare, measure_grid
 from tuning.measured import Measured

@@ -12,8 +12,8 @@ from launcher.console import Problem
 from launcher.load_model import load_model
 from launcher.ollama_calls import OllamaError, call, events
 from launcher.ollama_process import ollama_of_our_own
-from models.machine import Others, llama_server, peak_mib
-from models.server import Server
+from loadtest.models.machine import Others, llama_server, peak_mib
+from loadtest.models.server import Server
 from service.ollama import CHATS, UNSHIFTED
 from service.settings import Settings
 from tuning.callers import Callers

@@ -9,7 +9,8 @@ from tests.e2e.cluster import need_cluster
 
 def test_far_too_much_is_refused_and_nothing_breaks(tmp_path: Path) -> None:
     need_cluster()
-    command = [sys.executable, "-m", "experiments", "endurance", "stress", "--minutes", "0.4", "--out", str(tmp_path)]
+    options = ["--minutes", "0.4", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "loadtest.experiments", "endurance", "stress", *options]
     done = subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     report = read(tmp_path / "stress")

@@ -8,35 +8,31 @@ from typing import Any
 
 import pytest
 
-from experiments import (
-    autoscaling_ramp,
-    autoscaling_step,
-    autoscaling_zero,
-    balancing_report,
-    comparison_report,
-    real_ramp_report,
-)
 from loadtest import summary
+from loadtest.autoscaling import ramp, step, zero
+from loadtest.balancing import report as balancing
+from loadtest.comparison import report as comparison
+from loadtest.models import summary as models_summary
+from loadtest.real_ramp import report as real_ramp
 from loadtest.reporting.document import Block, Code, Plot, Table, cell, markdown, page
 from loadtest.reporting.folder import FORMAT, as_json, write
 from loadtest.reporting.reserve import REPORTS
 from loadtest.reporting.target import all_passed, at_least, at_most, new_target, targets_table
-from models import summary as models_summary
 from planning import validation_report
 from testbed import ROOT
 
 COMMITTED: dict[str, Callable[[Any], Iterable[Block]]] = {
-    "autoscaling": autoscaling_step.blocks,
-    "balancing": balancing_report.blocks,
-    "from-zero": autoscaling_zero.blocks,
+    "autoscaling": step.blocks,
+    "balancing": balancing.blocks,
+    "from-zero": zero.blocks,
     "models": models_summary.blocks,
     "plan": validation_report.blocks,
-    "ramp-10": comparison_report.blocks,
-    "ramp-4": comparison_report.blocks,
-    "ramp-4-constant": comparison_report.blocks,
-    "ramp-autoscaled": autoscaling_ramp.blocks,
-    "real-ramp": real_ramp_report.blocks,
-    "real-ramp-memory": real_ramp_report.blocks,
+    "ramp-10": comparison.blocks,
+    "ramp-4": comparison.blocks,
+    "ramp-4-constant": comparison.blocks,
+    "ramp-autoscaled": ramp.blocks,
+    "real-ramp": real_ramp.blocks,
+    "real-ramp-memory": real_ramp.blocks,
     "soak": summary.blocks,
     "stress": summary.blocks,
 }

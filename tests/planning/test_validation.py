@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import load
+from loadtest.bench import load
 from loadtest.reporting.folder import write
 from planning.measure import QueueUnderTest, replay
 from planning.validate import target

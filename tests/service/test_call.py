@@ -399,7 +399,7 @@ def test_two_killers_and_a_bystander_all_along(tmp_path: Path, deadly: StandIn) 
             time.sleep(0.1)
         assert [killer.result() for killer in killers] == [{422}] * 2
         assert [reply.result().status for reply in replies] == [200] * 40
-    assert deadly.deaths <= 6  # three each at worst: `python -m bench killers` counts how many there usually are
+    assert deadly.deaths <= 6  # three each at worst; usually as many as `python -m loadtest.bench killers` counts
 
 
 def kill(served: Served, prompt: str, times: int) -> set[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.load_model import load_model
-from models.packages import install
+from loadtest.models.packages import install
 from service.ollama import Ollama
 from service.settings import Settings
 from testbed.fetching import fetch

@@ -1,0 +1,1 @@
+"""Autoscalers under one load, compared on the local cluster with KEDA."""

@@ -1,0 +1,1 @@
+"""Ways to choose a pod for a request, compared on the local cluster."""

@@ -1,0 +1,1 @@
+"""The ramp against the naive system, ollama-helm and Sluice, on the local cluster."""

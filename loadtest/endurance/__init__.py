@@ -1,0 +1,1 @@
+"""Soak and stress against Sluice on the local cluster."""

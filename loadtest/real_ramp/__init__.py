@@ -1,0 +1,1 @@
+"""The ramp against three systems with a real model, on this machine."""
