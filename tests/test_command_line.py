@@ -115,7 +115,8 @@ def test_every_program_explains_itself_and_refuses_an_unknown_option_in_one_sent
     program: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *command = program
-    main = import_module(name if name.endswith(".demo") else f"{name}.__main__").main
+    module = import_module(name)
+    main = (import_module(f"{name}.__main__") if hasattr(module, "__path__") else module).main
     environ: list[Any] = [{}] if "environ" in signature(main).parameters else []
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"], *environ)
