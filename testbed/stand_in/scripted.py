@@ -123,8 +123,8 @@ class StandIn(Ollama):
 
     async def _get_stuck(self, exchange: Exchange) -> None:
         self._stuck = self._stuck or bool(self.stuck_by and self.stuck_by in json.dumps(exchange.body))
-        while self._stuck:
-            await asyncio.sleep(0.01)
+        if self._stuck:  # unloading helps those that come later only: this one stays until it is cut
+            await asyncio.Event().wait()
 
     async def _refuse(self, exchange: Exchange) -> bool:
         """Answer with the error that is set, and say whether there is one."""
