@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from launcher.cache import cache_dir
 from launcher.find_model import find_model
@@ -18,10 +19,10 @@ STARTING = 'msg="starting llama-server"'  # in its log, when it loads a model
 class RealOllama:
     """A running Ollama; a fault test may kill `process`, and start() it again at the same address."""
 
-    def __init__(self, ollama: OllamaProcess, model: str, log: Path, begins: int = 0) -> None:
-        """Take what it was started with; begins: characters of its log that others wrote before."""
+    def __init__(self, ollama: OllamaProcess, model: str, log: Path) -> None:
+        """Take what it was started with."""
         self.url, self.model = ollama.url, model
-        self._ollama, self._log, self._begins = ollama, log, begins
+        self._ollama, self._log = ollama, log
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -31,7 +32,7 @@ class RealOllama:
 
     def log(self) -> str:
         """Return what it has written since it was first started."""
-        return self._log.read_text(errors="replace")[self._begins :]
+        return self._log.read_text(errors="replace")
 
     def start(self) -> None:
         """Start Ollama again after it was killed."""
@@ -48,10 +49,10 @@ def real_ollama(
     """
     environ = {**os.environ, "OLLAMA_MODELS": str(models or models_dir())}
     environ.pop("OLLAMA_HOST", None)
-    log = cache_dir(environ) / "ollama-tests.log"
-    begins = len(log.read_text(errors="replace")) if log.exists() else 0
-    with ollama_of_our_own(settings or Settings(), environ, log) as ollama:
-        yield RealOllama(ollama, find_model(ollama.url, model, environ) if model else "", log, begins)
+    with TemporaryDirectory(prefix="sluice-ollama-") as scratch:
+        log = Path(scratch) / "ollama.log"
+        with ollama_of_our_own(settings or Settings(), environ, log) as ollama:
+            yield RealOllama(ollama, find_model(ollama.url, model, environ) if model else "", log)
 
 
 def models_dir() -> Path:
