@@ -80,7 +80,7 @@ endurance: sync ## Run SCENARIO, soak or stress, against Sluice on a local clust
 plan: sync ## Say how many replicas of which instance a load needs (docs/planning.md)
 	@$(RUN) python -m planning plan $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
-plan-validate: sync ## Measure real queues beside predicted ones
+plan-validate: sync ## Compare measured queues with predicted ones
 	$(RUN) python -m planning validate $(OPTIONS)
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
@@ -94,7 +94,7 @@ tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_
 chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster
 	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks --real) --publish $(OPTIONS)
 
-hold: sync ## Measure what honest callers get beside thousands of slow ones; TARGET=docker or cluster
+hold: sync ## Measure what honest callers get while thousands of slow ones are connected; TARGET=docker or cluster
 	$(RUN) python -m chaos hold --target $(or $(TARGET),gateway) --publish $(OPTIONS)
 
 synth: stage sync node_modules ## Synthesise STAGE's stacks into cdk.out, without AWS

@@ -26,13 +26,13 @@ STREAM_MIB = (3 * BUFFER_BYTES + 8192) / 2**20
 # Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
 NODE_OVERHEAD_CPUS = 0.5
 NODE_OVERHEAD_MIB = 1024
-# Ollama beside weights, context and prompt cache: the heap of its server (HEAP_MIB in launcher/ollama_process.py), and
+# Ollama without weights, context and prompt cache: the heap of its server (HEAP_MIB in launcher/ollama_process.py), and
 # what its llama-server computes in. Measured with the small model and 8 slots busy: 95 and 130 MiB; the encoder of a
 # model that sees takes some of the rest.
 OLLAMA_OVERHEAD_MIB = 256 + 768
-# Of a cache of keys and values in 16 bits: ggml's blocks of 32 values with a scale of 2 bytes, beside 64 bytes.
-# Of llama-server's --spec-type those that need no second model: common/arg.cpp of llama.cpp b10488.
+# Those of llama-server's --spec-type that need no second model: common/arg.cpp of llama.cpp b10488.
 SPECULATIONS = ("none", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache")
+# Size relative to keys and values in 16 bits: a block of ggml has 32 values, 64 bytes, and a scale of 2 bytes.
 KV_SHARES = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10

@@ -38,7 +38,7 @@ class Context:
     github_owner_id: str
     github_repository: str
     github_repository_id: str
-    admin_arns: tuple[str, ...]  # who administers the cluster, beside the deploying role
+    admin_arns: tuple[str, ...]  # who administers the cluster, besides the deploying role
     domain: str = ""
     certificate_arn: str = ""
 

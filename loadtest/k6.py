@@ -26,7 +26,7 @@ class CannotRun(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionResult:
     """One question with its retries. Times in seconds, `started` since the epoch."""
 
     started: float
@@ -52,7 +52,7 @@ class Run:
         self._read_to = 0
         self._rest = ""
         self._errors = asyncio.create_task(self._read_errors())
-        self.asked: list[Asked] = []
+        self.asked: list[QuestionResult] = []
         self.began = asyncio.get_running_loop().create_future()  # seconds since the epoch, once it counts
         self.begun = self.dropped = 0
 
@@ -71,7 +71,9 @@ class Run:
         if metric == "asked":
             tags, took = data["tags"], data["value"] / 1000
             started = _seconds(data["time"]) - took
-            self.asked.append(Asked(started, took, tags["outcome"], int(tags["attempts"]), int(tags["refusals"])))
+            self.asked.append(
+                QuestionResult(started, took, tags["outcome"], int(tags["attempts"]), int(tags["refusals"]))
+            )
         elif metric == "begun":
             self.begun += int(data["value"])
         elif metric == "dropped_iterations":

@@ -11,7 +11,7 @@ from typing import Any
 
 from command_line import InputError
 from loadtest.cluster import Sample
-from loadtest.k6 import Asked, Run
+from loadtest.k6 import QuestionResult, Run
 from loadtest.plan import Plan
 from loadtest.probe import Stream
 from loadtest.reporting.folder import FORMAT, Report, new_report
@@ -105,7 +105,7 @@ def read(path: Path) -> Report:
     return report
 
 
-def _counts(asked: list[Asked], dropped: int) -> dict[str, int]:
+def _counts(asked: list[QuestionResult], dropped: int) -> dict[str, int]:
     outcomes = Counter(each.outcome for each in asked)
     again = sum(each.outcome == "answered" and each.attempts > 1 for each in asked)
     return {

@@ -34,7 +34,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PlanRequest:
     """What to plan."""
 
     workload: Workload
@@ -83,13 +83,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
 
 
-def read_options(asked: argparse.Namespace) -> Asked:
+def read_options(asked: argparse.Namespace) -> PlanRequest:
     """Return what is asked. Raises InputError or ConfigError."""
     slo = Slo(p95_wait=asked.p95_wait, p95_latency=asked.p95_latency, unanswered=asked.refused / 100)
     placed = _placed(asked, asked.stage)
     workload, candidates = _from_report(asked, placed) if asked.report else _from_tokens(asked, placed)
     prices = Prices(region(asked.region))
-    return Asked(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=asked.seed)
+    return PlanRequest(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=asked.seed)
 
 
 def _from_tokens(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Workload, list[Candidate]]:

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 from launcher.console import Progress
 from planning import options as plan_options
-from planning.options import Asked, Candidate, read_options
+from planning.options import Candidate, PlanRequest, read_options
 from planning.report import Sizing, size, summary
 from planning.search import first_guess, search, workers
 
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(asked: Asked, candidate: Candidate) -> Sizing:
+def _size(asked: PlanRequest, candidate: Candidate) -> Sizing:
     guess = first_guess(asked.workload, candidate.stage, candidate.speeds)
     with redirect_stdout(sys.stderr), Progress(candidate.node.instance_type) as progress, workers() as pool:
         return size(asked, candidate, search(pool, asked.workload, guess, asked.slo, asked.seed, progress.show))

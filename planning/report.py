@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cost.estimate import estimate
 from loadtest.reporting.document import Table, markdown
 from loadtest.reporting.statistics import interval_text
-from planning.options import Asked, Candidate
+from planning.options import Candidate, PlanRequest
 from planning.search import RUNS, Answer
 from planning.workload import Length
 
@@ -23,7 +23,7 @@ class Sizing:
     usd_without_zone: float
 
 
-def size(asked: Asked, candidate: Candidate, answer: Answer) -> Sizing:
+def size(asked: PlanRequest, candidate: Candidate, answer: Answer) -> Sizing:
     """Return what a candidate needs, with its price."""
     replicas, zones = answer.forecast.replicas, candidate.stage.zones
     with_zone = without_a_zone(replicas, zones)
@@ -38,18 +38,18 @@ def without_a_zone(replicas: int, zones: int) -> int:
     return most
 
 
-def usd(asked: Asked, candidate: Candidate, replicas: int) -> float:
+def usd(asked: PlanRequest, candidate: Candidate, replicas: int) -> float:
     """Return what the whole stage costs a month with so many replicas all the time."""
     stage = replace(candidate.stage, min_replicas=replicas, max_replicas=replicas)
     return sum(line.maximum for line in estimate(stage, asked.prices))
 
 
-def summary(asked: Asked, sizings: list[Sizing]) -> str:
+def summary(asked: PlanRequest, sizings: list[Sizing]) -> str:
     """Return the plan in Markdown: what was asked, a line an instance type, what to take, and what it rests on."""
     return markdown([*_question(asked), _table(sizings), _advice(sizings), *_notes(sizings)])
 
 
-def _question(asked: Asked) -> Iterator[str]:
+def _question(asked: PlanRequest) -> Iterator[str]:
     stage, slo, workload = asked.candidates[0].stage, asked.slo, asked.workload
     limits = [f"at most {slo.unanswered:.3g} of all refused or out of time"]
     if slo.p95_wait < math.inf:

@@ -31,6 +31,6 @@ def test_behind_every_cant_is_a_test(row: str) -> None:
 
 def test_every_attacker_has_a_table() -> None:
     text = (ROOT / "SECURITY.md").read_text()
-    for attacker in ("outsider", "greedy key", "hostile web page", "tenant beside you", "compromised pod"):
+    for attacker in ("outsider", "greedy key", "hostile web page", "co-tenant", "compromised pod"):
         assert f"## The {attacker}: " in text
     assert len(ROWS) >= 30

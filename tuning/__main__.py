@@ -20,7 +20,7 @@ from loadtest.models.machine import describe
 from tuning.engine import Pod
 from tuning.grid import Grid, compare, measure_grid
 from tuning.measured import Measured
-from tuning.options import Asked, add_options, read_options
+from tuning.options import TuningRequest, add_options, read_options
 from tuning.report import TuningReport
 from tuning.search import Search
 from tuning.setting import Setting
@@ -45,7 +45,7 @@ def tune_and_print(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     return 0 if asked.slo.met_by(report.choice.found) else 1
 
 
-def tune(asked: Asked, environ: Mapping[str, str], command: str) -> TuningReport:
+def tune(asked: TuningRequest, environ: Mapping[str, str], command: str) -> TuningReport:
     """Return what was found. Raises Problem or OllamaError."""
     pod = Pod(model=asked.model, context_length=asked.stage.context_length, environ=environ)
     version = pod.check(asked.start)
@@ -75,7 +75,7 @@ class _Looks:
         return self.pod.look(setting, self.seconds)
 
 
-def _grid(looks: _Looks, asked: Asked, choice: Setting) -> Grid:
+def _grid(looks: _Looks, asked: TuningRequest, choice: Setting) -> Grid:
     return compare(looks, asked.slo, measure_grid(looks, asked.choices, _say), choice)
 
 

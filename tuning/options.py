@@ -27,7 +27,7 @@ KNOB_OPTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TuningRequest:
     """What to tune, from where, among which values, and how long a look is in seconds."""
 
     model: str
@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         add(f"--{knob}", type=listed(read), metavar="LIST", help=f"values with commas between them: {meaning}")
 
 
-def read_options(asked: argparse.Namespace) -> Asked:
+def read_options(asked: argparse.Namespace) -> TuningRequest:
     """Return what is asked. Raises InputError."""
     cpus, most = available_cpus(), max(asked.threads or [0])
     if most > cpus:
@@ -62,7 +62,7 @@ def read_options(asked: argparse.Namespace) -> Asked:
     first = Setting(slots=asked.stage.slots, threads=min(asked.stage.cpus, cpus))
     usual = {knob: [getattr(first, knob)] for knob in KNOBS} if asked.grid else _usual(first, cpus)
     choices = {knob: list(dict.fromkeys(getattr(asked, knob) or usual[knob])) for knob in KNOBS}
-    return Asked(
+    return TuningRequest(
         model=asked.model,
         slo=Slo(first_token=asked.slo_first_token, tokens=asked.slo_tokens),
         stage=asked.stage,

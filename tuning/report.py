@@ -7,7 +7,7 @@ from typing import Any
 from loadtest.reporting.document import Block, Cell, Code, Table, markdown
 from tuning.grid import Grid
 from tuning.measured import Measured
-from tuning.options import Asked
+from tuning.options import TuningRequest
 from tuning.search import Trial
 from tuning.setting import KNOBS, Setting
 from tuning.stage_line import evidence, line, outside
@@ -28,7 +28,7 @@ FIGURES: dict[str, Cell] = {
 class TuningReport:
     """All there is to tell. machine: as models.machine.describe() gives it. took: seconds of the search."""
 
-    asked: Asked
+    asked: TuningRequest
     command: str
     machine: dict[str, Any]
     ollama: str

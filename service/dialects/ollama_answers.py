@@ -8,7 +8,7 @@ from flask import Response, jsonify
 
 from service.dialects.described import COUNT, TEXT, Document, list_of, object_of
 from service.dialects.errors import ollama
-from service.dialects.ollama_body import Asked
+from service.dialects.ollama_body import GenerationBody
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
 from service.fitting import joined
@@ -36,7 +36,7 @@ def answer_schema(**fields: Any) -> Document:
     return schema
 
 
-def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
+def respond(who: Caller, asked: GenerationBody, question: Question, gateway: Gateway, shape: Shape) -> Response:
     """Ask the model, and return its answer, whole or as a stream."""
     answer = question.ask(gateway, who)
     if question.stream:
@@ -45,7 +45,7 @@ def respond(who: Caller, asked: Asked, question: Question, gateway: Gateway, sha
         return jsonify(whole(answer, asked.model, shape))
 
 
-def respond_idle(asked: Asked, question: Question, gateway: Gateway, shape: Shape) -> Response:
+def respond_idle(asked: GenerationBody, question: Question, gateway: Gateway, shape: Shape) -> Response:
     """Answer a request without a prompt, which in Ollama loads or unloads the model, and does neither here."""
     if not asked.unloads:
         gateway.need_chat()

@@ -110,7 +110,7 @@ class Options(Body):
         )
 
 
-class Asked(Body):
+class GenerationBody(Body):
     """The common fields of /api/chat and /api/generate. A prompt that doesn't fit is refused, despite `truncate`."""
 
     model: Name

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from service.dialects.described import NDJSON_PIECES, TEXT, Route
 from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, respond_idle
-from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, Asked, check_served, without
+from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, GenerationBody, check_served, without
 from service.dialects.ollama_messages import OllamaMessage, OllamaTool
 from service.gateway import Gateway
 from service.http_request import caller, read_body
@@ -17,7 +17,7 @@ from service.parsing import Ignored, Image, Items, parse
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question, Turn, system_turns
 
 
-class OllamaChatBody(Asked):
+class OllamaChatBody(GenerationBody):
     """The body of POST /api/chat; without messages, it asks to load or unload the model."""
 
     example = (
@@ -42,7 +42,7 @@ class OllamaChatBody(Asked):
         return question
 
 
-class OllamaGenerateBody(Asked):
+class OllamaGenerateBody(GenerationBody):
     """The body of POST /api/generate; without a prompt, it asks to load or unload the model."""
 
     example = """send JSON, such as: curl "$URL/api/generate" -d '{"model": "MODEL", "prompt": "Hi"}'"""

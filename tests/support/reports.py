@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtest.address import Address
 from loadtest.cluster import Sample
-from loadtest.k6 import Asked, Run
+from loadtest.k6 import QuestionResult, Run
 from loadtest.plan import Plan
 from loadtest.probe import Stream
 from loadtest.report import build
@@ -46,7 +46,8 @@ def report(
 ) -> Report:
     """Return the report of questions given as (started, took, outcome, attempts)."""
     records = [
-        Asked(BEGAN + at, took, outcome, tries, tries - (outcome != "refused")) for at, took, outcome, tries in asked
+        QuestionResult(BEGAN + at, took, outcome, tries, tries - (outcome != "refused"))
+        for at, took, outcome, tries in asked
     ]
     began = SimpleNamespace(result=lambda: BEGAN)
     run = SimpleNamespace(asked=records, begun=len(records) if begun is None else begun, dropped=dropped, began=began)

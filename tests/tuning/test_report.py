@@ -7,7 +7,7 @@ from cdk8s_manifests.gateway_settings import ollama_variables
 from config import DEV, LOCAL, ConfigError
 from tests.support.measured import SLO, USUAL, found
 from tuning.grid import compare
-from tuning.options import Asked
+from tuning.options import TuningRequest
 from tuning.report import TuningReport
 from tuning.search import Trial
 from tuning.setting import Setting
@@ -15,7 +15,9 @@ from tuning.stage_line import evidence, fields, line, outside
 
 
 def report(choice: Trial, **more: Any) -> str:
-    asked = Asked(model="small", slo=SLO, stage=LOCAL, start=choice.setting, choices={}, seconds=5.0, grid=False)
+    asked = TuningRequest(
+        model="small", slo=SLO, stage=LOCAL, start=choice.setting, choices={}, seconds=5.0, grid=False
+    )
     values: dict[str, Any] = {
         "asked": asked,
         "command": "python -m tuning --model small",
