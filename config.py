@@ -39,11 +39,15 @@ EXIT_MARGIN = 10
 
 SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
 IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
-MANIFESTS_BRANCH = "manifests"
 # github.com/docker-library/repo-info has the digest of each tag: repos/haproxy/remote/3.0.md, 25 September 2026.
 HAPROXY_IMAGE = (
     "docker.io/library/haproxy:3.0.28@sha256:66eb31bc04389738bb6595597feab18733194b14238e4f4e0986013ed6e31dae"
 )
+
+
+def manifests_branch(stage: str) -> str:
+    """Return the branch with a stage's rendered manifests, which only CI writes."""
+    return f"stages/{stage}"
 
 
 class ConfigError(ValueError):

@@ -1,48 +1,65 @@
 """The objects of argocd/*.yaml, with a stage's and an owner's names filled in."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any, Self
 
 import yaml
 
-from config import MANIFESTS_BRANCH, Stage
+from config import Stage, manifests_branch
 from context import Context
 
 HERE = Path(__file__).parent
 Object = dict[str, Any]
+# An id that no key has: until keys/ has CI's, nothing is synced, for without any id Argo CD would check no signature.
+NO_KEY = "0" * 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class GitRemote:
-    """The repository with the manifests branch, and the API that gets notifications: GitHub's, or a stand-in's.
+    """The repository with the stages' branches, who signs them, and the API that gets notifications: GitHub's, or a
+    stand-in's.
 
-    repository: OWNER/NAME. repo_url: for `git clone`. api_url: without a trailing slash.
+    repository: OWNER/NAME. repo_url: for `git clone`. api_url: without a trailing slash. keys: CI's public keys,
+    armored, by their ids.
     """
 
     repository: str
     repo_url: str
     api_url: str = "https://api.github.com"
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Context) -> Self:
         """Return the owner's repository on GitHub."""
         repository = f"{context.github_owner}/{context.github_repository}"
-        return cls(repository=repository, repo_url=f"https://github.com/{repository}")
+        keys = {path.stem: path.read_text() for path in sorted((HERE / "keys").glob("*.asc"))}
+        return cls(repository=repository, repo_url=f"https://github.com/{repository}", keys=keys)
 
 
 def sluice(stage: Stage, remote: GitRemote) -> list[Object]:
-    """Return the stage's Namespace, the AppProject `sluice` and the stage's Application, in the order to apply them."""
-    return [each for name in ("namespace", "project", "application") for each in _load(f"{name}.yaml", stage, remote)]
+    """Return the stage's Namespace, the policy of its releases' order, the AppProject `sluice` and the Application.
+
+    They are in the order to apply them.
+    """
+    names = ("namespace", "order", "project", "application")
+    namespace, *order, project, application = (each for name in names for each in _load(f"{name}.yaml", stage, remote))
+    project["spec"]["signatureKeys"] = [{"keyID": id_} for id_ in remote.keys or [NO_KEY]]
+    return [namespace, *order, project, application]
 
 
 def settings(stage: Stage, remote: GitRemote) -> list[Object]:
-    """Return the ConfigMaps with our roles and notifications: argocd-cm, -rbac-cm, -notifications-cm.
+    """Return the ConfigMaps with our roles, notifications and CI's keys: argocd-cm, -rbac-cm, -notifications-cm,
+    -gpg-keys-cm.
 
-    argocd-cm has our keys only: apply it with `kubectl apply --server-side`, which keeps the others.
+    argocd-cm has our settings only: apply it with `kubectl apply --server-side`, which keeps the others.
     """
-    return [*_load("settings.yaml", stage, remote), *_load("notifications.yaml", stage, remote)]
+    names = ("settings", "notifications", "signatures")
+    *others, signatures = (each for name in names for each in _load(f"{name}.yaml", stage, remote))
+    signatures["data"] = dict(remote.keys)
+    return [*others, signatures]
 
 
 def platform(stage: Stage, remote: GitRemote) -> list[Object]:
@@ -55,7 +72,8 @@ def platform(stage: Stage, remote: GitRemote) -> list[Object]:
 def chart_values(stage: Stage, remote: GitRemote) -> Object:
     """Return the values of Argo CD's chart: values.yaml, and settings() where the chart has its places for them."""
     [values] = _load("values.yaml", stage, remote)
-    ours, roles, notices = (config["data"] for config in settings(stage, remote))
+    ours, roles, notices, signatures = (config["data"] for config in settings(stage, remote))
+    values["configs"]["gpg"] = {"keys": signatures}
     values["configs"]["cm"] |= ours
     values["configs"]["rbac"] = roles
     for part, prefix in {"notifiers": "service.", "templates": "template.", "triggers": "trigger."}.items():
@@ -64,7 +82,7 @@ def chart_values(stage: Stage, remote: GitRemote) -> Object:
 
 
 def _load(name: str, stage: Stage, remote: GitRemote) -> list[Object]:
-    names = {"stage": stage.name, "namespace": stage.namespace, "branch": MANIFESTS_BRANCH, **vars(remote)}
+    names = {"stage": stage.name, "namespace": stage.namespace, "branch": manifests_branch(stage.name), **vars(remote)}
     # safe_substitute leaves the notifications' $github-token, which Argo CD takes from its Secret
     text = Template((HERE / name).read_text()).safe_substitute(names)
     return list(yaml.safe_load_all(text))

@@ -1,6 +1,7 @@
 """`python -m delivery`: what the workflows call, one command a step, in a clone that has main's history.
 
-Standard output is for people, the file that GITHUB_OUTPUT names for later steps.
+Standard output is for people, the file that GITHUB_OUTPUT names for later steps. The private key that signs releases is
+in SIGNING_KEY, which only jobs in the environment `release` have.
 """
 
 import argparse
@@ -12,16 +13,18 @@ from functools import partial
 from pathlib import Path
 
 from command_line import Parser, Reader, form, read_digest, read_stage, run
-from config import Stage, find_stage
-from delivery import live, manifests, rollback
+from config import Stage
+from delivery import approved, live, manifests, rollback
 from delivery.branch import Branch, Refused
-from delivery.git import GitError, git
+from delivery.git import GitError
 from delivery.promote import promote
 from delivery.proposal import Proposal
 from delivery.publish import publish
+from delivery.signing import KeyProblem, keyring, public_keys
 
 REVIEWED = ("prod",)  # stages that change by a pull request only
 Outputs = dict[str, str]
+Open = Callable[[str], Branch]  # from a stage's name to its branch
 read_commit = form(r"[0-9a-f]{40}", "a commit: 40 hex digits")
 
 
@@ -29,114 +32,148 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Run one command and return the exit code."""
     top = parser()
     top.set_defaults(run=partial(act, environ=environ))
-    return run(top, arguments, Refused, GitError)
+    return run(top, arguments, Refused, GitError, KeyProblem)
 
 
 def act(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Take the step that a command names, and tell later ones what came of it. Raises Refused or GitError."""
-    outputs: Outputs = options.step(Branch(Path(), options.remote), options)
+    """Take the step that a command names, and tell later ones what came of it. Raises Refused, GitError, KeyProblem."""
+    with keyring(public_keys(), environ.get("SIGNING_KEY", "")) as keys:
+        outputs: Outputs = options.step(lambda stage: Branch(Path(), stage, keys, options.remote), options)
     if path := environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in outputs.items())
     return 0
 
 
-def run_publish(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Render a stage and push it to the branch."""
+def run_plan(open_: Open, options: argparse.Namespace) -> Outputs:
+    """Print what a stage is to be rendered from: for prod what main has approved, else a new image."""
     stage: Stage = options.stage
     if stage.name in REVIEWED:
-        raise Refused(f"stage {stage.name} isn't published to: promote gives it what was tried before")
-    weights = options.weights or manifests.weights_of(stage)
-    files = manifests.render(stage, options.image, weights)
-    about = f"image {options.image}\nweights {weights}"
-    commit = publish(branch, stage=stage.name, files=files, source=options.source, about=about)
-    print(f"{stage.name} gets {options.source[:12]}." if commit else f"{stage.name} has these manifests already.")
+        wanted = _approved()
+        outputs = {"source": wanted.source, "image": wanted.image, "weights": wanted.weights}
+    else:
+        if not options.image or not options.main:
+            raise Refused(
+                f"--image and --main are missing: stage {stage.name} releases what a commit of main has built"
+            )
+        outputs = {"source": options.main, "image": options.image, "weights": manifests.weights_of(stage)}
+    print(f"{stage.name}: {', '.join(outputs.values())}")
+    return outputs
+
+
+def run_publish(open_: Open, options: argparse.Namespace) -> Outputs:
+    """Push a stage's rendered manifests to its branch."""
+    branch, reverts, source = open_(options.stage.name), "", options.main
+    folder = branch.store(manifests.read(options.manifests))
+    if branch.stage in REVIEWED:
+        wanted = _approved()
+        if branch.digests(folder) != (wanted.image, wanted.weights):
+            raise Refused(f"{options.manifests} has other digests than delivery/prod.json: render what was approved")
+        source, reverts = wanted.source, wanted.reverts
+    for commit in (options.main, source):
+        branch.check_on_main(commit)
+    commit = publish(branch, folder=folder, source=source, main=options.main, reverts=reverts)
+    print(f"{branch.stage} gets {source[:12]}." if commit else f"{branch.stage} has these manifests already.")
     return {"commit": commit or ""}
 
 
-def run_source(branch: Branch, options: argparse.Namespace) -> Outputs:
-    """Print the commit of main from which a stage is rendered, now or at a commit of the branch."""
-    tip, name = branch.fetch(), options.stage.name
+def run_source(open_: Open, options: argparse.Namespace) -> Outputs:
+    """Print what a stage runs: the commit of main that rendered it, and its digests."""
+    branch = open_(options.stage.name)
+    tip = branch.fetch()
     if tip is None:
-        raise Refused(f"stage {name} runs nothing yet")
-    source = branch.release_at(tip, options.revision or tip, name).source
+        raise Refused(f"stage {branch.stage} runs nothing yet")
+    source, (image, weights) = branch.release(tip).source, branch.digests(tip)
     print(source)
-    return {"source": source}
+    return {"source": source, "image": image, "weights": weights}
 
 
-def run_promote(branch: Branch, options: argparse.Namespace) -> Outputs:
+def run_promote(open_: Open, options: argparse.Namespace) -> Outputs:
     """Propose for prod what dev runs."""
-    prod, source = find_stage("prod"), git(branch.repo, "rev-parse", "HEAD")
-    proposal = promote(
-        branch, before="dev", to="prod", source=source, render=lambda *digests: manifests.render(prod, *digests)
-    )
+    prod = open_("prod")
+    folder = prod.store(manifests.read(options.manifests))
+    proposal = promote(open_("dev"), prod, source=options.source, folder=folder)
     print(proposal.text if proposal else "prod has these manifests already.")
     return outputs_of(proposal)
 
 
-def run_revert(branch: Branch, options: argparse.Namespace) -> Outputs:
+def run_revert(open_: Open, options: argparse.Namespace) -> Outputs:
     """Roll back a release that failed, or roll back to one that a person names."""
-    stage = options.stage.name
+    branch = open_(options.stage.name)
     if options.to:
-        choose = rollback.on_request(branch, stage=stage, to=options.to)
+        choose = rollback.on_request(branch, to=options.to)
     else:
-        choose = rollback.after_failure(branch, stage=stage, revision=options.revision)
+        choose = rollback.after_failure(branch, revision=options.revision)
+    act_on = rollback.propose_revert if branch.stage in REVIEWED else rollback.revert
     try:
-        done = rollback.revert(branch, choose, stage=stage, review=stage in REVIEWED)
+        done = act_on(branch, choose)
     except rollback.Superseded as reason:
         print(f"Nothing was rolled back: {reason}.")
         return {"bad": "", **outputs_of(None)}
-    print(done.proposal.text if done.proposal else f"{stage} was rolled back from {done.bad.source} to {done.source}.")
+    taken_back = f"{branch.stage} was rolled back from {done.bad.source} to {done.source}."
+    print(done.proposal.text if done.proposal else taken_back)
     return {"bad": done.bad.source, **outputs_of(done.proposal)}
 
 
-def run_live(branch: Branch, options: argparse.Namespace) -> Outputs:
+def run_live(open_: Open, options: argparse.Namespace) -> Outputs:
     """Check that the release that should be live is live."""
-    stage: Stage = options.stage
-    found = live.check_live(branch, stage=stage.name, revision=options.revision, images=options.images)
+    branch = open_(options.stage.name)
+    found = live.check_live(branch, revision=options.revision, images=options.images)
     note = ", but the branch has a newer release by now" if found.superseded else ""
-    print(f"{stage.name} runs {found.release.source} as {found.image}{note}.")
-    # The smoke test asks for the Stage's model, and waits for as long as its clients do.
-    expected = {"model": stage.model.name, "timeout": str(stage.client_timeout)}
-    return {"superseded": str(found.superseded).lower(), **expected}
+    print(f"{branch.stage} runs {found.release.source} as {found.image}{note}.")
+    return {"source": found.release.source, "superseded": str(found.superseded).lower()}
 
 
-def run_passed(branch: Branch, options: argparse.Namespace) -> Outputs:
+def run_expect(open_: Open, options: argparse.Namespace) -> Outputs:
+    """Print what the smoke test may expect of a stage, as the checked-out commit has it."""
+    stage: Stage = options.stage
+    print(f"{stage.model.name}, within {stage.client_timeout} s")
+    return {"model": stage.model.name, "timeout": str(stage.client_timeout)}
+
+
+def run_passed(open_: Open, options: argparse.Namespace) -> Outputs:
     """Record that a release passed its smoke test."""
-    noted = live.mark_passed(branch, stage=options.stage.name, revision=options.revision)
+    noted = live.mark_passed(open_(options.stage.name), options.revision)
     print("Noted as good." if noted else f"Not noted as good: {options.stage.name} has moved on.")
     return {}
 
 
 def outputs_of(proposal: Proposal | None) -> Outputs:
-    """Return the branch and title of the pull request to open; empty where there is none."""
-    return {"head": proposal.head, "title": proposal.title} if proposal else {"head": "", "title": ""}
+    """Return the branch to open a pull request from; empty if there is none."""
+    return {"head": proposal.head if proposal else ""}
+
+
+def _approved() -> approved.Approved:
+    found = approved.read(approved.PATH)
+    if found is None:
+        raise Refused("delivery/prod.json is empty: the workflow promote proposes a release for prod")
+    return found
 
 
 def parser() -> Parser:
     """Return the parser of the command line."""
-    top = Parser(prog="python -m delivery", description="Move releases on the manifests branch, and check them.")
-    top.add_argument("--remote", default="origin", help="the branch's repository: a remote's name or an address")
+    top = Parser(prog="python -m delivery", description="Move releases on the stages' branches, and check them.")
+    top.add_argument("--remote", default="origin", help="the branches' repository: a remote's name or an address")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, step: Callable[[Branch, argparse.Namespace], Outputs], **needed: Reader[object]) -> Parser:
+    def add(name: str, step: Callable[[Open, argparse.Namespace], Outputs], **needed: Reader[object]) -> Parser:
         command: Parser = commands.add_parser(name, help=step.__doc__)
         for option, read in needed.items():
             command.add_argument(f"--{option}", type=read, required=True)
         command.set_defaults(step=step)
         return command
 
-    add("publish", run_publish, stage=read_stage, image=read_digest, source=read_commit).add_argument(
-        "--weights", type=read_digest, help="instead of what delivery/weights.json has for the stage's model"
-    )
-    add("source", run_source, stage=read_stage).add_argument(
-        "--revision", type=read_commit, help="commit of the branch, not its tip"
-    )
-    add("promote", run_promote)
+    plan = add("plan", run_plan, stage=read_stage)
+    plan.add_argument("--image", type=read_digest, help="digest of the image that was built")
+    plan.add_argument("--main", type=read_commit, help="commit of main that it was built from")
+    add("publish", run_publish, stage=read_stage, manifests=Path, main=read_commit)
+    add("source", run_source, stage=read_stage)
+    add("promote", run_promote, source=read_commit, manifests=Path)
     which = add("revert", run_revert, stage=read_stage).add_mutually_exclusive_group(required=True)
     which.add_argument("--revision", type=read_commit, help="commit of the branch that failed")
     which.add_argument("--to", type=read_commit, help="commit of the branch to go back to")
     add("live", run_live, stage=read_stage, revision=read_commit, images=image_list)
+    add("expect", run_expect, stage=read_stage)
     add("passed", run_passed, stage=read_stage, revision=read_commit)
     return top
 

@@ -1,25 +1,38 @@
-"""The manifests branch: one folder per stage, plain YAML, written only by CI and only by fast-forward.
+"""A stage's branch: its rendered manifests in one folder, written only by CI, signed, and only by fast-forward.
 
-A commit is the tip's tree with one folder replaced. It is made without a work tree, so nothing can conflict, and the
-clone's own files don't change.
+A commit is made without a work tree, so nothing can conflict, and the clone's own files don't change. The folder has
+the stage's name, so that a commit of another stage's branch can't pass for one of this. CI adds `release.yaml` to it: a
+number that grows with each commit, by which the cluster refuses older ones (argocd/order.yaml).
 """
 
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import IMAGE_REPOSITORY, MANIFESTS_BRANCH, WEIGHTS_REPOSITORY
-from delivery.git import COMMITTER_EMAIL, attempt, failed, git
+from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, manifests_branch
+from delivery.git import attempt, failed, git
+from delivery.signing import Keyring
 
-SOURCE, REVERTS = "Source-Commit", "Reverts"  # trailers: the rendered commit of main; the reverted commit
-GITHUB_EMAIL = "noreply@github.com"  # the committer of what a person merges on GitHub
+# Trailers: the rendered commit of main; the commit of main whose workflow released it; the reverted commit.
+SOURCE, MAIN, REVERTS = "Source-Commit", "Main-Commit", "Reverts"
+ORDER_FILE = "release.yaml"
+ORDER = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: release
+data:
+  number: "{number}"
+"""
 ATTEMPTS = 30  # a writer loses the race at most once to each of the others
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 # How git and GitHub say that another writer was first.
 LOST = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "incorrect old value")
+# What git's %G? says of signatures that don't count; a good one is G, or U as nobody has rated the key's owner.
+DOUBTS = {"N": "no signature", "E": "a signature by another key", "B": "a bad signature", "R": "one by a revoked key"}
 
 
 class Refused(Exception):
@@ -28,33 +41,57 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """What a stage runs from a commit of the branch on.
+    """What the stage runs from a commit of its branch on.
 
-    source: the commit of main it was rendered from. reverts: whether it reverts another release.
+    source: the commit of main it was rendered from. main: the commit of main whose workflow wrote it, which is the
+    order of releases. reverts: whether it takes another release back.
     """
 
     commit: str
     source: str
+    main: str
     reverts: bool
 
 
 @dataclass(frozen=True)
 class Branch:
-    """The branch at `remote`, seen through a clone that also has main's history. Methods raise GitError and Refused."""
+    """A stage's branch at `remote`, seen through a clone that also has main's history.
+
+    Methods raise GitError and Refused.
+    """
 
     repo: Path
+    stage: str
+    keys: Keyring
     remote: str = "origin"
     pause: Callable[[float], object] = time.sleep
 
+    @property
+    def name(self) -> str:
+        """Return the branch's name."""
+        return manifests_branch(self.stage)
+
     def fetch(self) -> str | None:
-        """Return the newest commit, or None if there is no branch yet. Refuses a branch that was written by hand."""
-        tip = self.fetch_ref(f"refs/heads/{MANIFESTS_BRANCH}")
-        if tip:
-            self._check_committers(tip)
+        """Return the newest commit, or None if there is no branch yet. Refuses one that CI hasn't signed for the stage.
+
+        The commits before it need no look: CI adds only to what it has checked.
+        """
+        tip = self.fetch_ref(f"refs/heads/{self.name}")
+        if tip is None:
+            return None
+        verdict = git(self.repo, "log", "-1", "--format=%G?", tip, GNUPGHOME=str(self.keys.home))
+        problem = None if verdict in ("G", "U") else DOUBTS.get(verdict, "a signature by an expired key")
+        if problem is None and self._tree(tip) is None:
+            problem = f"no folder {self.stage}"
+        if problem:
+            raise Refused(
+                f"{self.name} was not written by CI: {tip[:12]} has {problem}; move the branch back to the last commit "
+                "that CI has signed for it"
+            )
         return tip
 
     def fetch_ref(self, ref: str) -> str | None:
-        """Fetch a ref of the remote with its history, and return its commit, or None if the ref doesn't exist."""
+        """Fetch a ref of the remote with its history and return its object, or None if the ref doesn't exist."""
         done = attempt(self.repo, "fetch", "--quiet", "--no-tags", self.remote, ref)
         if done.returncode and "couldn't find remote ref" in done.stderr:
             return None
@@ -62,52 +99,35 @@ class Branch:
             raise failed(done, "fetch")
         return git(self.repo, "rev-parse", "FETCH_HEAD")
 
-    def _check_committers(self, tip: str) -> None:
-        """Refuse a commit that is neither CI's own, by committer and source, nor a merge made by GitHub."""
-        for entry in git(self.repo, "log", "-z", "--format=format:%H%n%P%n%cE%n%B", tip).split("\0"):
-            commit, parents, committer, text = entry.split("\n", 3)
-            merge = " " in parents and committer == GITHUB_EMAIL
-            if merge or (find(SOURCE, text) and committer in (COMMITTER_EMAIL, GITHUB_EMAIL)):
-                continue
-            raise Refused(
-                f"{MANIFESTS_BRANCH} was written by hand, and only CI writes there: move it back to before "
-                f"{commit[:12]} by {committer}, which has {'a' if find(SOURCE, text) else 'no'} {SOURCE}"
-            )
+    def release(self, revision: str) -> Release:
+        """Return what the stage runs at a commit of the branch."""
+        text = git(self.repo, "log", "-1", "--format=%B", revision)
+        source, main = find(SOURCE, text), find(MAIN, text)
+        if source is None or main is None or self._tree(revision) is None:
+            raise Refused(f"{revision[:12]} is no release of {self.stage}: it needs {SOURCE}, {MAIN} and its folder")
+        return Release(revision, source, main, reverts=find(REVERTS, text) is not None)
 
-    def release(self, revision: str | None, stage: str) -> Release | None:
-        """Return what `stage` runs at a commit of the branch, or None if it has no files there."""
-        if revision is None or self.folder(revision, stage) is None:
-            return None
-        entry = git(self.repo, "log", "-1", "--format=%H%n%B", revision, "--", f"{stage}/")
-        commit, _, text = entry.partition("\n")
-        source = find(SOURCE, text)
-        if source is None:  # a merge that has neither of its parents' folders
-            raise Refused(f"{MANIFESTS_BRANCH} was written by hand: {commit[:12]} has no {SOURCE}")
-        return Release(commit, source, reverts=find(REVERTS, text) is not None)
+    def release_at(self, tip: str | None, revision: str) -> Release:
+        """Return what the stage runs at `revision`. Refuses a revision that isn't on the branch up to `tip`."""
+        if tip is None or attempt(self.repo, "merge-base", "--is-ancestor", revision, tip).returncode:
+            raise Refused(f"{revision[:12]} is no commit of {self.name}")
+        return self.release(revision)
 
-    def folder(self, revision: str, stage: str) -> str | None:
-        """Return the id of the tree with a stage's files at `revision`, or None."""
-        return attempt(self.repo, "rev-parse", "--verify", "--quiet", f"{revision}:{stage}").stdout.strip() or None
+    def manifests(self, revision: str) -> str:
+        """Return the id of the tree with the manifests that the stage has at a commit."""
+        listing = git(self.repo, "ls-tree", f"{revision}:{self.stage}").splitlines()
+        return self._make_tree(line for line in listing if not line.endswith(f"\t{ORDER_FILE}"))
 
-    def digests(self, revision: str, stage: str) -> tuple[str, str]:
-        """Return the digests of image and weights that a stage has at `revision`."""
-        return self._digest(revision, stage, IMAGE_REPOSITORY), self._digest(revision, stage, WEIGHTS_REPOSITORY)
+    def digests(self, tree: str) -> tuple[str, str]:
+        """Return the digests of image and weights in the manifests of a tree or commit."""
+        return self._digest(tree, IMAGE_REPOSITORY), self._digest(tree, WEIGHTS_REPOSITORY)
 
-    def _digest(self, revision: str, stage: str, repository: str) -> str:
+    def _digest(self, tree: str, repository: str) -> str:
         pattern = f"/{repository}@sha256:[0-9a-f]{{64}}"
-        lines = attempt(self.repo, "grep", "-hoE", pattern, revision, "--", f"{stage}/").stdout.split()
-        found = {line.partition("@")[2] for line in lines}
+        found = {line.partition("@")[2] for line in attempt(self.repo, "grep", "-hoE", pattern, tree).stdout.split()}
         if len(found) != 1:
-            raise Refused(f"{stage} at {revision[:12]} has {len(found)} digests of {repository}, not one")
+            raise Refused(f"{self.stage} at {tree[:12]} has {len(found)} digests of {repository}, not one")
         return found.pop()
-
-    def release_at(self, tip: str | None, revision: str, stage: str) -> Release:
-        """Return what `stage` runs at `revision`. Refuses a revision that isn't on the branch up to `tip`."""
-        known = tip and attempt(self.repo, "merge-base", "--is-ancestor", revision, tip).returncode == 0
-        release = self.release(revision, stage) if known else None
-        if release is None:
-            raise Refused(f"{revision[:12]} is no commit of {MANIFESTS_BRANCH} at which {stage} runs anything")
-        return release
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Return whether `newer` is `older` or descends from it."""
@@ -116,28 +136,33 @@ class Branch:
             raise failed(done, "merge-base")
         return done.returncode == 0
 
-    def check_order(self, deployed: Release | None, stage: str, source: str) -> None:
-        """Refuse a source that is neither the commit that `stage` runs nor a newer one."""
-        if deployed and not self.is_ancestor(deployed.source, source):
-            raise Refused(
-                f"{source[:12]} doesn't descend from {deployed.source[:12]}, which {stage} runs: it is older, or main "
-                "was rewritten"
-            )
+    def check_on_main(self, commit: str) -> None:
+        """Refuse a commit that isn't on the remote's main."""
+        main = self.fetch_ref("refs/heads/main")
+        if main is None or not self.is_ancestor(commit, main):
+            raise Refused(f"{commit[:12]} isn't on main: only what was merged is released")
 
     def store(self, files: Mapping[str, str]) -> str:
         """Put files (name → text) into the clone's object store and return the id of their tree."""
-        blobs = {name: git(self.repo, "hash-object", "-w", "--stdin", stdin=text) for name, text in files.items()}
-        return git(self.repo, "mktree", stdin="".join(f"100644 blob {blob}\t{name}\n" for name, blob in blobs.items()))
+        blobs = {name: self._store(text) for name, text in files.items()}
+        return self._make_tree(f"100644 blob {blob}\t{name}" for name, blob in blobs.items())
 
-    def commit(self, tip: str | None, stage: str, folder: str, message: str) -> str | None:
-        """Return a commit on `tip` whose folder for the stage is the tree `folder`; None if it is already."""
-        listing = git(self.repo, "ls-tree", tip).splitlines() if tip else []
-        others = [line for line in listing if line.partition("\t")[2] != stage]
-        root = git(self.repo, "mktree", stdin="\n".join([*others, f"040000 tree {folder}\t{stage}"]) + "\n")
-        if tip and root == git(self.repo, "rev-parse", f"{tip}^{{tree}}"):
+    def commit(self, tip: str | None, folder: str, message: str) -> str | None:
+        """Return a signed commit on `tip` with the manifests of the tree `folder`; None if the stage has them."""
+        if tip and folder == self.manifests(tip):
             return None
-        parent = ["-p", tip] if tip else []
-        return git(self.repo, "commit-tree", root, *parent, stdin=message)
+        number = 1 + int(git(self.repo, "rev-list", "--count", tip)) if tip else 1
+        order = f"100644 blob {self._store(ORDER.format(number=number))}\t{ORDER_FILE}"
+        whole = self._make_tree([*git(self.repo, "ls-tree", folder).splitlines(), order])
+        root = self._make_tree([f"040000 tree {whole}\t{self.stage}"])
+        options = [f"--gpg-sign={self.signer()}", *(["-p", tip] if tip else [])]
+        return git(self.repo, "commit-tree", root, *options, stdin=message, GNUPGHOME=str(self.keys.home))
+
+    def signer(self) -> str:
+        """Return the id of CI's private key. Refuses to go on without one."""
+        if not self.keys.signer:
+            raise Refused("SIGNING_KEY is missing: only a job in the environment `release` writes releases")
+        return self.keys.signer
 
     def push(self, commit: str, ref: str, *, force: bool = False) -> bool:
         """Move `ref` at the remote to `commit`; False if another writer was first. Fast-forward only, unless forced."""
@@ -153,14 +178,23 @@ class Branch:
         """
         for number in range(ATTEMPTS):
             commit = change(self.fetch())
-            if commit is None or self.push(commit, f"refs/heads/{MANIFESTS_BRANCH}"):
+            if commit is None or self.push(commit, f"refs/heads/{self.name}"):
                 return commit
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
             self.pause(random.uniform(0, longest))  # noqa: S311
-        raise Refused(f"another writer of {MANIFESTS_BRANCH} was first {ATTEMPTS} times in a row: try again")
+        raise Refused(f"another writer of {self.name} was first {ATTEMPTS} times in a row: try again")
+
+    def _tree(self, revision: str) -> str | None:
+        return attempt(self.repo, "rev-parse", "--verify", "--quiet", f"{revision}:{self.stage}").stdout.strip() or None
+
+    def _store(self, text: str) -> str:
+        return git(self.repo, "hash-object", "-w", "--stdin", stdin=text)
+
+    def _make_tree(self, lines: Iterable[str]) -> str:
+        return git(self.repo, "mktree", stdin="".join(f"{line}\n" for line in lines))
 
 
 def find(trailer: str, text: str) -> str | None:
-    """Return the commit that a commit message's trailer names. In a squash, GitHub adds lines of its own after it."""
+    """Return the commit that a commit message's trailer names."""
     found = re.search(rf"^{trailer}: ([0-9a-f]{{40}})$", text, re.MULTILINE)
     return found[1] if found else None

@@ -4,29 +4,34 @@ import os
 import subprocess
 from pathlib import Path
 
-# Nobody's account, so that no person's commit can be taken for one of CI's.
-COMMITTER_NAME, COMMITTER_EMAIL = "Sluice delivery", "delivery@sluice.invalid"
+COMMITTER_NAME, COMMITTER_EMAIL = "Sluice delivery", "delivery@sluice.invalid"  # nobody's account
 _IDENTITY = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
     for key, value in (("NAME", COMMITTER_NAME), ("EMAIL", COMMITTER_EMAIL))
 }
+# Whatever the machine's own configuration says.
+_SIGNATURES = ("-c", "gpg.format=openpgp", "-c", "gpg.program=gpg")
 
 
 class GitError(Exception):
     """A git command failed; the message is one line with git's own reason."""
 
 
-def attempt(repo: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run git in `repo` as CI's committer, in English, and return the finished process."""
-    environ = {**os.environ, **_IDENTITY, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
-    command = ["git", "-C", str(repo), *arguments]
+def attempt(repo: Path, *arguments: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run git in `repo` as CI's committer, in English, and return the finished process.
+
+    environ: further variables, such as GNUPGHOME where signatures are made or checked.
+    """
+    fixed = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "-C", str(repo), *_SIGNATURES, *arguments]
+    environ = {**os.environ, **_IDENTITY, **fixed, **environ}
     return subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ)
 
 
-def git(repo: Path, *arguments: str, stdin: str | None = None) -> str:
+def git(repo: Path, *arguments: str, stdin: str | None = None, **environ: str) -> str:
     """Run git in `repo` and return its output without the last newline; raises GitError."""
-    done = attempt(repo, *arguments, stdin=stdin)
+    done = attempt(repo, *arguments, stdin=stdin, **environ)
     if done.returncode:
         raise failed(done, arguments[0])
     return done.stdout.removesuffix("\n")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from config import IMAGE_REPOSITORY
 from delivery.branch import Branch, Refused, Release
+from delivery.git import attempt, git
 
 
 @dataclass(frozen=True)
@@ -16,37 +17,58 @@ class Live:
     superseded: bool
 
 
-def check_live(branch: Branch, *, stage: str, revision: str, images: Sequence[str]) -> Live:
-    """Return the release of `stage` at the commit `revision`. Refuses unless its image is among those that run.
+def check_live(branch: Branch, *, revision: str, images: Sequence[str]) -> Live:
+    """Return the release at the commit `revision`. Refuses unless its image is among those that run.
 
     images: those of the stage's containers, as Argo CD lists them. They may include the previous release's, whose pods
     still drain, but not the weights, which are no container's image.
     """
     tip = branch.fetch()
-    release = branch.release_at(tip, revision, stage)
-    image, _ = branch.digests(revision, stage)
+    release = branch.release_at(tip, revision)
+    image, _ = branch.digests(revision)
     if not any(name.endswith(f"/{IMAGE_REPOSITORY}@{image}") for name in images):
-        raise Refused(f"{stage} should run {image} at {revision[:12]}, but runs {', '.join(images) or 'nothing'}")
-    return Live(release, image, superseded=release != branch.release(tip, stage))
+        raise Refused(
+            f"{branch.stage} should run {image} at {revision[:12]}, but runs {', '.join(images) or 'nothing'}"
+        )
+    return Live(release, image, superseded=revision != tip)
 
 
-def mark_passed(branch: Branch, *, stage: str, revision: str) -> bool:
-    """Record at the remote that the release of `stage` at `revision` passed its smoke test.
+def mark_passed(branch: Branch, revision: str) -> bool:
+    """Record at the remote, in a signed tag, that the release at `revision` passed its smoke test.
 
     Returns False if the stage has a newer release by now: then it isn't known which one answered.
     """
-    tip = branch.fetch()
-    if branch.release_at(tip, revision, stage) != branch.release(tip, stage):
+    if branch.release_at(tip := branch.fetch(), revision).commit != tip:
         return False
-    return branch.push(revision, passed_ref(stage))
+    name = passed_tag(branch.stage, revision)
+    if not _counts(branch, name, revision):
+        options = ["--force", "--local-user", branch.signer(), "--message", f"{branch.stage} passed its smoke test"]
+        git(branch.repo, "tag", *options, name, revision, GNUPGHOME=str(branch.keys.home))
+        branch.push(git(branch.repo, "rev-parse", f"refs/tags/{name}"), f"refs/tags/{name}")
+    return True
 
 
-def last_passed(branch: Branch, stage: str, tip: str) -> Release | None:
-    """Return the stage's newest release up to `tip` that passed its smoke test, or None if none has."""
-    commit = branch.fetch_ref(passed_ref(stage))
-    return branch.release(commit, stage) if commit and branch.is_ancestor(commit, tip) else None
+def last_passed(branch: Branch, revision: str) -> Release | None:
+    """Return the newest release up to `revision` that passed its smoke test, or None if none has.
+
+    A tag that CI hasn't signed, or that was given another commit's name, doesn't count.
+    """
+    listing = git(branch.repo, "ls-remote", "--refs", branch.remote, f"refs/tags/{passed_tag(branch.stage, '*')}")
+    tagged = {line.rpartition("/")[2] for line in listing.splitlines()}
+    for commit in git(branch.repo, "rev-list", revision).split():
+        if commit in tagged and _counts(branch, passed_tag(branch.stage, commit), commit):
+            return branch.release(commit)
+    return None
 
 
-def passed_ref(stage: str) -> str:
-    """Return the ref of the newest commit at which the stage passed. It is no branch, so no workflow reacts to it."""
-    return f"refs/sluice/passed/{stage}"
+def passed_tag(stage: str, commit: str) -> str:
+    """Return the name of the tag of a release that passed."""
+    return f"passed/{stage}/{commit}"
+
+
+def _counts(branch: Branch, name: str, commit: str) -> bool:
+    tag = branch.fetch_ref(f"refs/tags/{name}")
+    if tag is None or attempt(branch.repo, "verify-tag", tag, GNUPGHOME=str(branch.keys.home)).returncode:
+        return False
+    head = git(branch.repo, "cat-file", "tag", tag).splitlines()[:3]
+    return head == [f"object {commit}", "type commit", f"tag {name}"]

@@ -1,12 +1,10 @@
-"""Rendering a stage's folder, from its Stage, the owner's context, and two digests."""
+"""A stage's rendered manifests, as a job without rights has left them, and the weights of its model."""
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from config import Stage
-from context import Context
 from delivery.branch import Refused
 
 # The digest of the weights by the model's name. It is on main, so that a model changes in one commit together with its
@@ -25,8 +23,9 @@ def weights_of(stage: Stage, path: Path = WEIGHTS) -> str:
     return digest
 
 
-def render(stage: Stage, image: str, weights: str) -> Mapping[str, str]:
-    """Return the stage's manifests, file name → YAML; image and weights are digests."""
-    from cdk8s_manifests.main import render  # starts Node, which a rollback shouldn't need
-
-    return render(stage, image=image, weights=weights, context=Context.from_cdk_json() if stage.node else None)
+def read(folder: Path) -> dict[str, str]:
+    """Return the files of a folder that `python -m cdk8s_manifests` has filled, name → YAML. Refuses an empty one."""
+    files = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
+    if not files:
+        raise Refused(f"{folder} has no manifests: render the stage first")
+    return files

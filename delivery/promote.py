@@ -1,34 +1,34 @@
 """Propose for prod what dev runs: the same digests, rendered from the same commit."""
 
-from collections.abc import Callable, Mapping
-
+from delivery.approved import Approved
 from delivery.branch import Branch, Refused
 from delivery.live import last_passed
 from delivery.proposal import Proposal, propose
-from delivery.publish import message
 
 
-def promote(
-    branch: Branch, *, before: str, to: str, source: str, render: Callable[[str, str], Mapping[str, str]]
-) -> Proposal | None:
-    """Propose for stage `to` the digests of stage `before`; None if `to` has exactly these manifests already.
+def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal | None:
+    """Propose for prod what dev runs; None if prod has exactly these manifests already.
 
-    source: the commit of main that is checked out and renders. It is refused unless it is the one that `before` runs
-    and isn't older than what `to` runs. render: (image, weights) → files of `to`.
+    source: the commit of main that has rendered the tree `folder` for prod. It is refused unless it is the one that dev
+    runs, with the same digests, and isn't older than what prod runs.
     """
-    tip = branch.fetch()
-    tried = branch.release(tip, before)
-    if tip is None or tried is None:
-        raise Refused(f"{before} runs nothing yet: there is nothing to promote")
+    tip = dev.fetch()
+    if tip is None:
+        raise Refused("dev runs nothing yet: there is nothing to promote")
+    tried, digests = dev.release(tip), dev.digests(tip)
     if tried.source != source:
-        raise Refused(f"{before} runs {tried.source[:12]}, but {source[:12]} is checked out: promote what was tried")
-    branch.check_order(branch.release(tip, to), to, source)
-    image, weights = branch.digests(tip, before)
-    about = f"Promoted from {before}, image {image}, weights {weights}."
-    commit = branch.commit(tip, to, branch.store(render(image, weights)), message(to, source, about))
-    if commit is None:
-        return None
-    smoke = "passed" if last_passed(branch, before, tip) == tried else "has **not** passed"
-    text = f"{about}\n\nThis release {smoke} its smoke in {before}. Merging this deploys it."
-    head, title = f"promote/{source[:12]}", f"{to}: promote {source[:12]}"
-    return propose(branch, head=head, commit=commit, title=title, text=text)
+        raise Refused(f"dev runs {tried.source[:12]}, but {source[:12]} was rendered: promote what was tried")
+    if prod.digests(folder) != digests:
+        raise Refused(f"{source[:12]} was rendered with other digests than dev has at {tip[:12]}")
+    if now := prod.fetch():
+        if prod.manifests(now) == folder:
+            return None
+        deployed = prod.release(now)
+        if not prod.is_ancestor(deployed.source, source):
+            raise Refused(f"{source[:12]} doesn't descend from {deployed.source[:12]}, which prod runs: it is older")
+    image, weights = digests
+    smoke = "passed" if last_passed(dev, tip) == tried else "has **not** passed"
+    text = f"Promoted from dev: image {image}, weights {weights}.\n\nThis release {smoke} its smoke test in dev."
+    approved = Approved(source=source, image=image, weights=weights)
+    head, title = f"promote/{source[:12]}", f"Release {source[:12]} to prod"
+    return propose(prod, approved, head=head, title=title, text=text, folder=folder)

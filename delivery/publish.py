@@ -1,25 +1,31 @@
-"""Push a release that was rendered from a commit of main to the branch, without a pull request."""
+"""Push a release that was rendered from a commit of main to its stage's branch."""
 
-from collections.abc import Mapping
-
-from delivery.branch import SOURCE, Branch
+from delivery.branch import MAIN, REVERTS, SOURCE, Branch, Refused
 
 
-def publish(branch: Branch, *, stage: str, files: Mapping[str, str], source: str, about: str) -> str | None:
-    """Make `files` (name → YAML) what `stage` runs, and return the commit; None if it runs exactly these already.
+def publish(branch: Branch, *, folder: str, source: str, main: str, reverts: str = "") -> str | None:
+    """Make the manifests of the tree `folder` what the stage runs, and return the commit; None if it runs them already.
 
-    source: the commit of main they were rendered from. about: text for the commit message. Refuses a source that is
-    older than what the stage runs.
+    source: the commit of main they were rendered from. main: the commit of main whose workflow does this; one that is
+    older than what the stage runs is refused. reverts: the commit of the branch that this takes back, if any.
     """
-    folder = branch.store(files)
+    image, weights = branch.digests(folder)
+    about = f"image {image}\nweights {weights}"
 
     def change(tip: str | None) -> str | None:
-        branch.check_order(branch.release(tip, stage), stage, source)
-        return branch.commit(tip, stage, folder, message(stage, source, about))
+        deployed = branch.release(tip) if tip else None
+        if deployed and not branch.is_ancestor(deployed.main, main):
+            raise Refused(
+                f"{main[:12]} doesn't descend from {deployed.main[:12]}, which released what {branch.stage} runs: it "
+                "is older, or main was rewritten"
+            )
+        return branch.commit(tip, folder, message(branch.stage, about, source=source, main=main, reverts=reverts))
 
     return branch.update(change)
 
 
-def message(stage: str, source: str, about: str) -> str:
+def message(stage: str, about: str, *, source: str, main: str, reverts: str = "") -> str:
     """Return the commit message of a release."""
-    return f"{stage}: {source[:12]}\n\n{about}\n\n{SOURCE}: {source}\n"
+    subject = f"{stage}: {'back to ' * bool(reverts)}{source[:12]}"
+    trailers = {SOURCE: source, MAIN: main, **({REVERTS: reverts} if reverts else {})}
+    return f"{subject}\n\n{about}\n\n" + "".join(f"{name}: {commit}\n" for name, commit in trailers.items())

@@ -1,12 +1,14 @@
-"""Roll a bad release back: a revert on the branch, to the last release that is known to be good."""
+"""Roll a bad release back: a revert on the stage's branch, to the last release that is known to be good."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from delivery.branch import REVERTS, SOURCE, Branch, Refused, Release
+from delivery.approved import Approved
+from delivery.branch import Branch, Refused, Release
 from delivery.git import git
 from delivery.live import last_passed
 from delivery.proposal import Proposal, propose
+from delivery.publish import message
 
 Choice = Callable[[str | None], tuple[Release, Release]]  # from the branch's tip to the bad release and the good one
 
@@ -24,8 +26,8 @@ class Rollback:
     proposal: Proposal | None
 
 
-def after_failure(branch: Branch, *, stage: str, revision: str) -> Choice:
-    """Choose for a release that failed, which `stage` ran at the commit `revision`.
+def after_failure(branch: Branch, *, revision: str) -> Choice:
+    """Choose for a release that failed, which the stage ran at the commit `revision`.
 
     The good one is the last that passed its smoke test: those in between have the same fault or were never tested. If
     none has passed, it is the previous one. A revert is never reverted: when the good release fails too, the release
@@ -33,54 +35,63 @@ def after_failure(branch: Branch, *, stage: str, revision: str) -> Choice:
     """
 
     def choose(tip: str | None) -> tuple[Release, Release]:
-        bad = branch.release_at(tip, revision, stage)
-        if tip is None or bad != branch.release(tip, stage):
+        bad, stage = branch.release_at(tip, revision), branch.stage
+        if bad.commit != tip:
             raise Superseded(f"{stage} has moved on from {bad.source[:12]}: there is nothing to take back")
         if bad.reverts:
             raise Refused(
                 f"{stage} was rolled back to {bad.source[:12]} and fails still: the fault isn't the release's"
             )
-        passed = last_passed(branch, stage, tip)
-        if passed == bad:
+        good = last_passed(branch, bad.commit)
+        if good == bad:
             raise Refused(f"{bad.source[:12]} passed its smoke in {stage} before: the fault isn't the release's")
-        good = passed or branch.release(f"{bad.commit}^", stage)
         if good is None:
-            raise Refused(f"{bad.source[:12]} is the first release of {stage}: there is none to go back to")
+            before = git(branch.repo, "rev-list", "--max-count=2", bad.commit).split()[1:]
+            if not before:
+                raise Refused(f"{bad.source[:12]} is the first release of {stage}: there is none to go back to")
+            good = branch.release(before[0])
         return bad, good
 
     return choose
 
 
-def on_request(branch: Branch, *, stage: str, to: str) -> Choice:
-    """Choose what `stage` ran at the commit `to`, which a person has named."""
+def on_request(branch: Branch, *, to: str) -> Choice:
+    """Choose what the stage ran at the commit `to`, which a person has named."""
 
     def choose(tip: str | None) -> tuple[Release, Release]:
-        return branch.release_at(tip, str(tip), stage), branch.release_at(tip, to, stage)
+        return branch.release_at(tip, str(tip)), branch.release_at(tip, to)
 
     return choose
 
 
-def revert(branch: Branch, choose: Choice, *, stage: str, review: bool) -> Rollback:
-    """Revert `stage` to the chosen release: with `review` by a pull request, otherwise at once."""
+def revert(branch: Branch, choose: Choice) -> Rollback:
+    """Revert the stage to the chosen release at once."""
+    chosen: list[tuple[Release, Release]] = []
 
     def change(tip: str | None) -> str | None:
         bad, good = choose(tip)
-        folder = git(branch.repo, "rev-parse", f"{good.commit}:{stage}")
-        return branch.commit(tip, stage, folder, _message(branch, stage, bad, good))
+        chosen.append((bad, good))
+        taken_back = git(branch.repo, "rev-list", f"{good.commit}..{bad.commit}").split()
+        about = "\n".join(f"This reverts commit {commit}." for commit in taken_back)
+        text = message(branch.stage, about, source=good.source, main=bad.main, reverts=bad.commit)
+        return branch.commit(tip, branch.manifests(good.commit), text)
 
-    commit = change(branch.fetch()) if review else branch.update(change)
+    commit = branch.update(change)
+    bad, good = chosen[-1]
     if commit is None:
-        raise Superseded(f"{stage} has the manifests of that release already")
-    bad, now = branch.release_at(commit, f"{commit}^", stage), branch.release_at(commit, commit, stage)
-    proposal = None
-    if review:
-        head, title = f"rollback/{stage}-{bad.commit[:12]}", f"{stage}: back to {now.source[:12]}"
-        text = f"Rolls {bad.source} back. {stage} runs it until this is merged."
-        proposal = propose(branch, head=head, commit=commit, title=title, text=text)
-    return Rollback(bad, now.source, proposal)
+        raise Superseded(f"{branch.stage} has the manifests of that release already")
+    return Rollback(bad, good.source, None)
 
 
-def _message(branch: Branch, stage: str, bad: Release, good: Release) -> str:
-    taken_back = git(branch.repo, "log", "--format=%H", f"{good.commit}..{bad.commit}", "--", f"{stage}/").split()
-    lines = "\n".join(f"This reverts commit {commit}." for commit in taken_back)
-    return f"{stage}: back to {good.source[:12]}\n\n{lines}\n\n{SOURCE}: {good.source}\n{REVERTS}: {bad.commit}\n"
+def propose_revert(branch: Branch, choose: Choice) -> Rollback:
+    """Propose to revert a stage that changes by a pull request only."""
+    tip = branch.fetch()
+    bad, good = choose(tip)
+    folder = branch.manifests(good.commit)
+    if folder == branch.manifests(bad.commit):
+        raise Superseded(f"{branch.stage} has the manifests of that release already")
+    image, weights = branch.digests(good.commit)
+    approved = Approved(source=good.source, image=image, weights=weights, reverts=bad.commit)
+    head, title = f"rollback/{branch.stage}-{bad.commit[:12]}", f"Take {branch.stage} back to {good.source[:12]}"
+    text = f"Rolls {bad.source} back. {branch.stage} runs it until this is merged."
+    return Rollback(bad, good.source, propose(branch, approved, head=head, title=title, text=text, folder=folder))

@@ -20,11 +20,12 @@ from command_line import InputError, Parser, run
 from config import LOCAL
 from delivery.branch import Refused
 from delivery.git import GitError
+from delivery.signing import KeyProblem
 from launcher.cache import cache_dir
 from launcher.console import Problem, Progress, say
 from local_cluster import images
 from local_cluster.kubectl import SCRIPTS, ClusterError, environ, eventually, script
-from local_cluster.release import DeliveryLoop
+from local_cluster.release import DeliveryLoop, local_keys
 
 URL, ARGO_CD = "http://localhost:8000", "https://localhost:8080"
 QUESTION = "What is the capital of France?"
@@ -36,11 +37,11 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="python -m local_cluster.demo", description="Show the whole loop on a local cluster.")
     parser.add_argument("--once", action="store_true", help="end after the last step, without keeping the ports open")
     parser.set_defaults(run=demonstrate)
-    return run(parser, arguments, ClusterError, Problem, Refused, GitError)
+    return run(parser, arguments, ClusterError, Problem, Refused, GitError, KeyProblem)
 
 
 def demonstrate(options: argparse.Namespace) -> int:
-    """Run the demo. Raises InputError, ClusterError, Problem, Refused or GitError."""
+    """Run the demo. Raises InputError, ClusterError, Problem, Refused, GitError or KeyProblem."""
     if not (SCRIPTS / "up").exists():
         raise InputError(f"{SCRIPTS}/up doesn't exist: CLUSTER_UP must name a script that starts a cluster")
     with ExitStack() as stack:
@@ -56,11 +57,12 @@ def show(stack: ExitStack, *, stay: bool) -> int:
     say("Sluice on a Kubernetes cluster of your own: from an image to a release that is rolled back.\n")
     with Progress("1. The cluster, its registry and a Git server"):
         script("up")
-        remote = GitRemote(repository="sluice/demo", repo_url=script("git-server", "sluice-demo"))
+        keys, url = local_keys(), script("git-server", "sluice-demo")
+        remote = GitRemote(repository="sluice/demo", repo_url=url, keys=keys.export())
     image, weights = build()
-    with Progress("3. Argo CD, which syncs the cluster to the manifests branch"):
+    with Progress("3. Argo CD, which syncs the cluster to the stage's branch"):
         password = script("argocd")
-    loop = DeliveryLoop(LOCAL, remote)
+    loop = DeliveryLoop(LOCAL, remote, keys)
     first = release(loop, image, weights)
     stack.enter_context(Forward("service/sluice", LOCAL.namespace, "8000:80"))
     stack.enter_context(Forward("service/argocd-server", "argocd", "8080:443"))
@@ -86,7 +88,7 @@ def build() -> tuple[str, str]:
 
 def release(loop: DeliveryLoop, image: str, weights: str) -> str:
     """Publish a release, and return its commit once it runs."""
-    say("4. A release: config.py's LOCAL and the two digests, rendered to YAML and committed to the manifests branch.")
+    say("4. A release: config.py's LOCAL and the two digests, rendered to YAML, committed and signed.")
     loop.install()
     revision = published(loop, lambda: loop.release(image=image, weights=weights))
     with Progress(f"   Argo CD syncs {revision[:12]}, and the pods load the model") as progress:
@@ -182,7 +184,7 @@ ENDING = f"""
 The service    {URL}
 Argo CD        {ARGO_CD}, user admin, password {{password}}
 kubectl        export KUBECONFIG={{kubeconfig}}
-The branch     git clone --branch manifests {{branch}}
+The branch     git clone --branch stages/local {{branch}}
 
 Next, try:
 

@@ -1,4 +1,7 @@
-"""The delivery loop on the local cluster: release, sync, smoke test, then keep the release or roll it back."""
+"""The delivery loop on the local cluster: release, sync, smoke test, then keep the release or roll it back.
+
+What CI's key and its protection are on GitHub is a key in the cluster's folder of files here, made at the first start.
+"""
 
 import os
 import subprocess
@@ -14,22 +17,25 @@ from delivery.git import git
 from delivery.live import mark_passed
 from delivery.publish import publish
 from delivery.rollback import after_failure, revert
-from local_cluster.kubectl import ROOT, ClusterError, apply, eventually, get, kubectl
+from delivery.signing import Keyring, create
+from local_cluster.kubectl import ROOT, ClusterError, apply, environ, eventually, get, kubectl
 
 MANAGER = "sluice-demo"
+REPO_SERVER = "deployment/argocd-repo-server"  # the part of Argo CD that checks signatures
 SYNC_SECONDS = 300
 K6 = ROOT / ".venv/bin/k6"
 
 
 @dataclass(frozen=True)
 class DeliveryLoop:
-    """A stage, its manifests branch at `remote.repo_url`, and the Argo CD that follows it.
+    """A stage, its branch at `remote.repo_url`, whose commits `keys` signs, and the Argo CD that follows it.
 
     webhook: notify Argo CD of each commit; otherwise it finds the commit when it next polls the branch.
     """
 
     stage: Stage
     remote: GitRemote
+    keys: Keyring
     webhook: bool = True
 
     @property
@@ -39,8 +45,8 @@ class DeliveryLoop:
 
     @property
     def branch(self) -> Branch:
-        """Return the manifests branch, written from this checkout."""
-        return Branch(ROOT, self.remote.repo_url)
+        """Return the stage's branch, written from this checkout."""
+        return Branch(ROOT, self.stage.name, self.keys, self.remote.repo_url)
 
     def install(self) -> None:
         """Register the stage with Argo CD."""
@@ -50,20 +56,17 @@ class DeliveryLoop:
             "metadata": {"name": "argocd-notifications-secret", "namespace": "argocd"},
             "stringData": {"github-token": "none"},
         }
-        apply([*settings(self.stage, self.remote), token, *sluice(self.stage, self.remote)], MANAGER)
+        trust(self.remote, [*settings(self.stage, self.remote), token, *sluice(self.stage, self.remote)], MANAGER)
 
     def release(self, *, image: str, weights: str, **changes: Any) -> str:
         """Put a release of these digests on the branch, and return its commit; changes: of the Stage."""
         files = render(replace(self.stage, **changes), image=image, weights=weights, context=None)
-        source = git(ROOT, "rev-parse", "HEAD")
-        about = f"image {image}\nweights {weights}"
-        commit = publish(self.branch, stage=self.stage.name, files=files, source=source, about=about)
-        return self.refresh(commit)
+        source, branch = git(ROOT, "rev-parse", "HEAD"), self.branch
+        return self.refresh(publish(branch, folder=branch.store(files), source=source, main=source))
 
     def roll_back(self, revision: str) -> str:
         """Revert the release at `revision` and return the commit."""
-        choose = after_failure(self.branch, stage=self.stage.name, revision=revision)
-        revert(self.branch, choose, stage=self.stage.name, review=False)
+        revert(self.branch, after_failure(self.branch, revision=revision))
         return self.refresh(self.branch.fetch())
 
     def refresh(self, commit: str | None) -> str:
@@ -101,9 +104,30 @@ class DeliveryLoop:
 
     def passed(self, revision: str) -> None:
         """Mark the release as one to roll back to."""
-        mark_passed(self.branch, stage=self.stage.name, revision=revision)
+        mark_passed(self.branch, revision)
 
     def remove(self) -> None:
         """Delete the Application with everything it created, and the namespace."""
         kubectl("delete", "application", self.application, "--namespace", "argocd", "--ignore-not-found")
         kubectl("delete", "namespace", self.stage.namespace, "--ignore-not-found")
+        binding = f"sluice-release-order-{self.stage.name}"
+        kubectl("delete", "validatingadmissionpolicybinding", binding, "--ignore-not-found")
+
+
+def local_keys() -> Keyring:
+    """Return the key that signs the local cluster's releases, made if there is none."""
+    return create(Path(environ()["state"], "signing-keys"))
+
+
+def trust(remote: GitRemote, objects: list[Object], manager: str) -> None:
+    """Apply the objects, and wait until Argo CD knows the keys among them.
+
+    It reads new ones when the kubelet brings them, after a minute or two, and keeps its judgement of a commit: so it is
+    started again.
+    """
+    before = (get("configmap", "argocd-gpg-keys-cm", "argocd") or {}).get("data", {})
+    apply(objects, manager)
+    if remote.keys.items() <= before.items():
+        return
+    kubectl("--namespace", "argocd", "rollout", "restart", REPO_SERVER)
+    kubectl("--namespace", "argocd", "rollout", "status", REPO_SERVER, "--timeout=120s")

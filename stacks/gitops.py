@@ -17,7 +17,7 @@ FIRST_VALUES = {"dex": {"enabled": False}, "notifications": {"secret": {"create"
 
 
 class GitOps(Stack):
-    """Argo CD in a stage's cluster, and what it runs there: itself, KEDA, and Sluice from the manifests branch.
+    """Argo CD in a stage's cluster, and what it runs there: itself, KEDA, and Sluice from its stage's branch.
 
     Each object depends on the previous one, and `cdk destroy` deletes them in reverse order: Sluice with its load
     balancer, then KEDA, which removes the finalizers of its objects, then Argo CD, which deletes all of these.

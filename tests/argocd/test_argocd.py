@@ -8,10 +8,12 @@ import yaml
 
 from argocd.objects import GitRemote, Object, chart_values, platform, settings, sluice
 from config import DEV, LOCAL, PROD, STAGES, Autoscaling, LoadBalancer, Stage
+from delivery.branch import ORDER
 from tests.support import rendered
 from tests.support.rendered import CONTEXT
 
-REMOTE = GitRemote.of(CONTEXT)
+KEYS = {"4AEE18F83AFDEB23": "-----BEGIN PGP PUBLIC KEY BLOCK-----", "D56C4FCA57A46444": "another"}
+REMOTE = replace(GitRemote.of(CONTEXT), keys=KEYS)
 EACH = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 # Every kind that a stage can have.
 FULL = replace(PROD, api_keys="keys", api_keys_source="sluice/keys", monitoring=True)
@@ -69,13 +71,39 @@ def test_the_project_is_one_repository_and_one_namespace(stage: Stage) -> None:
 
 
 @EACH
-def test_the_application_follows_the_stages_folder_of_the_manifests_branch(stage: Stage) -> None:
+def test_the_application_follows_the_stages_branch(stage: Stage) -> None:
     spec = one("Application", f"sluice-{stage.name}", stage)["spec"]
-    source = {"repoURL": "https://github.com/owner/sluice", "targetRevision": "manifests", "path": stage.name}
+    branch = f"stages/{stage.name}"
+    source = {"repoURL": "https://github.com/owner/sluice", "targetRevision": branch, "path": stage.name}
     assert spec["source"] == source
     assert spec["project"] == "sluice"
     assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
     assert spec["destination"]["namespace"] == stage.namespace
+
+
+@EACH
+def test_argo_cd_takes_only_commits_that_ci_has_signed(stage: Stage) -> None:
+    assert one("AppProject", "sluice", stage)["spec"]["signatureKeys"] == [{"keyID": id_} for id_ in KEYS]
+    assert one("ConfigMap", "argocd-gpg-keys-cm", stage)["data"] == KEYS
+
+
+def test_without_ci_s_key_argo_cd_takes_no_commit() -> None:
+    _, _, _, project, _ = sluice(DEV, replace(REMOTE, keys={}))
+    assert project["spec"]["signatureKeys"] == [{"keyID": "0" * 16}]
+
+
+@EACH
+def test_the_cluster_keeps_the_order_of_releases_in_the_stages_namespace(stage: Stage) -> None:
+    policy = one("ValidatingAdmissionPolicy", "sluice-release-order", stage)["spec"]
+    (rule,) = policy["matchConstraints"]["resourceRules"]
+    order = yaml.safe_load(ORDER.format(number=1))
+    assert (order["kind"], [order["metadata"]["name"]]) == ("ConfigMap", rule["resourceNames"])
+    assert rule["resources"] == ["configmaps"]
+    assert policy["failurePolicy"] == "Fail"
+    binding = one("ValidatingAdmissionPolicyBinding", f"sluice-release-order-{stage.name}", stage)["spec"]
+    assert (binding["policyName"], binding["validationActions"]) == ("sluice-release-order", ["Deny"])
+    selector = binding["matchResources"]["namespaceSelector"]["matchLabels"]
+    assert selector == {"kubernetes.io/metadata.name": stage.namespace}
 
 
 def test_only_the_autoscalers_replicas_may_differ_from_git() -> None:
@@ -169,7 +197,8 @@ def test_ci_may_look_and_sync_and_nobody_else_has_a_role() -> None:
 
 def test_argo_cds_chart_gets_all_settings() -> None:
     values = chart_values(DEV, REMOTE)
-    ours, roles, notices = (each["data"] for each in settings(DEV, REMOTE))
+    ours, roles, notices, keys = (each["data"] for each in settings(DEV, REMOTE))
+    assert values["configs"]["gpg"]["keys"] == keys
     assert ours.items() <= values["configs"]["cm"].items()
     assert values["configs"]["rbac"] == roles
     parts = [values["notifications"][part] for part in ("notifiers", "templates", "triggers")]

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from config import DEV, IMAGE_REPOSITORY, MANIFESTS_BRANCH, PROD, WEIGHTS_REPOSITORY
+from config import DEV, IMAGE_REPOSITORY, PROD, WEIGHTS_REPOSITORY
+from delivery.approved import Approved
+from delivery.branch import Branch
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
-from delivery.live import passed_ref
+from delivery.live import passed_tag
 from loadtest.reporting.folder import as_json
 from testbed import ROOT
 from testbed.gateway import Served, serve
@@ -27,7 +29,7 @@ from tests.support.repositories import REGISTRY, digest, git
 from tests.support.runner import WORKFLOWS, Run, Runner, go_tool
 
 BIN = Path(sys.executable).parent
-NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "promote", "rollback", "smoke"]
+NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "prod", "promote", "rollback", "smoke"]
 ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
 
 
@@ -97,15 +99,14 @@ def test_nothing_is_pasted_into_a_script() -> None:
 
 WRITERS = {
     "deliver/build": {"id-token"},
-    "deliver/publish": {"contents"},
     "infra/deploy": {"id-token"},
     "models/build": {"id-token"},
-    "models/propose": {"contents", "pull-requests"},
-    "promote/promote": {"contents", "pull-requests"},
-    "rollback/rollback": {"contents", "pull-requests"},
-    "smoke/passed": {"contents"},
-    "smoke/rollback": {"contents", "pull-requests"},
+    "models/propose": {"contents"},
+    "promote/propose": {"contents"},
+    "rollback/rollback": {"contents"},
+    "smoke/rollback": {"actions"},
 }
+RELEASING = ["deliver/publish", "prod/publish", "rollback/rollback", "smoke/passed"]
 
 
 def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() -> None:
@@ -114,6 +115,7 @@ def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() ->
         written = {scope for scope, level in job["permissions"].items() if level == "write"}
         assert written == WRITERS.get(name, set()), name
         read = {"nightly/load": {"actions"}}.get(name, set())
+        assert written or job["permissions"].get("contents") == "read", name
         assert set(job["permissions"]) <= written | read | {"contents"}, name
 
 
@@ -157,12 +159,56 @@ def test_a_role_is_assumed_on_main_only() -> None:
     assert "environment" not in load("deliver")["jobs"]["build"]
 
 
-def test_all_that_write_the_branch_wait_for_each_other_and_none_is_dropped() -> None:
-    for name in ("deliver/publish", "promote/promote", "rollback/rollback"):
-        assert dict(jobs())[name]["concurrency"] == {"group": MANIFESTS_BRANCH, "queue": "max"}
+def test_only_jobs_in_the_environment_release_have_the_keys_and_they_run_nobody_elses_code() -> None:
+    found = dict(jobs())
+    assert [name for name, job in found.items() if job.get("environment") == "release"] == RELEASING
+    for name, job in found.items():
+        assert ("secrets.SIGNING_KEY" in json.dumps(job)) == ("secrets.DEPLOY_KEY" in json.dumps(job))
+        assert ("secrets.SIGNING_KEY" in json.dumps(job)) == (name in RELEASING), name
+    for name, step in steps():
+        if name in RELEASING:
+            uses, command = step.get("uses", ""), step.get("run", "")
+            assert not uses or uses.startswith(("actions/checkout@", "actions/download-artifact@")), name
+            assert not re.search(r"\b(make|npm|npx|uv|pip|\.venv)\b", command), name
+        if name in RELEASING and "checkout" in step.get("uses", ""):
+            assert "ref" not in step["with"]  # main's own code
+
+
+def test_what_installs_packages_has_no_credentials() -> None:
+    for name, job in jobs():
+        said = [step.get("run", "") for step in job.get("steps", [])]
+        if not any(re.search(r"\b(make sync|make synth|make$)", command) for command in said):
+            continue
+        assert {scope for scope, level in job["permissions"].items() if level == "write"} == set(), name
+        for step in job["steps"]:
+            if "checkout" in step.get("uses", ""):
+                assert step["with"]["persist-credentials"] is False, name
+        assert "environment" not in job, name
+
+
+def test_the_deployment_installs_the_cdks_command_line_only_and_before_it_has_a_role() -> None:
+    deploy = load("infra")["jobs"]["deploy"]["steps"]
+    said = [step.get("run") or step["uses"].partition("@")[0] for step in deploy]
+    role = said.index("aws-actions/configure-aws-credentials")
+    assert said.index("npm ci --ignore-scripts") < role
+    assert said[role + 1 :] == ["npx --no-install cdk deploy --all --app cdk.out --require-approval never"]
+    assert set(json.loads((ROOT / "package.json").read_text())["devDependencies"]) == {"aws-cdk"}
+
+
+def test_all_that_write_a_branch_wait_for_each_other_and_none_is_dropped() -> None:
+    groups = {"deliver/publish": "stages-dev", "prod/publish": "stages-prod"}
+    groups["rollback/rollback"] = "stages-${{ inputs.stage || github.event.client_payload.stage }}"
+    for name, group in groups.items():
+        assert dict(jobs())[name]["concurrency"] == {"group": group, "queue": "max"}
         checkout = next(step for n, step in steps() if n == name and "checkout" in step.get("uses", ""))
         assert checkout["with"]["fetch-depth"] == 0
     assert load("deliver")["concurrency"] == {"group": "deliver", "cancel-in-progress": False}
+
+
+def test_no_workflow_opens_pull_requests_so_none_needs_the_right_to_approve_them() -> None:
+    for path in WORKFLOWS.iterdir():
+        assert "gh pr" not in path.read_text()
+        assert "pull-requests: write" not in path.read_text()
 
 
 def test_every_job_ends() -> None:
@@ -196,8 +242,7 @@ def test_what_the_workflows_repeat_is_what_the_code_says() -> None:
     assert {f"{stage.name.upper()}_URL" for stage in (DEV, PROD)} == set(
         re.findall(r"vars\.(\w+_URL)", (WORKFLOWS / "smoke.yml").read_text())
     )
-    assert "refs/sluice/passed/STAGE" in (WORKFLOWS / "smoke.yml").read_text()
-    assert passed_ref("STAGE") == "refs/sluice/passed/STAGE"
+    assert f"the tag {passed_tag('STAGE', 'COMMIT')}," in (WORKFLOWS / "smoke.yml").read_text()
 
 
 @pytest.fixture
@@ -229,8 +274,12 @@ def synced(revision: str, *images: str) -> dict[str, Any]:
 def releases(runner: Runner) -> tuple[str, str]:
     """Have dev run a good release and then the one to try; return the commits of the branch."""
     _, before, head = runner.origin.main
-    good = runner.origin.publish(runner.branch, "dev", "a", before)
-    return good, runner.origin.publish(runner.branch, "dev", "b", head)
+    good = runner.origin.publish(runner.branch, "a", before)
+    return good, runner.origin.publish(runner.branch, "b", head)
+
+
+def prod(runner: Runner) -> Branch:
+    return Branch(runner.branch.repo, "prod", runner.branch.keys)
 
 
 def test_ci_runs_make(runner: Runner) -> None:
@@ -251,16 +300,17 @@ def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> No
     assert runner.origin.log() == [f"dev: {runner.origin.main[-1][:12]}"]
     tip = runner.branch.fetch()
     assert tip
-    assert runner.branch.digests(tip, "dev") == (digest("d"), digest("e"))
+    assert runner.branch.digests(tip) == (digest("d"), digest("e"))
 
 
 def test_deliver_does_nothing_before_there_is_a_registry(runner: Runner) -> None:
     run = runner.run("deliver", "push", {})
-    assert (run.succeeded, run.outcome("build"), run.outcome("publish")) == (True, "skipped", "skipped")
+    assert [run.outcome(job) for job in ("build", "render", "publish")] == ["skipped"] * 3
+    assert run.succeeded
 
 
-def test_promote_opens_a_pull_request_with_what_dev_was_rendered_from(runner: Runner) -> None:
-    runner.origin.publish(runner.branch, "dev", "b", runner.origin.main[-1])
+def test_promote_proposes_what_dev_was_rendered_from(runner: Runner) -> None:
+    runner.origin.publish(runner.branch, "b", runner.origin.main[-1])
     tried = runner.origin.main[-1]
     config = runner.branch.repo / "config.py"
     config.write_text(config.read_text().replace("slots=8", "slots=7"))
@@ -268,18 +318,36 @@ def test_promote_opens_a_pull_request_with_what_dev_was_rendered_from(runner: Ru
     run = runner.run("promote", "workflow_dispatch", {})
     assert run.succeeded, run.output
     head = f"promote/{tried[:12]}"
-    assert f"gh pr create --base manifests --head {head} --title prod: promote {tried[:12]} --body-file" in run.calls
-    assert git(runner.origin.path, "grep", 'SLOTS: "8"', head, "--", "prod/")
-    git(runner.branch.repo, "fetch", "--quiet", "origin", head)
-    assert runner.branch.digests("FETCH_HEAD", "prod") == (digest("b"), digest("0"))
+    assert f"/octo/sluice/compare/main...{head}?quick_pull=1" in run.output
+    approved = json.loads(git(runner.origin.path, "show", f"{head}:delivery/prod.json"))
+    assert approved == {"source": tried, "image": digest("b"), "weights": digest("0"), "reverts": ""}
+    assert re.search(r'^.*\+ +SLOTS: "8"', run.output, re.MULTILINE)
+
+
+def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(runner: Runner) -> None:
+    tried = runner.origin.main[-1]
+    config = runner.branch.repo / "config.py"
+    config.write_text(config.read_text().replace("slots=8", "slots=7"))
+    approved = Approved(source=tried, image=digest("b"), weights=digest("e"))
+    (runner.branch.repo / "delivery/prod.json").write_text(approved.text())
+    merged = runner.commit("Release to prod, and what dev hasn't tried")
+    run = runner.run("prod", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+    assert run.succeeded, run.output
+    branch = prod(runner)
+    tip = branch.fetch()
+    assert tip
+    release = branch.release(tip)
+    assert (release.source, release.main, branch.digests(tip)) == (tried, merged, (digest("b"), digest("e")))
+    assert git(runner.origin.path, "grep", 'SLOTS: "8"', "stages/prod", "--", "prod/")
 
 
 def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
     _, revision = releases(runner)
     run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
     assert run.succeeded, run.output
-    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["succeeded", "succeeded", "skipped"]
-    assert runner.origin.tip(passed_ref("dev")) == revision
+    outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
+    assert outcomes == ["succeeded", "succeeded", "succeeded", "skipped"]
+    assert git(runner.origin.path, "tag", "--list") == passed_tag("dev", revision)
     assert "right rate>=0.75 | passed" in run.output
 
 
@@ -290,10 +358,13 @@ def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
     monkeypatch.setattr(engine, "tokens", ["banana"])
     run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
     assert not run.succeeded
-    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["failed", "skipped", "succeeded"], (
-        run.output
-    )
-    assert runner.origin.image("dev") == "a"
+    outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
+    assert outcomes == ["succeeded", "failed", "skipped", "succeeded"], run.output
+    asked = f"--raw-field stage=dev --raw-field revision={revision}\n"
+    assert f"gh workflow run rollback.yml --repo octo/sluice {asked}" in run.calls
+    run = runner.run("rollback", "workflow_dispatch", {"inputs": {"stage": "dev", "to": "", "revision": revision}})
+    assert run.succeeded, run.output
+    assert runner.origin.image() == "a"
     _, before, head = runner.origin.main
     assert runner.origin.log()[0] == f"dev: back to {before[:12]}"
     assert f"gh api --silent repos/octo/sluice/commits/{head}/comments --field body=@" in run.calls
@@ -301,18 +372,19 @@ def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
 
 
 @pytest.mark.parametrize(
-    ("images", "options", "reason"),
+    ("images", "reason", "outcomes"),
     [
-        ("b", [], "set the repository variable DEV_URL to the address of dev"),
-        ("a", ["--var", "DEV_URL=http://127.0.0.1:9"], "dev should run sha256:bbbb"),
+        ("b", "set the repository variable DEV_URL to the address of dev", ["succeeded", "failed"]),
+        ("a", "dev should run sha256:bbbb", ["failed", "skipped"]),
     ],
 )
 def test_a_smoke_that_could_not_be_run_takes_nothing_back(
-    runner: Runner, images: str, options: list[str], reason: str
+    runner: Runner, images: str, reason: str, outcomes: list[str]
 ) -> None:
     _, revision = releases(runner)
-    run = runner.run("smoke", "repository_dispatch", synced(revision, images), *options)
-    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["failed", "skipped", "skipped"], run.output
+    run = runner.run("smoke", "repository_dispatch", synced(revision, images))
+    found = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
+    assert found == [*outcomes, "skipped", "skipped"], run.output
     assert reason in run.output
     assert runner.origin.tip() == revision
 
@@ -321,7 +393,8 @@ def test_a_release_that_was_overtaken_is_not_tried(runner: Runner) -> None:
     good, _ = releases(runner)
     run = runner.run("smoke", "repository_dispatch", synced(good, "a"))
     assert run.succeeded, run.output
-    assert [run.outcome(job) for job in ("smoke", "passed", "rollback")] == ["succeeded", "skipped", "skipped"]
+    outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
+    assert outcomes == ["succeeded", "skipped", "skipped", "skipped"]
 
 
 def test_a_dispatch_cannot_bring_commands(runner: Runner, tmp_path: Path) -> None:
@@ -341,23 +414,25 @@ def test_a_sync_that_failed_is_taken_back_and_its_commit_says_why(runner: Runner
     payload = synced(revision)["client_payload"] | {"reason": "ImagePullBackOff;\nnot `found`"}
     run = runner.run("rollback", "repository_dispatch", {"action": "sluice-sync-failed", "client_payload": payload})
     assert run.succeeded, run.output
-    assert runner.origin.image("dev") == "a"
+    assert runner.origin.image() == "a"
     assert "\n\n    ImagePullBackOff; not `found`\n\nSee https://" in run.calls
 
 
 def test_a_person_takes_prod_back_by_a_pull_request(runner: Runner) -> None:
     good, bad = (
-        runner.origin.publish(runner.branch, "prod", image, source)
+        runner.origin.publish(prod(runner), image, source)
         for image, source in zip("ab", runner.origin.main[1:], strict=True)
     )
-    run = runner.run("rollback", "workflow_dispatch", {"inputs": {"stage": "prod", "to": good}})
+    inputs = {"stage": "prod", "to": good, "revision": ""}
+    run = runner.run("rollback", "workflow_dispatch", {"inputs": inputs})
     assert run.succeeded, run.output
     head = f"rollback/prod-{bad[:12]}"
     assert (
-        f"gh pr create --base manifests --head {head} --title prod: back to {runner.origin.main[1][:12]}" in run.calls
+        f"A rollback of prod waits for a pull request: https://github.com/octo/sluice/compare/main...{head}"
+        in run.calls
     )
-    assert f"A rollback of prod waits for a review: branch `{head}`." in run.calls
-    assert (runner.origin.image("prod"), runner.origin.image("prod", head)) == ("b", "a")
+    assert runner.origin.image("prod") == "b"
+    assert json.loads(git(runner.origin.path, "show", f"{head}:delivery/prod.json"))["image"] == digest("a")
 
 
 def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
@@ -368,7 +443,7 @@ def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
     known = json.loads(git(runner.origin.path, "show", f"{head}:delivery/weights.json"))
     assert known["llava:13b"] == digest("d")
     assert known["moondream"] == digest("e")
-    assert f"gh pr create --base main --head {head} --title Weights of llava:13b" in run.calls
+    assert f"/octo/sluice/compare/main...{head}?quick_pull=1" in run.output
 
 
 def nightly(runner: Runner, url: str, **inputs: str) -> Run:
@@ -431,4 +506,6 @@ def test_infra_compares_a_pull_request_with_its_base(runner: Runner) -> None:
 def test_infra_deploys_the_stage_that_a_person_names(runner: Runner) -> None:
     run = runner.run("infra", "workflow_dispatch", {"inputs": {"stage": "prod"}}, "--var", "DEPLOY_ROLE_ARN=role")
     assert run.succeeded, run.output
-    assert run.calls == "make deploy STAGE=prod\n"
+    synth = "make synth SYNC=--no-default-groups --group infra STAGE=prod\n"
+    deploy = "npx --no-install cdk deploy --all --app cdk.out --require-approval never\n"
+    assert run.calls == f"{synth}npm ci --ignore-scripts\n{deploy}"

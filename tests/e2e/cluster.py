@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from config import MANIFESTS_BRANCH
-from local_cluster.kubectl import SCRIPTS, ClusterError, environ, kubectl, run, script
+from config import manifests_branch
+from delivery.git import git
+from delivery.signing import Keyring
+from local_cluster.kubectl import SCRIPTS, ClusterError, environ, kubectl, script
 from testbed.tools import missing
 from tests.support.stub import Answer, Request, Stub
 
@@ -33,27 +35,49 @@ def argo_cd() -> Iterator[str]:
 
 
 class Repository:
-    """A Git repository that this machine and the cluster read at `url`; every test run starts it afresh."""
+    """A stage's branch that this machine and the cluster read at `url`; every test run starts it afresh."""
 
-    def __init__(self, name: str, clone: Path) -> None:
+    def __init__(self, name: str, stage: str, clone: Path) -> None:
         self.url = script("git-server", name)
-        self._clone = clone
-        self._git("init", "--quiet", "--initial-branch", MANIFESTS_BRANCH)
+        self._clone, self._branch = clone, manifests_branch(stage)
+        self._git("init", "--quiet", "--initial-branch", self._branch)
         self._git("remote", "add", "origin", self.url)
 
-    def commit(self, files: dict[str, str | None]) -> str:
-        """Push a commit with these files, by path (None removes one), and return its revision."""
+    def commit(self, files: dict[str, str | None], keys: Keyring | None) -> str:
+        """Push a commit with these files, by path (None removes one), signed if there are keys; return its revision."""
         for path, text in files.items():
             file = self._clone / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink() if text is None else file.write_text(text)
         self._git("add", "--all")
-        self._git("-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "test")
-        self._git("push", "--quiet", "--force", "origin", MANIFESTS_BRANCH)
-        return self._git("rev-parse", "HEAD")
+        tree = self._git("write-tree")
+        options = ["-p", "HEAD"] if self._git("for-each-ref", f"refs/heads/{self._branch}") else []
+        options += [f"--gpg-sign={keys.signer}"] if keys else []
+        revision = git(
+            self._clone, "commit-tree", tree, *options, "-m", "test", GNUPGHOME=str(keys.home if keys else "")
+        )
+        self._git("update-ref", f"refs/heads/{self._branch}", revision)
+        self.move(revision)
+        return revision
+
+    def move(self, revision: str) -> None:
+        """Move the branch to a commit, which may be an older one; the next commit's parent is the newest still."""
+        self._git("push", "--quiet", "--force", "origin", f"{revision}:refs/heads/{self._branch}")
+
+    def tip(self) -> str:
+        """Return the newest commit."""
+        return self._git("rev-parse", self._branch)
+
+    def paths(self) -> list[str]:
+        """Return the files of the newest commit."""
+        return self._git("ls-tree", "-r", "--name-only", self._branch).splitlines()
+
+    def restore(self, revision: str) -> None:
+        """Have the files as they were at a commit, for the next one."""
+        self._git("read-tree", "--reset", "-u", revision)
 
     def _git(self, *arguments: str) -> str:
-        return run("git", "-C", str(self._clone), *arguments)
+        return git(self._clone, *arguments)
 
 
 class Receiver:

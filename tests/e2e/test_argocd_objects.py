@@ -1,6 +1,7 @@
 """argocd/ on a real Argo CD: what is pushed runs, what shouldn't doesn't, and GitHub's stand-in hears of each, once."""
 
 import json
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from argocd.objects import GitRemote, settings, sluice
 from config import LOCAL
+from delivery.branch import ORDER
+from delivery.signing import Keyring, create
 from local_cluster.kubectl import Object, apply, environ, eventually, get, kubectl, run
+from local_cluster.release import local_keys, trust
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, Repository, argo_cd
 
@@ -47,6 +52,12 @@ def deployment(version: str, *, image: str = LOCAL.proxy_image, label: str = "sl
     }
 
 
+def order_of(number: int) -> Object:
+    """Return what CI adds to the manifests."""
+    made: Object = yaml.safe_load(ORDER.format(number=number))
+    return made
+
+
 def files(objects: dict[str, Object | None]) -> dict[str, str | None]:
     """Return the stage's files with these objects, None for one that goes."""
     return {f"{STAGE.name}/{name}.yaml": json.dumps(each) if each else None for name, each in objects.items()}
@@ -61,12 +72,25 @@ class Delivery:
     password: str
 
     def release(self, **objects: Object | None) -> str:
-        """Push a commit with these objects, by the names of their files, have Argo CD look, and return its revision."""
-        revision = self.repository.commit(files(objects))
+        """Push a commit that CI signs with these objects, by the names of their files, and return its revision."""
+        return self.push(local_keys(), objects)
+
+    def push(self, keys: Keyring | None, objects: dict[str, Object | None]) -> str:
+        """Push a commit that somebody signs, or nobody, have Argo CD look, and return its revision."""
+        revision = self.repository.commit(files(objects), keys)
+        self.refresh()
+        return revision
+
+    def refresh(self) -> None:
+        """Have Argo CD look at the branch."""
         kubectl(
             "annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, "argocd.argoproj.io/refresh=normal"
         )
-        return revision
+
+    def errors(self) -> str:
+        """Return why Argo CD doesn't compare the branch with the cluster, as its UI says, or nothing."""
+        conditions = get("application", APPLICATION, "argocd")["status"].get("conditions", [])
+        return "; ".join(each["message"] for each in conditions if each["type"] == "ComparisonError")
 
     def notices(self, revision: str) -> list[tuple[str, Any]]:
         """Return the type and payload of each notice of a revision, in the order they came."""
@@ -110,33 +134,35 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
         images.proxy()
         receiver = Receiver()
         stack.callback(receiver.stop)
-        repository = Repository("sluice-argocd-test", tmp_path_factory.mktemp("clone"))
-        remote = GitRemote(repository="owner/name", repo_url=repository.url, api_url=receiver.url)
+        repository = Repository("sluice-argocd-test", STAGE.name, tmp_path_factory.mktemp("clone"))
+        keys = local_keys().export()
+        remote = GitRemote(repository="owner/name", repo_url=repository.url, api_url=receiver.url, keys=keys)
         token: Object = {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "argocd-notifications-secret", "namespace": "argocd"},
             "stringData": {"github-token": "not-a-real-one"},
         }
-        namespace, project, application = sluice(STAGE, remote)
-        stack.enter_context(put_back([*settings(STAGE, remote), token, project]))
+        namespace, *order, project, application = sluice(STAGE, remote)
+        stack.enter_context(put_back(remote, [*settings(STAGE, remote), token, project]))
         stack.callback(kubectl, "delete", "namespace", STAGE.namespace, "--ignore-not-found")
         stack.callback(kubectl, "-n", "argocd", "delete", "application", APPLICATION, "--ignore-not-found")
         # It may still be trying to tell the receiver of a run that was cut off.
         kubectl("-n", "argocd", "rollout", "restart", "deployment/argocd-notifications-controller")
         kubectl("-n", "argocd", "rollout", "status", "deployment/argocd-notifications-controller", "--timeout=60s")
         delivery = Delivery(repository, receiver, password)
-        first = repository.commit(files({"greeting": config_map("hello"), "deployment": deployment("1")}))
-        apply([namespace, application], MANAGER)
+        objects: dict[str, Object | None] = {"greeting": config_map("hello"), "deployment": deployment("1")}
+        first = repository.commit(files({**objects, "release": order_of(1)}), local_keys())
+        apply([namespace, *order, application], MANAGER)
         delivery.synced(first)
         yield delivery
 
 
 @contextmanager
-def put_back(objects: list[Object]) -> Iterator[None]:
+def put_back(remote: GitRemote, objects: list[Object]) -> Iterator[None]:
     """Apply objects that the whole Argo CD has one of, and afterwards have them as they were."""
     before = [get(each["kind"], each["metadata"]["name"], "argocd") for each in objects]
-    apply(objects, MANAGER)
+    trust(remote, objects, MANAGER)
     yield
     for each, old in zip(objects, before, strict=True):
         if old:
@@ -214,6 +240,49 @@ def test_other_namespaces_are_refused(delivery: Delivery) -> None:
     delivery.synced(delivery.release(elsewhere=None, greeting=config_map("hello there")))
 
 
+@pytest.mark.parametrize("forger", [None, "another key"])
+def test_a_commit_that_ci_has_not_signed_is_refused_and_the_ui_says_why(
+    delivery: Delivery, forger: str | None, tmp_path: Path
+) -> None:
+    before = greeting()
+    forged = delivery.push(create(tmp_path / "keys") if forger else None, {"greeting": config_map("forged")})
+    reason = eventually(delivery.errors, 120)
+    assert re.search("is not signed" if forger is None else "signature|signed", reason), reason
+    assert greeting() == before
+    assert "sluice-synced" not in [event for event, _ in delivery.notices(forged)]
+    delivery.synced(delivery.release(greeting=config_map(f"after {forger}")))
+    assert delivery.errors() == ""
+
+
+def test_a_commit_for_another_stage_is_refused_and_the_ui_says_why(delivery: Delivery) -> None:
+    before = greeting()
+    files_of_another = {"prod/greeting.yaml": json.dumps(config_map("of another stage"))}
+    own = dict.fromkeys(delivery.repository.paths())
+    last = delivery.repository.tip()
+    delivery.repository.commit({**own, **files_of_another}, local_keys())
+    delivery.refresh()
+    assert "app path does not exist" in eventually(delivery.errors, 120)
+    assert greeting() == before
+    delivery.repository.restore(last)
+    delivery.synced(delivery.release(greeting=config_map("after another stage's")))
+
+
+def test_an_older_commit_that_ci_did_sign_is_refused_and_the_ui_says_why(delivery: Delivery) -> None:
+    older = delivery.release(release=order_of(7), greeting=config_map("older"))
+    delivery.synced(older)
+    newer = delivery.release(release=order_of(8), greeting=config_map("newer"))
+    delivery.synced(newer)
+    delivery.repository.move(older)
+    delivery.refresh()
+    reason = eventually(delivery.errors, 120)
+    assert "the branch was moved back: this is its release number 7, and number 8 runs" in reason
+    assert greeting() == "newer"
+    delivery.repository.move(newer)
+    delivery.refresh()
+    eventually(lambda: delivery.errors() == "", 120)
+    delivery.synced(delivery.release(release=order_of(9), greeting=config_map("hello")))
+
+
 def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
     payload = delivery.failed(delivery.release(deployment=deployment("3", label="other")))
     assert "`selector` does not match template `labels`" in payload["reason"]
@@ -261,7 +330,7 @@ def test_each_revision_was_told_of_once(delivery: Delivery) -> None:
         kubectl("annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, f"look={number}")
     last = delivery.release(greeting=config_map("the last"))
     delivery.synced(last)
-    told = Counter(body["client_payload"]["revision"] for _, _, body in delivery.receiver.posts)
+    told = Counter((body["event_type"], body["client_payload"]["revision"]) for _, _, body in delivery.receiver.posts)
     assert set(told.values()) == {1}
 
 

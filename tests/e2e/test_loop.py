@@ -15,7 +15,7 @@ from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
 from config import LOCAL, MOONDREAM
 from local_cluster.images import push
 from local_cluster.kubectl import allow_this_machine, eventually, kubectl, pods, run, script
-from local_cluster.release import DeliveryLoop
+from local_cluster.release import DeliveryLoop, local_keys
 from testbed.fetching import fetch, metric
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, argo_cd
@@ -41,9 +41,10 @@ class Delivered:
         stack.enter_context(argo_cd())
         self.receiver, self._reports = Receiver(), reports
         stack.callback(self.receiver.stop)
-        name = f"sluice-loop-test-{time.time_ns()}"  # a branch of its own, without an earlier run's releases
-        remote = GitRemote(repository="owner/name", repo_url=script("git-server", name), api_url=self.receiver.url)
-        self.loop = DeliveryLoop(STAGE, remote, webhook=WEBHOOK)
+        name = f"sluice-loop-test-{time.time_ns()}"  # a repository of its own, without an earlier run's releases
+        keys, url = local_keys(), script("git-server", name)
+        remote = GitRemote(repository="owner/name", repo_url=url, api_url=self.receiver.url, keys=keys.export())
+        self.loop = DeliveryLoop(STAGE, remote, keys, webhook=WEBHOOK)
         stack.callback(self.loop.remove)
         images.proxy()
         self.loop.install()
@@ -153,6 +154,4 @@ def test_the_branch_says_what_was_taken_back_and_that_release_passes_again(deliv
     tip = delivered.loop.branch.fetch()
     assert tip
     assert delivered.work(tip) is None
-    release = delivered.loop.branch.release(tip, STAGE.name)
-    assert release
-    assert release.reverts
+    assert delivered.loop.branch.release(tip).reverts

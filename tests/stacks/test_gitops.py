@@ -68,6 +68,8 @@ def test_everything_is_made_in_an_order_that_can_be_undone(stage: Stage) -> None
         "Application keda",
         "scaledobjects.keda.sh",
         "Namespace sluice",
+        "ValidatingAdmissionPolicy sluice-release-order",
+        f"ValidatingAdmissionPolicyBinding sluice-release-order-{stage.name}",
         "AppProject sluice",
         f"Application sluice-{stage.name}",
     ]

@@ -1,14 +1,19 @@
-"""A repository as on GitHub, with main and the manifests branch, and clones of it as CI has them."""
+"""A repository as on GitHub, with main and the stages' branches, and clones of it as CI has them."""
 
+import atexit
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
-from config import IMAGE_REPOSITORY, MANIFESTS_BRANCH, WEIGHTS_REPOSITORY
+from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, manifests_branch
 from delivery.branch import Branch
 from delivery.publish import publish
+from delivery.signing import Keyring, create, stop_agent
 
 REGISTRY = "localhost:5001"
 PERSON = ("Ada", "ada@example.com")
@@ -27,9 +32,29 @@ def manifests(image: str, weights: str = "0", note: str = "") -> dict[str, str]:
     }
 
 
-def git(repo: Path, *arguments: str, stdin: str | None = None, by: tuple[str, str] = PERSON) -> str:
-    """Run git as a person and return its output."""
-    environ = os.environ | {f"GIT_{role}_{key}": by[key == "EMAIL"] for role in ROLES for key in ("NAME", "EMAIL")}
+@cache
+def ci_keys() -> Keyring:
+    """Return CI's keyring, one a test process."""
+    return _new_keys()
+
+
+@cache
+def other_keys() -> Keyring:
+    """Return the keyring of somebody who would like to be CI."""
+    return _new_keys()
+
+
+def _new_keys() -> Keyring:
+    home = Path(mkdtemp(prefix="sluice-test-keys-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    atexit.register(stop_agent, home)  # before the folder goes
+    return create(home)
+
+
+def git(repo: Path, *arguments: str, stdin: str | None = None, by: tuple[str, str] = PERSON, **more: str) -> str:
+    """Run git as a person, with more variables, and return its output."""
+    identity = {f"GIT_{role}_{key}": by[key == "EMAIL"] for role in ROLES for key in ("NAME", "EMAIL")}
+    environ = os.environ | identity | more
     command = ["git", "-C", str(repo), *arguments]
     done = subprocess.run(command, input=stdin, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
@@ -55,37 +80,38 @@ class Origin:
         git(self.path, "update-ref", "refs/heads/main", self.main[-1])
         return self.main
 
-    def clone(self, name: str = "clone", **options: Any) -> Branch:
-        """Return the branch as a new clone with main's history sees it."""
+    def clone(self, name: str = "clone", *, stage: str = "dev", **options: Any) -> Branch:
+        """Return a stage's branch as a new clone with main's history sees it."""
         target = self.path.parent / name
         git(self.path, "clone", "--quiet", "--shared", "--branch", "main", str(self.path), str(target))
-        return Branch(target, **options)
+        return Branch(target, stage, ci_keys(), **options)
 
-    def publish(self, branch: Branch, stage: str, image: str, source: str) -> str:
+    def publish(self, branch: Branch, image: str, source: str) -> str:
         """Publish an image, named by one hex digit, and return the commit."""
-        commit = publish(branch, stage=stage, files=manifests(image), source=source, about=f"image {image}")
+        commit = publish(branch, folder=branch.store(manifests(image)), source=source, main=source)
         assert commit
         return commit
 
-    def tip(self, ref: str = f"refs/heads/{MANIFESTS_BRANCH}") -> str:
-        """Return the commit of a ref."""
+    def tip(self, ref: str = "stages/dev") -> str:
+        """Return the object that a branch or tag is at."""
         return git(self.path, "rev-parse", ref)
 
-    def log(self, arguments: str = MANIFESTS_BRANCH, form: str = "%s") -> list[str]:
+    def log(self, arguments: str = "stages/dev", form: str = "%s") -> list[str]:
         """Return the log, newest first, a line a commit."""
         return git(self.path, "log", f"--format={form}", *arguments.split()).splitlines()
 
-    def image(self, stage: str, ref: str = MANIFESTS_BRANCH) -> str:
+    def image(self, stage: str = "dev") -> str:
         """Return the hex digit of the image that a stage has."""
-        return git(self.path, "show", f"{ref}:{stage}/deployment.yaml").partition("@sha256:")[2][0]
+        text = git(self.path, "show", f"{manifests_branch(stage)}:{stage}/deployment.yaml")
+        return text.partition("@sha256:")[2][0]
 
-    def commit_by_hand(self, message: str, *parents: str, by: tuple[str, str] = PERSON, tree: str = "") -> str:
-        """Put a commit of somebody on the branch, with the last parent's files unless `tree` is another commit."""
-        parents = parents or (self.tip(),)
-        options = [option for parent in parents for option in ("-p", parent)]
-        files = f"{tree or parents[-1]}^{{tree}}"
-        commit = git(self.path, "commit-tree", files, *options, stdin=message, by=by)
-        git(self.path, "update-ref", f"refs/heads/{MANIFESTS_BRANCH}", commit)
+    def commit_by_hand(self, message: str, *, by: tuple[str, str] = PERSON, keys: Keyring | None = None) -> str:
+        """Put a commit of somebody on dev's branch, with the tip's files, signed if there are keys."""
+        options = [f"--gpg-sign={keys.signer}"] if keys else []
+        home = {"GNUPGHOME": str(keys.home)} if keys else {}
+        tip = self.tip()
+        commit = git(self.path, "commit-tree", f"{tip}^{{tree}}", "-p", tip, *options, stdin=message, by=by, **home)
+        git(self.path, "update-ref", "refs/heads/stages/dev", commit)
         return commit
 
 

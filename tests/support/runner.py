@@ -1,8 +1,9 @@
 """A repository on which act runs the workflows on this machine, with stand-ins for what belongs to GitHub and AWS.
 
 act (self-hosted mode) runs every `run:` step and every expression for real, against a real git remote. It leaves
-actions/checkout out (its workspace is a copy of the clone), and knows neither permissions nor concurrency. Other
-actions can't be fetched without a network: a composite action stands in for each, and so do a few commands on PATH.
+actions/checkout out (its workspace is a copy of the clone), and knows neither permissions nor concurrency, nor which
+branch may use an environment. Other actions can't be fetched without a network: a composite action stands in for each,
+and so do a few commands on PATH.
 """
 
 import json
@@ -20,7 +21,7 @@ from launcher.cache import cache_dir, exclusive
 from testbed import ROOT
 from testbed.tools import need_tool
 from tests.support.aws import CONTEXT
-from tests.support.repositories import Origin, digest, git, new_origin
+from tests.support.repositories import Origin, ci_keys, digest, git, new_origin
 
 WORKFLOWS = ROOT / ".github/workflows"
 COPIED = [
@@ -42,8 +43,14 @@ OUTPUTS = {
     "aws-actions/amazon-ecr-login": {"registry": "123456789012.dkr.ecr.eu-central-1.amazonaws.com"},
     "docker/build-push-action": {"digest": digest("d")},
 }
+# What the stand-ins of actions do, by their inputs. act leaves a checkout out unless it has a `ref`.
+SCRIPTS = {
+    "actions/checkout": (["ref"], 'git clone --quiet "$ORIGIN" . && git checkout --quiet --detach "$REF"'),
+    "actions/upload-artifact": (["name", "path"], 'mkdir -p "$ARTIFACTS" && cp -r "$PATHS" "$ARTIFACTS/$NAME"'),
+    "actions/download-artifact": (["name", "path"], 'mkdir -p "$PATHS" && cp -r "$ARTIFACTS/$NAME/." "$PATHS"'),
+}
 # What the stand-ins on PATH do, beside writing their arguments into the log.
-LAY_OUT_VENV = 'case "$*" in sync*) mkdir -p .venv && ln -sfn "$TOOLS" .venv/bin ;; esac'
+LAY_OUT_VENV = 'case "$*" in sync*) mkdir -p .venv && ln -sfn "$TOOLS" .venv/bin ;; synth*) mkdir cdk.out ;; esac'
 WRITE_BODY = 'for a; do case $a in body=@*) cat "${a#body=@}" >> "$LOG" ;; esac; done'
 SYNTHESISE = (
     'case "$*" in *" synth "*) mkdir -p cdk.out && touch cdk.out/sluice-registry.template.json;'
@@ -115,6 +122,10 @@ class Runner:
         cdk = json.loads((repo / "cdk.json").read_text())
         cdk["context"] |= CONTEXT
         (repo / "cdk.json").write_text(json.dumps(cdk))
+        shutil.rmtree(repo / "argocd/keys", ignore_errors=True)
+        (repo / "argocd/keys").mkdir()
+        for id_, key in ci_keys().export().items():
+            (repo / f"argocd/keys/{id_}.asc").write_text(key)
         (repo / "delivery/weights.json").write_text(json.dumps({"moondream": digest("e"), "gemma3-270m": digest("e")}))
         for path in (repo / ".github/workflows").iterdir():
             path.write_text(re.sub(r"\n *queue: max.*", "", path.read_text()))
@@ -164,7 +175,11 @@ class Runner:
             "LOG": str(log),
             "STEPS": str(steps),
             "TOOLS": str(self.folder / "tools"),
+            "ORIGIN": str(self.origin.path),
+            "ARTIFACTS": str(self.folder / "artifacts"),
+            "SIGNING_KEY": ci_keys().export_private(),
         }
+        shutil.rmtree(self.folder / "artifacts", ignore_errors=True)
         command = [self.act, event, "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", str(path)]
         command += [
             "--platform",
@@ -173,7 +188,7 @@ class Runner:
             "--env",
             "GITHUB_REPOSITORY=octo/sluice",
         ]
-        command += ["--secret", "GITHUB_TOKEN=token", *self._actions(), *options]
+        command += ["--secret", "GITHUB_TOKEN=token", "--secret", "SIGNING_KEY", *self._actions(), *options]
         done = subprocess.run(
             command,
             cwd=self.branch.repo,
@@ -188,9 +203,13 @@ class Runner:
 
 def _write_action(folder: Path, name: str) -> None:
     outputs = {key: {"value": value} for key, value in OUTPUTS.get(name, {}).items()}
-    steps = [{"shell": "bash", "run": f"echo {name}"}]
+    inputs, script = SCRIPTS.get(name, ([], f"echo {name}"))
+    # Not PATH, which the shell needs.
+    variables = {{"path": "PATHS"}.get(each, each.upper()): f"${{{{ inputs.{each} }}}}" for each in inputs}
+    steps = [{"shell": "bash", "run": script, "env": variables}]
     folder.mkdir(parents=True)
-    action = {"name": name, "outputs": outputs, "runs": {"using": "composite", "steps": steps}}
+    runs = {"using": "composite", "steps": steps}
+    action = {"name": name, "inputs": {each: {} for each in inputs}, "outputs": outputs, "runs": runs}
     (folder / "action.yml").write_text(json.dumps(action))
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
