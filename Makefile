@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve test e2e lint types bench image render demo load compare-reports ramp-comparison real-ramp balancing \
-	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy cost help stage sync uv
+	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy github cost help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -108,6 +108,9 @@ deploy: stage sync node_modules ## Build STAGE on AWS, or bring it up to date
 
 destroy: stage sync node_modules ## Take STAGE down; what stages share stays
 	$(CDK) destroy 'sluice-$(STAGE)-*' -c stage=$(STAGE)
+
+github: ## Set GitHub's rules, environments and keys; CHECK=yes says what is missing, REVIEWS=0 is for one person alone
+	@$(PYTHON) -m delivery.github $(if $(CHECK),--check) $(if $(REVIEWS),--reviews $(REVIEWS))
 
 cost: stage sync ## Say what STAGE costs a month, and a thousand answers
 	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)

@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not isinstance(answer, str):
             self._reply(*answer)
 
-    do_POST = do_GET
+    do_DELETE = do_POST = do_PUT = do_GET
 
     def _reply(self, status: int, headers: dict[str, str], body: Any) -> None:
         lines = body if isinstance(body, list) else [body]
