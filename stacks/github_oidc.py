@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -9,8 +11,10 @@ from stacks.nag import acknowledge
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
-MAIN_BRANCH = "ref:refs/heads/main"
+MAIN = "refs/heads/main"
 DEPLOY_ENVIRONMENT = "environment:prod"
+# Files in .github/workflows: nothing else that runs on main becomes the role.
+PUSHING, DEPLOYING = ("deliver.yml", "models.yml"), ("infra.yml",)
 # Those of the five roles from `cdk bootstrap` that the CDK's command line assumes: there are no image assets, and only
 # CloudFormation itself uses cfn-exec-role.
 BOOTSTRAP_ROLES = ("deploy-role", "file-publishing-role", "lookup-role")
@@ -22,8 +26,8 @@ class GitHubTrust(Stack):
     def __init__(self, scope: Construct, id_: str, *, context: Context, protect: bool) -> None:
         super().__init__(scope, id_, termination_protection=protect, description="Sluice: trust in GitHub Actions")
         self._provider = iam.OidcProviderNative(self, "GitHub", url=f"https://{ISSUER}", client_ids=[AUDIENCE])
-        self._let_push_images(self._role("PushImages", "sluice-push-images", context, MAIN_BRANCH))
-        self._let_deploy(self._role("Deploy", "sluice-deploy", context, DEPLOY_ENVIRONMENT))
+        self._let_push_images(self._role("PushImages", "sluice-push-images", context, f"ref:{MAIN}", PUSHING))
+        self._let_deploy(self._role("Deploy", "sluice-deploy", context, DEPLOY_ENVIRONMENT, DEPLOYING))
 
     def _let_push_images(self, role: iam.Role) -> None:
         for name in (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY):
@@ -39,9 +43,21 @@ class GitHubTrust(Stack):
         resources = [self._bootstrap(name) for name in BOOTSTRAP_ROLES]
         role.add_to_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=resources))
 
-    def _role(self, id_: str, name: str, context: Context, subject: str) -> iam.Role:
-        """Return a role for the workflow runs whose token has a `sub` that ends in `subject`."""
-        claims = {"aud": AUDIENCE, "sub": subjects(context, subject), "repository_id": context.github_repository_id}
+    def _role(self, id_: str, name: str, context: Context, subject: str, workflows: Sequence[str]) -> iam.Role:
+        """Return a role for main's runs of these workflows whose token has a `sub` that ends in `subject`.
+
+        The `sub` of an environment doesn't say which branch runs there, and that of a branch not which workflow. Since
+        January 2026 STS has keys for those claims too: "Available keys for AWS OIDC federation" in
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html.
+        """
+        files = f"{context.github_owner}/{context.github_repository}/.github/workflows"
+        claims = {
+            "aud": AUDIENCE,
+            "sub": subjects(context, subject),
+            "repository_id": context.github_repository_id,
+            "ref": MAIN,
+            "job_workflow_ref": [f"{files}/{each}@{MAIN}" for each in workflows],
+        }
         conditions = {"StringEquals": {f"{ISSUER}:{claim}": value for claim, value in claims.items()}}
         provider = self._provider.oidc_provider_arn
         role = iam.Role(self, id_, role_name=name, assumed_by=iam.WebIdentityPrincipal(provider, conditions))

@@ -1,10 +1,13 @@
 """Who may become which role: IAM's decision on the tokens that GitHub really sends, from the synthesised policies."""
 
+import re
 from typing import Any
 
 import pytest
 
 from config import DEV
+from stacks.github_oidc import DEPLOYING, PUSHING
+from testbed import ROOT
 from tests.support.synth import Json, synthesise, text
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -12,7 +15,8 @@ NAMES, IDS = "octo/sluice", "octo@1234/sluice@5678"
 
 
 def token(subject: str, repository: str = NAMES, /, **changes: str) -> Json:
-    """Return a token's claims, as GitHub sends them to a job of octo/sluice."""
+    """Return a token's claims, as GitHub sends them to a job of octo/sluice on main."""
+    workflow = "infra" if subject.startswith("environment:") else "deliver"
     claims = {
         "iss": f"https://{ISSUER}",
         "aud": "sts.amazonaws.com",
@@ -22,6 +26,8 @@ def token(subject: str, repository: str = NAMES, /, **changes: str) -> Json:
         "repository_owner": "octo",
         "repository_owner_id": "1234",
         "actor": "ann",
+        "ref": "refs/heads/main",
+        "job_workflow_ref": f"octo/sluice/.github/workflows/{workflow}.yml@refs/heads/main",
     }
     return {**claims, **changes}
 
@@ -65,6 +71,7 @@ def statements(name: str) -> list[Json]:
 
 
 MAIN, PROD = "ref:refs/heads/main", "environment:prod"
+DELIVER, INFRA = (f"octo/sluice/.github/workflows/{each}.yml" for each in ("deliver", "infra"))
 REFUSED = {
     "another branch": token("ref:refs/heads/feature"),
     "a branch whose name begins the same": token("ref:refs/heads/main2"),
@@ -83,6 +90,13 @@ REFUSED = {
     "a token without a repository id": {k: v for k, v in token(MAIN).items() if k != "repository_id"},
     "a token without a subject": {k: v for k, v in token(MAIN).items() if k != "sub"},
     "a subject with a wildcard": token("*"),
+    "the environment from another branch": token(PROD, ref="refs/heads/feature"),
+    "the environment in another branch's workflow": token(PROD, job_workflow_ref=f"{INFRA}@refs/heads/feature"),
+    "the environment in another workflow": token(PROD, job_workflow_ref=f"{DELIVER}@refs/heads/main"),
+    "main in another workflow": token(MAIN, job_workflow_ref="octo/sluice/.github/workflows/ci.yml@refs/heads/main"),
+    "main in a workflow of another repository": token(MAIN, job_workflow_ref=f"evil/{DELIVER}@refs/heads/main"),
+    "a token without a workflow": {k: v for k, v in token(PROD).items() if k != "job_workflow_ref"},
+    "a token without a branch": {k: v for k, v in token(PROD).items() if k != "ref"},
 }
 
 
@@ -90,6 +104,19 @@ REFUSED = {
 def test_the_main_branch_pushes_images_and_the_environment_prod_deploys(repository: str) -> None:
     assert assumes("sluice-push-images", token(MAIN, repository))
     assert assumes("sluice-deploy", token(PROD, repository))
+
+
+def test_the_workflow_for_models_pushes_images_too() -> None:
+    models = "octo/sluice/.github/workflows/models.yml@refs/heads/main"
+    assert assumes("sluice-push-images", token(MAIN, job_workflow_ref=models))
+
+
+def test_the_trust_names_the_workflows_that_become_a_role() -> None:
+    assuming: dict[str, set[str]] = {}
+    for path in (ROOT / ".github/workflows").iterdir():
+        for variable in re.findall(r"role-to-assume: \$\{\{ vars\.(\w+) \}\}", path.read_text()):
+            assuming.setdefault(variable, set()).add(path.name)
+    assert assuming == {"PUSH_ROLE_ARN": set(PUSHING), "DEPLOY_ROLE_ARN": set(DEPLOYING)}
 
 
 @pytest.mark.parametrize("repository", [NAMES, IDS], ids=["names", "names and ids"])
