@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve test e2e lint types bench image render demo load compare-reports ramp-comparison real-ramp balancing \
-	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy github cost help stage sync uv
+	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy github cost bill help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -114,6 +114,10 @@ github: ## Set GitHub's rules, environments and keys; CHECK=yes says what is mis
 
 cost: stage sync ## Say what STAGE costs a month, and a thousand answers
 	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)
+
+bill: stage sync ## Say who used what of STAGE, FROM a time TO another, by the pods' log lines in FILES or on stdin
+	@$(RUN) python -m cost.bill --stage $(STAGE) $(if $(FROM),--from "$$FROM") $(if $(TO),--to "$$TO") \
+		$(if $(OWNER),,--region eu-central-1) $(FILES) $(OPTIONS)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile

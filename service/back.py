@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 from flask import Blueprint, Response, g, request
 
@@ -18,7 +19,7 @@ from service.engine_errors import EngineDied
 from service.error_handlers import answer_error
 from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
 from service.front import PREFIX
-from service.gateway import Caller, Gateway
+from service.gateway import KEY_NAME, Caller, Gateway
 from service.generation import QUEUED_HEADERS, Generation, generate
 from service.http_request import read_body
 from service.streams import NDJSON, listing
@@ -64,6 +65,7 @@ def front() -> Caller:
     """Return the caller of the current request, whose key and priority the front has checked."""
     priority = Priority(request.headers.get("X-Priority", Priority.INTERACTIVE))
     g.record.priority = priority
+    g.record.key = unquote(request.headers.get(KEY_NAME, "")) or None
     return Caller(ClientConnection(request.environ.get("gunicorn.socket")), g.record, priority)
 
 

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
+from urllib.parse import quote
 
 from service.admission import Admission, Priority
 from service.call import Engine
@@ -16,6 +17,8 @@ from service.request_log import RequestLog
 from service.settings import Role, Settings
 from service.suspects import Suspects
 
+KEY_NAME = "X-Key-Name"  # percent-encoded: a key's name may be any text
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -28,8 +31,14 @@ class Caller:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers with which HAProxy and the pods log and queue the request as this process does."""
-        return {"X-Request-Id": self.record.request_id, "X-Priority": self.priority}
+        """Return the headers with which HAProxy and the pods log and queue the request as this process does.
+
+        The pods log the name of the key too, for the bill.
+        """
+        told = {"X-Request-Id": self.record.request_id, "X-Priority": self.priority}
+        if self.key is not None:
+            told[KEY_NAME] = quote(self.key.name)
+        return told
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from service.metrics import QUOTA
 from service.ollama import UNSHIFTED
 from service.repeats import Repeats
 from service.reply import Reply
+from service.settings import Role
 from service.system_role import without_system
 
 QUEUED_HEADERS = ("X-Proxy-Queued-Ms", "X-Queued-Ms")
@@ -44,6 +45,7 @@ class Generation:
     call: Call = field(init=False, repr=False)  # set by open()
     _cleanup: ExitStack = field(default_factory=ExitStack)
     _queued_ms: float = 0.0
+    _granted: float | None = None  # when it got its slot, by time.monotonic()
     _pieces: Iterator[Message] = field(init=False, repr=False)  # the engine's, after `_first`
     _repeats: Repeats = field(init=False, repr=False)
     _first: Message = field(init=False, repr=False)
@@ -84,7 +86,9 @@ class Generation:
         except Refused as refused:
             raise self._saturated(refused) from None
         self._queued_ms = ticket.queued_for * 1000
+        self._granted = time.monotonic()
         self.caller.record.queued_ms = round(self._queued_ms, 3)
+        self.caller.record.model = self.gateway.settings.model
         self.gateway.metrics.admitted.inc()
         self.gateway.metrics.queue_wait.observe(ticket.queued_for)
 
@@ -229,6 +233,8 @@ class Generation:
             self.gateway.metrics.cancelled.inc()
             record.error = "client_gone"
         self._cleanup.close()
+        if self._granted is not None and self.gateway.settings.role is not Role.FRONT:  # which has no slots
+            record.slot_ms = round((time.monotonic() - self._granted) * 1000, 3)
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,10 @@ FRAMES = 30  # the innermost of a traceback
 
 @dataclass
 class RequestLog:
-    """What is known of a request so far. Times are in milliseconds since its arrival."""
+    """What is known of a request so far. Times are in milliseconds since its arrival.
+
+    key: its name, never the key itself. slot_ms: how long it held a slot, in the process that has the slots.
+    """
 
     request_id: str
     method: str
@@ -26,8 +29,10 @@ class RequestLog:
     error: str | None = None
     key: str | None = None
     priority: str | None = None
+    model: str | None = None
     queued_ms: float | None = None
     first_token_ms: float | None = None
+    slot_ms: float | None = None
     total_ms: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

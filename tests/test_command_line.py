@@ -16,6 +16,7 @@ PROGRAMS = [
     ["cdk8s_manifests"],
     ["chaos", "hold"],
     ["cost"],
+    ["cost.bill"],
     ["delivery", "publish"],
     ["local_cluster.demo"],
     ["loadtest.experiments", "comparison"],

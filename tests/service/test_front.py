@@ -254,7 +254,7 @@ def test_the_wait_in_haproxys_queue_is_in_the_timings_and_a_wait_too_long_a_503(
     assert all(b"200 OK" in sock.recv(65536) for sock in holding)
 
 
-def test_both_log_lines_of_a_request_have_its_id_and_the_front_knows_the_key(way: Way) -> None:
+def test_both_log_lines_of_a_request_have_its_id_and_key_and_the_pods_says_how_long_it_held_a_slot(way: Way) -> None:
     way.post("/generate", HELLO, **AS_ALICE, X_Request_Id="mine-7", X_Priority="batch")
 
     def line(served: Served) -> Any:
@@ -263,6 +263,9 @@ def test_both_log_lines_of_a_request_have_its_id_and_the_front_knows_the_key(way
     front, pod = eventually(lambda: line(way.front)), eventually(lambda: line(way.pod))
     assert (front["key"], front["path"], front["completion_tokens"]) == ("alice", "/generate", 3)
     assert (pod["path"], pod["priority"], pod["completion_tokens"]) == ("/engine/chat", "batch", 3)
+    assert (pod["key"], pod["model"]) == ("alice", MODEL)
+    assert 0 < pod["slot_ms"] <= pod["total_ms"] <= front["total_ms"]
+    assert "slot_ms" not in front
 
 
 def test_more_than_a_front_may_have_under_way_is_refused_at_once(way: Way, tmp_path: Path) -> None:
