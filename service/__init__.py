@@ -1,11 +1,14 @@
 """The gateway: an LLM behind HTTP that answers every request, or says at once when to come back."""
 
+import os
 import re
 import uuid
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, g, request
 
+from service import tracing
 from service.admission import Admission
 from service.back import back_blueprint
 from service.browsers import check_host, check_origin
@@ -32,6 +35,7 @@ from service.page import page_blueprint
 from service.request_log import RequestLog
 from service.settings import Role, Settings
 from service.suspects import Suspects
+from service.tracing import Tracing
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -44,7 +48,7 @@ def create_app(settings: Settings) -> Flask:
     gateway = create_gateway(settings)
     keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
     answer_errors_in_json(app, pointing=settings.role is not Role.BACK)
-    _keep_records(app, gateway.metrics)  # before the checks, so that refusals are logged too
+    _keep_records(app, gateway.metrics, tracing.start(os.environ))  # before the checks, so that refusals are logged too
     if settings.role is Role.BACK:
         app.register_blueprint(back_blueprint(gateway))
     else:
@@ -88,14 +92,15 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     app.register_blueprint(openapi_blueprint(gateway))
 
 
-def _keep_records(app: Flask, metrics: Metrics) -> None:
-    """Give every request an id, and write its log line once its last byte has been sent."""
+def _keep_records(app: Flask, metrics: Metrics, traces: Tracing | None) -> None:
+    """Give every request an id, and write its log line and spans once its last byte has been sent."""
 
     @app.before_request
     def begin() -> None:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         g.record = RequestLog(request_id, request.method, request.path)
+        g.span = traces.begin(g.record, dict(request.headers)) if traces else None
 
     @app.after_request
     def end(response: Response) -> Response:
@@ -105,4 +110,6 @@ def _keep_records(app: Flask, metrics: Metrics) -> None:
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.responses.labels(route, record.status).inc()
         response.call_on_close(record.write)
+        if traces:
+            response.call_on_close(partial(traces.end, g.span, record, route))
         return response

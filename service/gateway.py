@@ -35,7 +35,7 @@ class Caller:
 
         The pods log the name of the key too, for the bill.
         """
-        told = {"X-Request-Id": self.record.request_id, "X-Priority": self.priority}
+        told = {"X-Request-Id": self.record.request_id, "X-Priority": self.priority, **self.record.trace_headers}
         if self.key is not None:
             told[KEY_NAME] = quote(self.key.name)
         return told

@@ -12,6 +12,7 @@ from service.settings import SettingError
 
 log = logging.getLogger("sluice.request")
 
+UNSAID = ("arrived", "trace_headers")
 FRAMES = 30  # the innermost of a traceback
 
 
@@ -38,6 +39,7 @@ class RequestLog:
     completion_tokens: int | None = None
     finish_reason: str | None = None
     arrived: float = field(default_factory=time.monotonic, repr=False)
+    trace_headers: dict[str, str] = field(default_factory=dict, repr=False)  # W3C's, for who is asked next
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request arrived."""
@@ -46,7 +48,7 @@ class RequestLog:
     def write(self) -> None:
         """Write the log line."""
         self.total_ms = self.elapsed_ms()
-        known = {key: value for key, value in vars(self).items() if value is not None and key != "arrived"}
+        known = {key: value for key, value in vars(self).items() if value is not None and key not in UNSAID}
         log.info("request", extra={"fields": known})
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import openai
 import psutil
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from launcher.find_ollama import find_ollama, program_version
 from launcher.ollama_process import ollama_environ
@@ -61,6 +63,45 @@ def added_latency() -> Iterator[Target]:
     result += f"p99 {others[1] - tail:.1f} ms; directly p50 {direct:.1f} ms"
     what = "gateway's added latency compared with the stand-in asked directly, 50 requests/s"
     yield new_target(what, result, "p50 ≤ 1.5 ms, p99 ≤ 8 ms", added[0] <= 1.5 and added[1] <= 8)
+
+
+def traces() -> Iterator[Target]:
+    """Ask a gateway that sends traces and one that doesn't in turn, 50 requests a second each."""
+    with (
+        programs.stand_in("scripted", tokens=20) as ollama,
+        otlp_sink() as (endpoint, spans),
+        gateway(ollama, slots=16) as without,
+        gateway(ollama, slots=16, otel_exporter_otlp_endpoint=endpoint) as traced,
+    ):
+        results = asyncio.run(load.open_loop([load.generate(without.url), load.generate(traced.url)], 100, 30))
+        eventually(lambda: len(spans) >= 3 * len(results[1]), 30)
+    before, after = (1000 * percentile([each.took for each in part], 0.5) for part in results)
+    added = after - before
+    result = f"p50 {before:.1f} ms without, {after:.1f} ms with: {added:+.2f} ms"
+    yield new_target("traces of every request, 50 requests/s", result, "≤ 0.3 ms", added <= 0.3)
+
+
+@contextmanager
+def otlp_sink() -> Iterator[tuple[str, list[str]]]:
+    """Run an endpoint for traces; the list has the name of each span that came."""
+    names: list[str] = []
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            batch = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+            names.extend(span.name for each in batch.resource_spans for part in each.scope_spans for span in part.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Sink) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", names
+        finally:
+            server.shutdown()
 
 
 def throughput() -> Iterator[Target]:
@@ -394,5 +435,5 @@ def kill_until(over: threading.Event, url: str, prompt: str) -> int:
     return refused
 
 
-MEASURES = [added_latency, throughput, dialects, streaming, real_model, parallel, overload, leaving, leaving_real]
-MEASURES += [memory, killers]
+MEASURES = [added_latency, traces, throughput, dialects, streaming, real_model, parallel, overload, leaving]
+MEASURES += [leaving_real, memory, killers]

@@ -93,11 +93,11 @@ class StandIn(Ollama):
         if self.resets:
             self.reset += 1
             exchange.reset()
+        if self.keep_requests:
+            self.headers.append(exchange.headers)
         if exchange.method == "POST":
             self._note(exchange)
             await self._live_or_die(exchange)
-        elif self.keep_requests and exchange.path == "/api/ps":
-            self.headers.append(exchange.headers)
         await super().answer(exchange)
 
     def _note(self, exchange: Exchange) -> None:
