@@ -64,17 +64,14 @@ def keyring(public: Mapping[str, str], private: str = "") -> Iterator[Keyring]:
 
 
 def create(home: Path) -> Keyring:
-    """Return the keyring in the folder `home`, made with a new private key if there is none."""
+    """Return the keyring in the folder `home`, made with a new private key if there is none. Leaves GnuPG's agent."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        if not _ids(_gpg(home, "--list-secret-keys", "--with-colons"), "sec"):
-            owner = f"{COMMITTER_NAME} <{COMMITTER_EMAIL}>"
-            # Without a passphrase: what keeps it is the environment's secret. It doesn't expire, for then a rollback
-            # would fail on a date; docs/operations.md says how to replace it.
-            _gpg(home, "--passphrase", "", "--quick-generate-key", owner, "ed25519", "sign", "never")
-        (signer,) = _ids(_gpg(home, "--list-secret-keys", "--with-colons"), "sec")
-    finally:
-        stop_agent(home)
+    if not _ids(_gpg(home, "--list-secret-keys", "--with-colons"), "sec"):
+        owner = f"{COMMITTER_NAME} <{COMMITTER_EMAIL}>"
+        # Without a passphrase: what keeps it is the environment's secret. It doesn't expire, for then a rollback would
+        # fail on a date; docs/operations.md says how to replace it.
+        _gpg(home, "--passphrase", "", "--quick-generate-key", owner, "ed25519", "sign", "never")
+    (signer,) = _ids(_gpg(home, "--list-secret-keys", "--with-colons"), "sec")
     return Keyring(home, signer)
 
 

@@ -18,6 +18,7 @@ from delivery.live import mark_passed
 from delivery.publish import publish
 from delivery.rollback import after_failure, revert
 from delivery.signing import Keyring, create
+from launcher.cache import exclusive
 from local_cluster.kubectl import ROOT, ClusterError, apply, environ, eventually, get, kubectl
 
 MANAGER = "sluice-demo"
@@ -116,7 +117,9 @@ class DeliveryLoop:
 
 def local_keys() -> Keyring:
     """Return the key that signs the local cluster's releases, made if there is none."""
-    return create(Path(environ()["state"], "signing-keys"))
+    home = Path(environ()["state"], "signing-keys")
+    with exclusive(home):  # two processes would make two
+        return create(home)
 
 
 def trust(remote: GitRemote, objects: list[Object], manager: str) -> None:
