@@ -17,7 +17,7 @@ from config import Stage
 from delivery import approved, live, manifests, rollback
 from delivery.branch import Branch, Refused
 from delivery.git import GitError
-from delivery.promote import promote
+from delivery.promote import has_run, promote
 from delivery.proposal import Proposal
 from delivery.publish import publish
 from delivery.signing import KeyProblem, keyring, public_keys
@@ -69,6 +69,9 @@ def run_publish(open_: Open, options: argparse.Namespace) -> Outputs:
         wanted = _approved()
         if branch.digests(folder) != (wanted.image, wanted.weights):
             raise Refused(f"{options.manifests} has other digests than delivery/prod.json: render what was approved")
+        dev = open_("dev")
+        if not has_run(dev, dev.fetch(), wanted.source, (wanted.image, wanted.weights)):
+            raise Refused(f"dev never ran {wanted.source[:12]} with these digests: prod gets what was tried before")
         source, reverts = wanted.source, wanted.reverts
     for commit in (options.main, source):
         branch.check_on_main(commit)

@@ -1,9 +1,21 @@
 """Propose for prod what dev runs: the same digests, rendered from the same commit."""
 
 from delivery.approved import Approved
-from delivery.branch import Branch, Refused
+from delivery.branch import SOURCE, Branch, Refused
+from delivery.git import git
 from delivery.live import last_passed
 from delivery.proposal import Proposal, propose
+
+
+def has_run(dev: Branch, tip: str | None, source: str, digests: tuple[str, str]) -> bool:
+    """Return whether dev has run these digests, rendered from `source`, at a commit up to `tip`.
+
+    CI has verified the images' attestations when it gave them to dev.
+    """
+    if tip is None:
+        return False
+    commits = git(dev.repo, "log", "--format=%H", f"--grep=^{SOURCE}: {source}$", tip).split()
+    return any(dev.digests(commit) == digests for commit in commits)
 
 
 def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal | None:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from delivery.approved import Approved
+from delivery.approved import PATH, Approved, read
 from delivery.branch import Branch, Refused
 from delivery.live import mark_passed
 from delivery.promote import promote
@@ -97,6 +97,10 @@ def test_a_change_too_long_for_a_summary_is_cut(origin: Origin, branch: Branch, 
     assert "characters more\n~~~~~~~~\n" in proposal.text
 
 
+def test_what_main_approves_today_can_be_read() -> None:
+    read(PATH)
+
+
 def approve(branch: Branch, monkeypatch: pytest.MonkeyPatch, text: str, image: str = "b") -> None:
     """Have the checked-out main approve a release, and a job without rights render one."""
     path = branch.repo / "prod.json"
@@ -110,6 +114,7 @@ def approve(branch: Branch, monkeypatch: pytest.MonkeyPatch, text: str, image: s
 def test_prod_gets_what_main_approves(
     origin: Origin, branch: Branch, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    origin.publish(branch, "b", origin.main[1])
     release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"))
     approve(branch, monkeypatch, release.text())
     code, outputs = command("plan", "--stage", "prod")
@@ -125,6 +130,7 @@ def test_prod_gets_what_main_approves(
 def test_a_rollback_that_main_approves_is_marked_as_one(
     origin: Origin, branch: Branch, prod: Branch, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    origin.publish(branch, "b", origin.main[1])
     bad = origin.publish(prod, "c", origin.main[2])
     release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"), reverts=bad)
     approve(branch, monkeypatch, release.text())
@@ -143,11 +149,16 @@ def test_prod_gets_nothing_else(
 ) -> None:
     release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"))
     beside = git(branch.repo, "commit-tree", "-p", origin.main[2], f"{origin.main[2]}^{{tree}}", stdin="Beside")
+    for source in (beside, origin.main[1]):  # not even what dev has run
+        publish(branch, folder=branch.store(manifests("b")), source=source, main=origin.main[0])
+        publish(branch, folder=branch.store(manifests("a")), source=source, main=origin.main[0])
+    never = Approved(source=origin.main[2], image=digest("b"), weights=digest("0"))
     publishing = ("publish", "--stage", "prod", "--manifests", "rendered", "--main", origin.main[3])
     for text, image, reason in (
         ("{}", "b", "delivery/prod.json is empty: the workflow promote proposes a release for prod"),
         (release.text(), "c", "rendered has other digests than delivery/prod.json: render what was approved"),
         (release.text().replace(origin.main[1], beside), "b", f"{beside[:12]} isn't on main: only what was merged"),
+        (never.text(), "b", f"dev never ran {origin.main[2][:12]} with these digests: prod gets what was tried"),
         (release.text().replace("sha256:", "latest:"), "b", "prod.json has image='latest:"),
         (release.text().replace('"source"', '"sauce"'), "b", "prod.json must have source, image, weights, reverts"),
         ("{", "b", "prod.json is no JSON"),
@@ -155,4 +166,4 @@ def test_prod_gets_nothing_else(
         approve(branch, monkeypatch, text, image)
         assert command(*publishing) == (2, {}), reason
         assert f"sluice: {reason}" in capsys.readouterr().err
-    assert git(origin.path, "branch", "--list", "stages/*") == ""
+    assert git(origin.path, "branch", "--list", "stages/prod") == ""
