@@ -39,6 +39,9 @@ EXIT_MARGIN = 10
 
 SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
 IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
+PROXY_REPOSITORY = (
+    "sluice/haproxy"  # an own copy of HAPROXY_IMAGE, under the same digest: .github/workflows/deliver.yml
+)
 # github.com/docker-library/repo-info has the digest of each tag: repos/haproxy/remote/3.0.md, 25 September 2026.
 HAPROXY_IMAGE = (
     "docker.io/library/haproxy:3.0.28@sha256:66eb31bc04389738bb6595597feab18733194b14238e4f4e0986013ed6e31dae"
@@ -154,7 +157,7 @@ class Stage:
     # What they stand on
     load_balancer: LoadBalancer
     registry: str = ""  # host of the image repositories where it isn't the account's own ECR
-    proxy_image: str = HAPROXY_IMAGE
+    proxy_image: str = ""  # instead of the registry's copy of HAPROXY_IMAGE
     node: Node | None = None  # None: not on AWS
     gpu_nodes: bool = False
     arm64_nodes: bool = False

@@ -13,7 +13,15 @@ from cdk8s_manifests.monitoring import monitoring
 from cdk8s_manifests.names import NAME
 from cdk8s_manifests.network_policies import NetworkPolicies
 from cdk8s_manifests.proxy import Proxy
-from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, ConfigError, LoadBalancer, Stage
+from config import (
+    HAPROXY_IMAGE,
+    IMAGE_REPOSITORY,
+    PROXY_REPOSITORY,
+    WEIGHTS_REPOSITORY,
+    ConfigError,
+    LoadBalancer,
+    Stage,
+)
 from context import Context
 
 
@@ -29,7 +37,8 @@ def render(stage: Stage, *, image: str, weights: str, context: Context | None) -
     gateway_image = _reference(stage, context, IMAGE_REPOSITORY, image)
     weights_image = _reference(stage, context, WEIGHTS_REPOSITORY, weights)
     Gateway(chart, "gateway", stage=stage, image=gateway_image, weights=weights_image)
-    Proxy(chart, "proxy", stage=stage, image=gateway_image)
+    haproxy_image = stage.proxy_image or _reference(stage, context, PROXY_REPOSITORY, HAPROXY_IMAGE.partition("@")[2])
+    Proxy(chart, "proxy", stage=stage, image=gateway_image, haproxy=haproxy_image)
     NetworkPolicies(chart, "network", stage=stage)
     autoscaler(chart, "autoscaler", stage=stage)
     ingress(chart, "ingress", stage=stage, certificate=certificate)

@@ -27,12 +27,12 @@ START_SECONDS = 60  # for a proxy to start once there is a pod of its release: s
 class Proxy(Construct):
     """The Deployment, its configurations, the headless Service by which proxies find each other, and its budget.
 
-    image: full reference of the gateway's image, for the front.
+    image, haproxy: full references of the gateway's image, for the front, and of HAProxy's.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str) -> None:
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, haproxy: str) -> None:
         super().__init__(scope, id_)
-        self._stage, self._image = stage, image
+        self._stage, self._image, self._haproxy_image = stage, image, haproxy
         settings, files = front_settings(stage), {"haproxy.cfg": haproxy_cfg(stage), LUA.name: LUA.read_text()}
         named = k8s.ObjectMeta(name=PROXY)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
@@ -105,7 +105,7 @@ class Proxy(Construct):
         ports = {"queue": QUEUE_PORT, "status": STATUS_PORT}
         return k8s.Container(
             name="haproxy",
-            image=self._stage.proxy_image,
+            image=self._haproxy_image,
             # Without a master process: Kubernetes restarts it, and sends it the image's stop signal, SIGUSR1.
             command=["haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg"],
             restart_policy="Always",

@@ -5,7 +5,7 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
+from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from context import Context
 from stacks.nag import acknowledge
 
@@ -30,13 +30,13 @@ class GitHubTrust(Stack):
         self._let_deploy(self._role("Deploy", "sluice-deploy", context, DEPLOY_ENVIRONMENT, DEPLOYING))
 
     def _let_push_images(self, role: iam.Role) -> None:
-        for name in (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY):
+        for name in (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, PROXY_REPOSITORY):
             ecr.Repository.from_repository_name(self, name, name).grant_pull_push(role)
         acknowledge(
             role,
             "IAM5[Resource::*]",
             reason="ecr:GetAuthorizationToken logs in to the account's registry as such: it takes no other resource. "
-            "What may be pushed is in the other statement, to the two repositories and nothing else.",
+            "What may be pushed is in the other statement, to the three repositories and nothing else.",
         )
 
     def _let_deploy(self, role: iam.Role) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config import DEV, IMAGE_REPOSITORY, PROD, WEIGHTS_REPOSITORY
+from config import DEV, HAPROXY_IMAGE, IMAGE_REPOSITORY, PROD, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from delivery.approved import Approved
 from delivery.branch import Branch
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
@@ -26,11 +27,14 @@ from testbed.stand_in import StandIn
 from testbed.tools import missing, need_tool
 from tests.support.reports import steady
 from tests.support.repositories import REGISTRY, digest, git
-from tests.support.runner import WORKFLOWS, Run, Runner, go_tool
+from tests.support.runner import BUILT, OUTPUTS, WORKFLOWS, Run, Runner, go_tool
 
 BIN = Path(sys.executable).parent
 NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "prod", "promote", "rollback", "smoke"]
 ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
+
+
+COPY = 'mkdir -p "$ARTIFACTS" && touch "$ARTIFACTS/copied"'
 
 
 def load(name: str) -> dict[Any, Any]:
@@ -98,9 +102,11 @@ def test_nothing_is_pasted_into_a_script() -> None:
 
 
 WRITERS = {
-    "deliver/build": {"id-token"},
+    "deliver/attest": {"id-token", "attestations"},
+    "deliver/build": {"id-token", "attestations"},
+    "deliver/proxy": {"id-token", "attestations"},
     "infra/deploy": {"id-token"},
-    "models/build": {"id-token"},
+    "models/build": {"id-token", "attestations"},
     "models/propose": {"contents"},
     "promote/propose": {"contents"},
     "rollback/rollback": {"contents"},
@@ -114,7 +120,7 @@ def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() ->
     for name, job in jobs():
         written = {scope for scope, level in job["permissions"].items() if level == "write"}
         assert written == WRITERS.get(name, set()), name
-        read = {"nightly/load": {"actions"}}.get(name, set())
+        read = {"nightly/load": {"actions"}, "deliver/publish": {"attestations"}}.get(name, set())
         assert written or job["permissions"].get("contents") == "read", name
         assert set(job["permissions"]) <= written | read | {"contents"}, name
 
@@ -215,17 +221,62 @@ def test_every_job_ends() -> None:
     assert all("timeout-minutes" in job for _, job in jobs() if "steps" in job)
 
 
-def test_the_image_is_built_for_both_processors_with_provenance_and_pushed_by_digest() -> None:
-    image = next(step["with"] for name, step in steps() if name == "deliver/build" and step.get("id") == "build")
-    assert image["platforms"] == "linux/amd64,linux/arm64"
-    assert (image["provenance"], image["sbom"]) == ("mode=max", True)
-    weights = next(step["with"] for name, step in steps() if name == "models/build" and step.get("id") == "build")
-    assert (weights["provenance"], weights["sbom"]) == ("mode=max", True)
-    registry = "${{ steps.registry.outputs.registry }}"
-    for inputs, repository in ((image, IMAGE_REPOSITORY), (weights, WEIGHTS_REPOSITORY)):
+def test_images_are_built_for_both_processors_without_caches_and_pushed_by_digest() -> None:
+    for job, repository in (("deliver/build", IMAGE_REPOSITORY), ("models/build", WEIGHTS_REPOSITORY)):
+        inputs = next(step["with"] for name, step in steps() if name == job and step.get("id") == "build")
+        assert inputs["platforms"] == "linux/amd64,linux/arm64"
+        registry = "${{ steps.registry.outputs.registry }}"
         by_digest = f"type=image,name={registry}/{repository},push-by-digest=true,name-canonical=true,push=true"
         assert inputs["outputs"].startswith(by_digest)
-        assert "tags" not in inputs
+        assert "rewrite-timestamp=true" in inputs["outputs"]  # the same sources give the same digest
+        assert not {"tags", "cache-from", "cache-to"} & set(inputs)
+    for name, step in steps():
+        if name in ("deliver/build", "models/build") and "setup-buildx" in step.get("uses", ""):
+            assert re.search(r"@sha256:[0-9a-f]{64}$", step["with"]["driver-opts"])
+            assert step["with"]["cache-binary"] is False
+        if "setup-qemu" in step.get("uses", ""):
+            assert re.search(r"@sha256:[0-9a-f]{64}$", step["with"]["image"])
+            assert step["with"]["cache-image"] is False
+    assert "actions/cache" not in (WORKFLOWS / "deliver.yml").read_text()
+
+
+def test_what_was_pushed_is_attested_and_verified_before_the_stage_changes() -> None:
+    for job in ("deliver/build", "models/build"):
+        said = [step for name, step in steps() if name == job]
+        digests = [step["with"]["subject-digest"] for step in said if "actions/attest@" in step.get("uses", "")]
+        assert digests == ["${{ steps.build.outputs.digest }}"]
+    publish = load("deliver")["jobs"]["publish"]
+    assert {"build", "render", "attest", "proxy"} == set(publish["needs"])
+    said = [step.get("run", "") for step in publish["steps"]]
+    (verify,) = [index for index, command in enumerate(said) if "gh attestation verify" in command]
+    (release,) = [index for index, command in enumerate(said) if "delivery publish" in command]
+    assert verify < release
+    for option in (
+        '--signer-workflow "$GITHUB_REPOSITORY/.github/workflows/deliver.yml"',
+        "--source-ref refs/heads/main",
+        '--source-digest "$GITHUB_SHA"',
+    ):
+        assert option in said[verify]
+
+
+def test_an_image_with_a_known_vulnerability_that_is_fixed_is_not_released() -> None:
+    scan = next(step["with"] for _, step in steps() if "anchore/scan-action" in step.get("uses", ""))
+    assert (scan["fail-build"], scan["severity-cutoff"], scan["only-fixed"]) == (True, "high", True)
+    assert "scan" in load("deliver")["jobs"]["attest"]["needs"]
+
+
+def test_every_exception_of_the_scan_has_a_reason_and_a_date_that_is_to_come() -> None:
+    for rule in yaml.safe_load((ROOT / ".grype.yaml").read_text())["ignore"]:
+        until = re.search(r"; until (\d{4}-\d\d-\d\d)$", rule["reason"])
+        assert until, rule
+        assert date.fromisoformat(until[1]) >= datetime.now(UTC).date(), rule
+        assert rule["vulnerability"], rule
+
+
+def test_dependabot_knows_everything_that_is_pinned_and_waits_a_week() -> None:
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    assert {each["package-ecosystem"] for each in updates} == {"docker", "github-actions", "npm", "pip", "uv"}
+    assert all(each["cooldown"]["default-days"] >= 7 for each in updates)
 
 
 def test_what_the_workflows_repeat_is_what_the_code_says() -> None:
@@ -300,12 +351,44 @@ def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> No
     assert runner.origin.log() == [f"dev: {runner.origin.main[-1][:12]}"]
     tip = runner.branch.fetch()
     assert tip
-    assert runner.branch.digests(tip) == (digest("d"), digest("e"))
+    assert runner.branch.digests(tip) == (BUILT, digest("e"))
+
+
+def test_an_image_that_is_not_attested_by_this_workflow_is_not_released(runner: Runner) -> None:
+    gh = runner.folder / "bin" / "gh"
+    gh.write_text('#!/bin/sh\necho "gh $*" >> "$LOG"\ncase "$*" in attestation*) exit 1 ;; esac\n')
+    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+    assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
+    assert "gh attestation verify image/manifest.json --repo octo/sluice" in run.calls
+    assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
+
+
+def test_a_manifest_with_another_digest_is_not_released(runner: Runner) -> None:
+    docker = runner.folder / "bin" / "docker"
+    docker.write_text('#!/bin/sh\necho "another manifest"\n')
+    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+    assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
+    assert "image/manifest.json: FAILED" in run.output
+    assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
+
+
+def test_the_proxys_image_is_copied_by_digest_once(runner: Runner) -> None:
+    docker, digest_ = runner.folder / "bin" / "docker", HAPROXY_IMAGE.partition("@")[2]
+    script = docker.read_text().replace(
+        "esac", f'*" inspect "*) [ -e "$ARTIFACTS/copied" ] ;; *" create "*) {COPY} ;; esac'
+    )
+    docker.write_text(script)
+    copy = f"{OUTPUTS['aws-actions/amazon-ecr-login']['registry']}/{PROXY_REPOSITORY}"
+    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role", "--job", "proxy")
+    assert run.succeeded, run.output
+    assert f"docker buildx imagetools create --tag {copy}:{digest_[7:19]} {HAPROXY_IMAGE}\n" in run.calls
+    assert run.calls.count(f"docker buildx imagetools inspect {copy}@{digest_}\n") == 2
+    assert "Main actions/attest@" in run.output
 
 
 def test_deliver_does_nothing_before_there_is_a_registry(runner: Runner) -> None:
     run = runner.run("deliver", "push", {})
-    assert [run.outcome(job) for job in ("build", "render", "publish")] == ["skipped"] * 3
+    assert [run.outcome(job) for job in ("build", "scan", "render", "publish")] == ["skipped"] * 4
     assert run.succeeded
 
 
@@ -328,7 +411,8 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
     tried = runner.origin.main[-1]
     config = runner.branch.repo / "config.py"
     config.write_text(config.read_text().replace("slots=8", "slots=7"))
-    approved = Approved(source=tried, image=digest("b"), weights=digest("e"))
+    runner.origin.publish(runner.branch, "b", tried)
+    approved = Approved(source=tried, image=digest("b"), weights=digest("0"))
     (runner.branch.repo / "delivery/prod.json").write_text(approved.text())
     merged = runner.commit("Release to prod, and what dev hasn't tried")
     run = runner.run("prod", "push", {}, "--var", "PUSH_ROLE_ARN=role")
@@ -337,7 +421,7 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
     tip = branch.fetch()
     assert tip
     release = branch.release(tip)
-    assert (release.source, release.main, branch.digests(tip)) == (tried, merged, (digest("b"), digest("e")))
+    assert (release.source, release.main, branch.digests(tip)) == (tried, merged, (digest("b"), digest("0")))
     assert git(runner.origin.path, "grep", 'SLOTS: "8"', "stages/prod", "--", "prod/")
 
 
@@ -439,9 +523,9 @@ def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
     run = runner.run("models", "workflow_dispatch", {"inputs": {"model": "llava:13b"}}, "--var", "PUSH_ROLE_ARN=role")
     assert run.succeeded, run.output
     assert "docker exec ollama ollama pull llava:13b\n" in run.calls
-    head = "weights/dddddddddddd"
+    head = f"weights/{BUILT[7:19]}"
     known = json.loads(git(runner.origin.path, "show", f"{head}:delivery/weights.json"))
-    assert known["llava:13b"] == digest("d")
+    assert known["llava:13b"] == BUILT
     assert known["moondream"] == digest("e")
     assert f"/octo/sluice/compare/main...{head}?quick_pull=1" in run.output
 

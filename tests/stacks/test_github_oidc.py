@@ -145,11 +145,13 @@ def test_trust_has_no_wildcard() -> None:
         assert "*" not in str(role(each)["AssumeRolePolicyDocument"])
 
 
-def test_the_push_role_pushes_to_the_two_repositories_and_does_nothing_else() -> None:
+def test_the_push_role_pushes_to_the_three_repositories_and_does_nothing_else() -> None:
     login, push = sorted(statements("sluice-push-images"), key=lambda each: len(as_list(each["Action"])))
     assert (login["Action"], login["Resource"]) == ("ecr:GetAuthorizationToken", "*")
     prefix = "arn:<AWS::Partition>:ecr:<AWS::Region>:<AWS::AccountId>:repository"
-    assert [text(each) for each in push["Resource"]] == [f"{prefix}/sluice/gateway", f"{prefix}/sluice/weights"]
+    assert [text(each) for each in push["Resource"]] == [
+        f"{prefix}/sluice/{name}" for name in ("gateway", "haproxy", "weights")
+    ]
     assert set(push["Action"]) == {
         "ecr:BatchCheckLayerAvailability",
         "ecr:BatchGetImage",
