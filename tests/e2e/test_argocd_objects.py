@@ -102,8 +102,11 @@ class Delivery:
         ]
 
     def notice(self, revision: str) -> tuple[str, Any]:
-        """Return the first notice of a revision, as soon as it has come."""
-        return eventually(lambda: self.notices(revision), 180)[0]
+        """Return the first notice of a revision, as soon as it has come.
+
+        A look that fails, as while another test drains the node with CoreDNS on it, is repeated after three minutes.
+        """
+        return eventually(lambda: self.notices(revision), 300)[0]
 
     def synced(self, revision: str) -> Any:
         """Return the payload of a revision's first notice, as soon as it has come; it must be of a good end."""
