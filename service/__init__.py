@@ -110,6 +110,7 @@ def _keep_records(app: Flask, metrics: Metrics, traces: Tracing | None) -> None:
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.responses.labels(route, record.status).inc()
         response.call_on_close(record.write)
+        response.call_on_close(partial(metrics.count, record))
         if traces:
             response.call_on_close(partial(traces.end, g.span, record, route))
         return response

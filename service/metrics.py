@@ -6,11 +6,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.admission import Admission, Priority, Refusal
 from service.model_watch import ModelWatch
+from service.request_log import RequestLog
 
 # From a cached prompt on a GPU to the longest wait allowed by the default settings.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 QUOTA = "quota"
+MOST_KEYS = 100  # that have series of their own
+OTHER_KEYS = "(other)"
 CUTS = ("head_timeout", "body_timeout", "write_timeout", "memory", "lane", "connections", "descriptors")
 
 
@@ -57,6 +60,13 @@ class Metrics:
         )
         self.prompt_tokens = Counter("sluice_prompt_tokens", "Tokens read from prompts", registry=registry)
         self.completion_tokens = Counter("sluice_completion_tokens", "Tokens generated", registry=registry)
+        self._key_names: set[str] = set()
+        self._key_requests = Counter(
+            "sluice_key_requests", "Answers to each key, by class of status", ["key", "status"], registry=registry
+        )
+        self._key_tokens = Counter(
+            "sluice_key_tokens", "Tokens read and generated for each key", ["key", "type"], registry=registry
+        )
         self.queue_wait = Histogram(
             "sluice_queue_wait_seconds", "From arrival to slot", buckets=SECONDS, registry=registry
         )
@@ -69,3 +79,14 @@ class Metrics:
             buckets=TOKEN_SECONDS,
             registry=registry,
         )
+
+    def count(self, record: RequestLog) -> None:
+        """Count an answer for its key, if it has one; keys beyond MOST_KEYS share a series."""
+        if record.key is None:
+            return
+        if len(self._key_names) < MOST_KEYS:
+            self._key_names.add(record.key)
+        key = record.key if record.key in self._key_names else OTHER_KEYS
+        self._key_requests.labels(key, f"{record.status // 100}xx").inc()
+        self._key_tokens.labels(key, "prompt").inc(record.prompt_tokens or 0)
+        self._key_tokens.labels(key, "completion").inc(record.completion_tokens or 0)
