@@ -19,6 +19,7 @@ from config import BUFFER_BYTES, EXIT_MARGIN, Stage
 from service.admission import BATCH_SHARE
 from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError, of_http
 from service.front import MODEL_PATH, PREFIX
+from service.gateway import KEY_NAME
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg")
 LUA = Path(__file__).with_name("await_pod.lua")
@@ -43,6 +44,7 @@ def haproxy_cfg(stage: Stage) -> str:
         "proxies": 2 * stage.proxy_replicas,
         "slots": stage.slots,
         "batch_share": BATCH_SHARE,
+        "key_name": KEY_NAME,
         "generation_paths": " ".join(GENERATION_PATHS),
         "model_path": MODEL_PATH,
         "request_id": "^[A-Za-z0-9._-]{1,128}$",

@@ -65,7 +65,7 @@ def create_gateway(settings: Settings) -> Gateway:
     if settings.role is Role.FRONT:
         ollama = Pods(settings)
         watch = PodsWatch(ollama, suspects)
-        admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout)
+        admission = Admission(slots=settings.max_in_flight, max_queue=0, max_wait=settings.queue_timeout, undivided=0)
     else:
         ollama = Ollama(settings)
         watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)

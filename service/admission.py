@@ -1,16 +1,25 @@
 """Who may generate now, who waits, and who is told to come back: a bounded queue before a number of slots.
 
+Requests of different keys share the slots fairly: they are served in the order of the times at which each would be,
+had its key an equal share of the slots to itself (after Zhang's Virtual Clock, SIGCOMM 1990). So a key's thousand
+requests don't stand before another's one. cdk8s_manifests/haproxy.cfg does the same over all pods.
+
 Knows neither HTTP nor Ollama. Everything but `Ticket.wait` runs on the clock it is given, so a simulation can use it.
 """
 
+import math
 import threading
 import time
-from collections import deque
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum, StrEnum, auto
 
 # While both classes wait, one slot in this many goes to batch, so that it never starves.
 BATCH_SHARE = 4
+# A key may take as many places as this many times those that are left, so all but a fifth of them, and leaves the rest
+# to others: the dynamic thresholds of Choudhury and Hahne (IEEE/ACM Transactions on Networking, 1998).
+GREED = 4
 # Weight of the newest service time in the moving average: about the last ten requests count.
 RECENT = 0.2
 
@@ -47,8 +56,9 @@ class _State(Enum):
 class Ticket:
     """A request's place: first in the queue, then in a slot, until it is released."""
 
-    def __init__(self, admission: "Admission", priority: Priority, entered: float) -> None:
-        self.priority, self.entered, self.granted_at = priority, entered, entered
+    def __init__(self, admission: "Admission", priority: Priority, key: str | None, entered: float) -> None:
+        self.priority, self.key, self.entered, self.granted_at = priority, key, entered, entered
+        self.order = entered  # the smallest of a class is served next
         self._admission, self._state, self._granted = admission, _State.WAITING, threading.Event()
 
     @property
@@ -82,14 +92,23 @@ class Admission:
     """Slots, and a queue that is bounded by count and by time.
 
     slots: requests that run at once. max_queue: requests that may wait. max_wait: seconds a request may wait.
+    undivided: places that one key may take however few are left; None: as many as there are slots.
     """
 
     def __init__(
-        self, *, slots: int, max_queue: int, max_wait: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        slots: int,
+        max_queue: int,
+        max_wait: float,
+        undivided: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._undivided = slots if undivided is None else undivided
         self.slots, self.max_queue, self.max_wait = slots, max_queue, max_wait
         self._clock, self._lock = clock, threading.Lock()
-        self._waiting: dict[Priority, deque[Ticket]] = {priority: deque() for priority in Priority}
+        self._waiting: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
+        self._places: Counter[str | None] = Counter()  # in slots and queue, by key
         self._busy = 0
         self._grants_without_batch = 0
         self._service_time: float | None = None
@@ -108,33 +127,45 @@ class Admission:
         """Return the recent seconds of a request in its slot, or None before the first has completed."""
         return self._service_time
 
-    def enter(self, priority: Priority = Priority.INTERACTIVE) -> Ticket:
-        """Take a slot or a place in the queue; never blocks.
+    def enter(self, priority: Priority = Priority.INTERACTIVE, key: str | None = None) -> Ticket:
+        """Take a slot or a place in the queue; never blocks. key: its name, None where there are no keys.
 
         Raises Refused where the queue is full, or where the expected wait is longer than `max_wait`.
         """
         with self._lock:
-            ticket = Ticket(self, priority, self._clock())
+            ticket = self._newcomer(priority, key)
+            wait = self._expected_wait(ticket)
+            left = self.slots + self.max_queue - self._busy - self.queued()
+            share = max(self._undivided, GREED * left) if key is not None else math.inf
+            if left <= 0 or self._places[key] >= share:
+                raise Refused(Refusal.QUEUE_FULL, self.max_wait if wait is None else wait)
             if self._busy < self.slots:
                 self._grant(ticket)
-                return ticket
-            wait = self._expected_wait(priority)
-            if self.queued() >= self.max_queue:
-                raise Refused(Refusal.QUEUE_FULL, self.max_wait if wait is None else wait)
-            if wait is not None and wait > self.max_wait:
+            elif wait is not None and wait > self.max_wait:
                 raise Refused(Refusal.WAIT_TOO_LONG, wait)
-            self._waiting[priority].append(ticket)
+            else:
+                insort(self._waiting[priority], ticket, key=lambda each: each.order)
+            self._places[key] += 1
             return ticket
 
-    def _expected_wait(self, priority: Priority) -> float | None:
-        """Return the seconds until a newcomer of this class gets its slot, by the recent service time."""
+    def _newcomer(self, priority: Priority, key: str | None) -> Ticket:
+        """Return a ticket whose order is when its key's share would serve it, after those that the key has sent."""
+        ticket = Ticket(self, priority, key, self._clock())
+        keys = len(self._places.keys() | {key})
+        wait = self._places[key] * keys * (self._service_time or 0.0) / self.slots
+        earlier = (each.order for each in self._waiting[priority] if each.key == key)
+        ticket.order = max([ticket.entered + wait, *earlier])
+        return ticket
+
+    def _expected_wait(self, ticket: Ticket) -> float | None:
+        """Return the seconds until a newcomer gets its slot, by the recent service time."""
         if self._service_time is None:
             return None
-        interactive, batch = self.queued(Priority.INTERACTIVE), self.queued(Priority.BATCH)
-        if priority is Priority.INTERACTIVE:
-            ahead = interactive + min(batch, (interactive + 1) // (BATCH_SHARE - 1))
+        before = sum(each.order <= ticket.order for each in self._waiting[ticket.priority])
+        if ticket.priority is Priority.INTERACTIVE:
+            ahead = before + min(self.queued(Priority.BATCH), (before + 1) // (BATCH_SHARE - 1))
         else:
-            ahead = batch + min(interactive, (batch + 1) * (BATCH_SHARE - 1))
+            ahead = before + min(self.queued(Priority.INTERACTIVE), (before + 1) * (BATCH_SHARE - 1))
         return (ahead + 1) * self._service_time / self.slots
 
     def _grant(self, ticket: Ticket) -> None:
@@ -148,7 +179,7 @@ class Admission:
         queue = batch if batch and turn_of_batch else interactive
         self._grants_without_batch = self._grants_without_batch + 1 if batch and queue is interactive else 0
         if queue:
-            self._grant(queue.popleft())
+            self._grant(queue.pop(0))
 
     def _still_waiting(self, ticket: Ticket) -> bool:
         """Say whether a ticket has its slot by now; refuse it when its time in the queue is over."""
@@ -157,16 +188,24 @@ class Admission:
                 return True
             if self._clock() - ticket.entered < self.max_wait:
                 return False
+            self._leave(ticket)
+            wait = self._expected_wait(self._newcomer(ticket.priority, ticket.key))
+            raise Refused(Refusal.QUEUE_TIMEOUT, wait or self.max_wait)
+
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket._state is _State.WAITING:
             self._waiting[ticket.priority].remove(ticket)
-            ticket._state = _State.RELEASED
-            raise Refused(Refusal.QUEUE_TIMEOUT, self._expected_wait(ticket.priority) or self.max_wait)
+        ticket._state = _State.RELEASED
+        self._places[ticket.key] -= 1
+        if not self._places[ticket.key]:
+            del self._places[ticket.key]
 
     def _release(self, ticket: Ticket, completed: bool) -> None:
         with self._lock:
-            state, ticket._state = ticket._state, _State.RELEASED
-            if state is _State.WAITING:
-                self._waiting[ticket.priority].remove(ticket)
-            if state is not _State.HOLDING:
+            held, released = ticket.granted, ticket._state is _State.RELEASED
+            if not released:
+                self._leave(ticket)
+            if not held:
                 return
             self._busy -= 1
             if completed:

@@ -67,7 +67,7 @@ class Generation:
             if caller.key is not None:
                 self._cleanup.callback(caller.key.acquire(admission.service_time or 1.0))
             caller.client.settled()
-            return admission.enter(caller.priority)
+            return admission.enter(caller.priority, caller.key.name if caller.key else None)
         except QuotaExceeded:
             metrics.refused.labels(QUOTA).inc()
             raise

@@ -22,6 +22,7 @@ from cdk8s_manifests.dashboard import dashboard
 from cdk8s_manifests.haproxy_cfg import GENERATION_PATHS, haproxy_cfg
 from config import LOCAL, STAGES, Autoscaling, Stage
 from service import create_app
+from service.gateway import KEY_NAME
 from service.settings import Role, Settings
 from testbed.fetching import Reply, fetch
 from testbed.gateway import Served, serve
@@ -63,8 +64,10 @@ def post() -> Iterator[Post]:
     """Return a function that asks for an answer in the background."""
     with ThreadPoolExecutor(64) as pool:
 
-        def send(proxy: Proxy, prompt: str = "x", priority: str = "interactive", **body: Any) -> Future[Reply]:
-            headers = {"X-Priority": priority}
+        def send(
+            proxy: Proxy, prompt: str = "x", priority: str = "interactive", key: str = "", **body: Any
+        ) -> Future[Reply]:
+            headers = {"X-Priority": priority} | ({KEY_NAME: key} if key else {})
             return pool.submit(fetch, f"{proxy.url}/engine/chat", chat(prompt, **body), headers)
 
         yield send
@@ -94,12 +97,12 @@ def crash(served: Served) -> None:
         process.kill()
 
 
-def queue(proxy: Proxy, post: Post, *prompts: str, priority: str = "interactive") -> list[Future[Reply]]:
+def queue(proxy: Proxy, post: Post, *prompts: str, priority: str = "interactive", key: str = "") -> list[Future[Reply]]:
     """Queue the prompts one after the other."""
     futures = []
     for prompt in prompts:
         wanted = proxy.waiting + 1
-        futures.append(post(proxy, prompt, priority))
+        futures.append(post(proxy, prompt, priority, key))
         eventually(partial(is_waiting, proxy, wanted))
     return futures
 
@@ -273,6 +276,45 @@ def test_interactive_requests_are_not_refused_for_a_queue_of_batch_requests(
     stand_in.release()
     assert urgent.result().status == 200
     assert {reply.result().status for reply in batch} == {200}
+
+
+def test_keys_share_the_pods_whatever_each_has_queued(
+    make_server: Make, stand_in: StandIn, run: Run, post: Post
+) -> None:
+    proxy = run(make_server(role="back", slots=1), queue_timeout=20)
+    learn_the_pace(stand_in, proxy, post, 1.0)
+    stand_in.first_delay = 0.0
+    before = len(stand_in.chats())
+    hold_the_slot(stand_in, proxy, post)
+    replies = queue(proxy, post, *"abcdefgh", key="greedy") + queue(proxy, post, *"xyz", key="modest")
+    stand_in.release()
+    assert {reply.result().status for reply in replies} == {200}
+    order = "".join(chat["messages"][0]["content"] for chat in stand_in.chats()[before + 1 :])
+    assert [each for each in order if each in "abcdefgh"] == [*"abcdefgh"]
+    assert order.index("x") < order.index("f")
+    assert order.index("z") < order.index("h")
+
+
+def test_a_key_with_nothing_queued_is_not_refused_for_what_another_has_queued(
+    make_server: Make, stand_in: StandIn, run: Run, post: Post
+) -> None:
+    proxy = run(make_server(role="back", slots=1), queue_timeout=3)
+    learn_the_pace(stand_in, proxy, post, 0.5)
+    stand_in.first_delay = 0.0
+    hold_the_slot(stand_in, proxy, post)
+    greedy: list[Future[Reply]] = []
+    while True:
+        reply = post(proxy, key="greedy")
+        eventually(partial(settled, reply, proxy, len(greedy) + 1))
+        if reply.done():
+            break
+        greedy.append(reply)
+    assert (reply.result().status, code(reply.result())) == (503, "saturated")
+    assert greedy
+    [modest] = queue(proxy, post, "modest", key="modest")
+    stand_in.release()
+    assert modest.result().status == 200
+    assert {reply.result().status for reply in greedy} == {200}
 
 
 def test_a_slow_past_never_closes_an_empty_queue(make_server: Make, stand_in: StandIn, run: Run, post: Post) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 
 import pytest
@@ -167,6 +168,65 @@ def test_a_waiting_thread_wakes_when_its_slot_is_there() -> None:
     holding.release()
     thread.join(10)
     assert woken.is_set()
+
+
+@pytest.mark.parametrize(("greedy", "modest"), [(2.0, 2.0), (10.0, 1.0), (4.0, 0.2)])
+def test_two_keys_share_the_slots_fairly_whatever_each_demands(greedy: float, modest: float) -> None:
+    """Demands are in capacities: each key gets what it asks for up to a half, and what the other leaves."""
+    clock = Clock()
+    door = admission(clock, slots=4, max_queue=60, max_wait=1e9)
+    served, tickets = {"greedy": 0, "modest": 0}, list[Ticket]()
+    gaps = {"greedy": 1 / (4 * greedy), "modest": 1 / (4 * modest)}  # a request takes its slot for a second
+    until = clock.now + 150
+    due = dict.fromkeys(served, clock.now)
+    while clock.now < until:
+        clock.now += 0.02
+        for ticket in [each for each in tickets if each.granted and clock.now >= each.granted_at + 1]:
+            ticket.release(completed=True)
+            tickets.remove(ticket)
+            served[str(ticket.key)] += clock.now > until - 120
+        for key in served:
+            while due[key] <= clock.now:
+                due[key] += gaps[key]
+                with contextlib.suppress(Refused):
+                    tickets.append(door.enter(key=key))
+    total = sum(served.values())
+    fair = min(modest, max(0.5, 1 - greedy))
+    assert total == pytest.approx(4 * 120, rel=0.03)
+    assert served["modest"] / total == pytest.approx(fair, abs=0.05)
+
+
+def test_one_keys_thousand_requests_let_anothers_one_through() -> None:
+    clock = Clock()
+    door = admission(clock, slots=2, max_queue=50)
+    serve(door, clock, 1)
+    tickets = []
+    for _ in range(1000):
+        with contextlib.suppress(Refused):
+            tickets.append(door.enter(key="greedy"))
+    assert len(tickets) == 42  # four fifths of 52
+    clock.now += 0.5
+    modest = door.enter(key="modest")
+    tickets[0].release(completed=True)
+    tickets[1].release(completed=True)
+    assert modest.granted
+
+
+def test_a_key_may_take_every_slot_however_short_the_queue() -> None:
+    door = admission(Clock(), slots=8, max_queue=0)
+    assert all(door.enter(key="only").granted for _ in range(8))
+
+
+def test_a_keys_own_requests_keep_their_order_when_the_engine_gets_faster() -> None:
+    clock = Clock()
+    door = admission(clock, max_queue=10, max_wait=1000)
+    serve(door, clock, 100)
+    running, *waiting = (door.enter(key="only") for _ in range(4))
+    clock.now += 0.1
+    running.release(completed=True)
+    later = door.enter(key="only")
+    assert waiting[0].granted
+    assert later.order >= waiting[-1].order
 
 
 class AdmissionMachine(RuleBasedStateMachine):

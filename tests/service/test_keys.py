@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from service import metrics
 from service.admission import Priority
 from service.errors import Forbidden, QuotaExceeded, Unauthorized
 from service.keys import Key, Keys, digest
@@ -193,9 +194,9 @@ def test_a_key_gets_only_the_priorities_of_its_entry(
     admission, entered = app.extensions["sluice"].admission, list[Priority]()
     enter = admission.enter
 
-    def note(priority: Priority) -> Any:
+    def note(priority: Priority, key: str | None) -> Any:
         entered.append(priority)
-        return enter(priority)
+        return enter(priority, key)
 
     monkeypatch.setattr(admission, "enter", note)
     headers = {"Authorization": "Bearer secret"} | ({"X-Priority": asked} if asked else {})
@@ -265,3 +266,21 @@ def test_the_command_makes_a_key_and_its_entry() -> None:
     assert token not in made.stdout
     told = f"The key of carol, shown only now: {token}\nFor the file in API_KEYS_FILE:\n"
     assert made.stderr == told  # and no warning that the module was there before
+
+
+def test_answers_and_tokens_are_counted_for_each_key_and_many_keys_share_a_series(
+    make_app: Callable[..., Flask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_KEYS", 2)
+    path = write(tmp_path / "keys", "".join(entry(name, name) for name in "abcd"))
+    app = make_app(api_keys_file=str(path))
+    for name, prompt in (("a", "Hi"), ("a", 1), ("b", "Hi"), ("c", "Hi"), ("d", "Hi"), ("a", "Hi")):
+        asked = {"json": {"prompt": prompt}, "headers": {"Authorization": f"Bearer {name}"}}
+        app.test_client().post("/generate", **asked).close()
+    count = app.extensions["sluice"].metrics.registry.get_sample_value
+    answered = {"key": "a", "status": "2xx"}
+    assert count("sluice_key_requests_total", answered) == 2
+    assert count("sluice_key_requests_total", {**answered, "status": "4xx"}) == 1
+    assert count("sluice_key_tokens_total", {"key": "a", "type": "completion"}) == 6
+    assert count("sluice_key_requests_total", {**answered, "key": "(other)"}) == 2
+    assert count("sluice_key_requests_total", {**answered, "key": "c"}) is None
