@@ -17,6 +17,7 @@ from typing import Any
 
 from command_line import InputError, Parser, add_region, read_stage, region, run
 from config import ConfigError, Stage
+from cost.budgets import mark, read_budgets
 from cost.estimate import HOURS, pods_per_node
 from cost.prices import Prices
 
@@ -84,6 +85,13 @@ def parser() -> Parser:
     add("--stage", type=read_stage, required=True, help="on whose nodes the pods run")
     add("--from", dest="begin", type=moment, metavar="TIME", help="only lines from then on, such as 2026-11-01")
     add("--to", dest="end", type=moment, metavar="TIME", help="only lines before then, such as 2026-12-01T00:00Z")
+    add(
+        "--budgets",
+        type=Path,
+        metavar="FILE",
+        help="TOML: `KEY = dollars` until --to",
+    )
+    add("--keys", type=Path, metavar="FILE", help="keys.toml: what is spent is marked there")
     add("--json", action="store_true")
     add_region(made)
     made.set_defaults(run=bill)
@@ -102,6 +110,9 @@ def moment(text: str) -> datetime:
 def bill(options: argparse.Namespace) -> int:
     """Print who used what. Raises InputError or ConfigError."""
     stage, prices = options.stage, Prices(region(options.region))
+    budgets = read_budgets(options.budgets) if options.budgets else {}
+    if options.keys and not (options.budgets and options.end):
+        raise InputError("--keys needs --budgets, and --to: when the budgets renew")
     pod_hour = usd_per_pod_hour(stage, prices)
     usage = Usage()
     for line in between(read(options.files), options.begin, options.end):
@@ -109,6 +120,9 @@ def bill(options: argparse.Namespace) -> int:
     if not usage.pod_seconds:
         raise InputError(f"no capacity line of a pod in {', '.join(map(str, options.files)) or 'standard input'}")
     found = list(rows(usage, pod_hour))
+    spent = [key for key, usd in budgets.items() if sum(row.usd for row in found if row.key == key) >= usd]
+    if options.keys:
+        mark(options.keys, spent, options.end)
     print(json.dumps([asdict(row) for row in found], indent=2) if options.json else table(found, usage, pod_hour))
     return 0
 

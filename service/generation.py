@@ -233,6 +233,8 @@ class Generation:
             self.gateway.metrics.cancelled.inc()
             record.error = "client_gone"
         self._cleanup.close()
+        if self.caller.key is not None:
+            self.caller.key.use((record.prompt_tokens or 0) + (record.completion_tokens or 0))
         if self._granted is not None and self.gateway.settings.role is not Role.FRONT:  # which has no slots
             record.slot_ms = round((time.monotonic() - self._granted) * 1000, 3)
 

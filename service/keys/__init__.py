@@ -10,6 +10,7 @@ import tomllib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ log = logging.getLogger("sluice")
 
 LOOK_AGAIN = 1.0  # seconds between two checks of the file's time stamp
 MINUTE = 60.0
-LIMITS = ("requests_per_minute", "concurrent")
-FIELDS = {"sha256", "priorities", *LIMITS}
+LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent")
+FIELDS = {"sha256", "priorities", "spent_until", *LIMITS}
 
 
 def digest(token: str) -> str:
@@ -32,11 +33,16 @@ def digest(token: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A key's entry in the file. A limit of 0 means no limit; the first of `priorities` is the default."""
+    """A key's entry in the file. A limit of 0 means no limit; the first of `priorities` is the default.
+
+    spent_until: when the key's budget renews, if it is spent.
+    """
 
     sha256: str
     priorities: tuple[Priority, ...]
+    spent_until: datetime | None
     requests_per_minute: int
+    tokens_per_minute: int
     concurrent: int
 
 
@@ -51,6 +57,7 @@ class Key:
         self._shares, self._clock, self._lock = shares, clock, threading.Lock()
         self._running = 0
         self._granted = deque[float]()  # the times of grants in the last minute
+        self._tokens = deque[tuple[float, int]]()  # the tokens of requests that ended in the last minute
 
     def priority(self, asked: Priority | None) -> Priority:
         """Return the priority of a request: the one it asks for, or this key's default. Raises Forbidden."""
@@ -65,8 +72,10 @@ class Key:
 
         service_time: current seconds per request, for Retry-After. Raises QuotaExceeded.
         """
+        self._check_budget()
         with self._lock:
             concurrent, a_minute = self.entry.concurrent, self.entry.requests_per_minute
+            self._check_tokens(self.entry.tokens_per_minute)
             if concurrent and self._running >= self._share(concurrent):
                 raise self._exceeded("run", concurrent, "requests at once", service_time)
             if a_minute:
@@ -87,6 +96,30 @@ class Key:
             raise self._exceeded("send", limit, "requests a minute", until - now)
         granted.append(now)
 
+    def use(self, tokens: int) -> None:
+        """Count the tokens of a request that has ended."""
+        with self._lock:
+            if self.entry.tokens_per_minute and tokens:
+                self._tokens.append((self._clock(), tokens))
+
+    def _check_tokens(self, limit: int) -> None:
+        """Refuse a request while those that ended in the last minute have used up the tokens."""
+        now = self._clock()
+        while self._tokens and self._tokens[0][0] <= now - MINUTE:
+            self._tokens.popleft()
+        excess = sum(tokens for _, tokens in self._tokens) - self._share(limit)
+        if not limit or excess < 0:
+            return
+        for ended, tokens in self._tokens:
+            excess -= tokens
+            if excess < 0:
+                raise self._exceeded("use", limit, "tokens a minute", ended + MINUTE - now)
+
+    def _check_budget(self) -> None:
+        renews = self.entry.spent_until
+        if renews is not None and (left := (renews - datetime.now(UTC)).total_seconds()) > 0:
+            raise QuotaExceeded(f"this key's budget is spent; it renews at {renews.isoformat()}", retry_after=left)
+
     def _exceeded(self, verb: str, limit: int, what: str, retry_after: float) -> QuotaExceeded:
         message = f"this key may {verb} {limit} {what}"
         if self._shares > 1:
@@ -99,7 +132,7 @@ class Key:
 
 
 class Keys:
-    """The keys in a TOML file: per client, a table of `sha256`, `requests_per_minute`, `concurrent` and `priorities`.
+    """The keys in a TOML file: a table for each client, with `sha256` and what else is in FIELDS.
 
     shares: processes that each grant an equal part of every quota. Raises SettingError if the first load fails; later
     on, a broken file is logged and the loaded keys stay valid.
@@ -161,7 +194,13 @@ class Keys:
         for field, value in zip(LIMITS, limits, strict=True):
             if type(value) is not int or value < 0:
                 raise self._bad(name, f"{field} must be a whole number, 0 or more")
-        return Entry(table["sha256"], self._priorities(name, table.get("priorities", list(Priority))), *limits)
+        priorities = self._priorities(name, table.get("priorities", list(Priority)))
+        return Entry(table["sha256"], priorities, self._moment(name, table.get("spent_until")), *limits)
+
+    def _moment(self, name: str, value: Any) -> datetime | None:
+        if value is not None and not (isinstance(value, datetime) and value.tzinfo):
+            raise self._bad(name, "spent_until must be a time with its zone, such as 2026-12-01T00:00:00Z")
+        return value
 
     def _priorities(self, name: str, value: Any) -> tuple[Priority, ...]:
         """Return the priorities that a key may ask for, its default first."""

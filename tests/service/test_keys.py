@@ -2,6 +2,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
         ("a = 1\n", "[a] needs sha256"),
         (entry("a", "a") + "rpm = 3\n", "unknown fields: rpm"),
         (entry("a", "a", concurrent=-1), "[a] concurrent must be a whole number"),
+        (entry("a", "a") + "spent_until = 2026-12-01\n", "[a] spent_until must be a time with its zone"),
         (entry("a", "a", priorities=["urgent"]), '[a] priorities must be a list of "interactive", "batch" or both'),
         (entry("a", "a", priorities=[]), "[a] priorities must be a list"),
         (entry("a", "a", priorities=1), "[a] priorities must be a list"),
@@ -284,3 +286,41 @@ def test_answers_and_tokens_are_counted_for_each_key_and_many_keys_share_a_serie
     assert count("sluice_key_tokens_total", {"key": "a", "type": "completion"}) == 6
     assert count("sluice_key_requests_total", {**answered, "key": "(other)"}) == 2
     assert count("sluice_key_requests_total", {**answered, "key": "c"}) is None
+
+
+def test_tokens_of_the_last_minute_are_limited_and_the_wait_is_until_enough_are_old(tmp_path: Path) -> None:
+    clock = Clock()
+    key = Keys(write(tmp_path / "keys", entry("a", "a", tokens_per_minute=100)), clock, shares=2).authenticate("a")
+    for tokens in (20, 40):
+        key.acquire(1)()
+        key.use(tokens)
+        clock.now += 10
+    with pytest.raises(QuotaExceeded, match="may use 100 tokens a minute, 50 at each of 2 gateways") as refused:
+        key.acquire(1)
+    assert refused.value.retry_after == 40  # until the first 20 are a minute old
+    clock.now += 40
+    key.acquire(1)()
+
+
+def test_a_key_whose_budget_is_spent_hears_when_it_renews(tmp_path: Path) -> None:
+    def opened(until: datetime) -> Key:
+        path = write(tmp_path / "keys", entry("a", "a") + f"spent_until = {until:%Y-%m-%dT%H:%M:%SZ}\n")
+        return Keys(path).authenticate("a")
+
+    now = datetime.now(UTC)
+    with pytest.raises(QuotaExceeded, match="budget is spent; it renews at 20") as refused:
+        opened(now + timedelta(days=2)).acquire(1)
+    assert refused.value.retry_after == pytest.approx(2 * 86_400, abs=60)
+    opened(now - timedelta(days=2)).acquire(1)()
+
+
+def test_used_tokens_count_for_the_key_once_its_answer_is_complete(
+    make_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "keys", entry("alice", "secret", tokens_per_minute=10))
+    client = make_app(api_keys_file=str(path)).test_client()
+    asked = {"json": {"prompt": "Hi"}, "headers": {"Authorization": "Bearer secret"}}  # 7 tokens, and 3 of the answer
+    replies = [client.post("/generate", **asked) for _ in range(2)]
+    assert [reply.status_code for reply in replies] == [200, 429]
+    assert "may use 10 tokens a minute" in replies[1].json["error"]["message"]
+    assert 50 < int(replies[1].headers["Retry-After"]) <= 60
