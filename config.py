@@ -36,6 +36,15 @@ SPECULATIONS = ("none", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-m
 KV_SHARES = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
 # Seconds for the gateway to end once its last stream is out: see graceful_timeout in service/gunicorn.conf.py.
 EXIT_MARGIN = 10
+# Seconds for which a load balancer may still send new requests to a pod that ends, from SIGTERM on. AWS promises none
+# once a target deregisters, but its users see them: from an ALB with 40 s, no longer with 70 s
+# (github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2106), and at worst for 120 s (issue 2366 there).
+BALANCER_DRAIN = 120
+# Seconds until a load balancer sends requests to a new pod, which isn't Ready before (argocd/namespace.yaml): at worst
+# 180 (issue 1834 there, by AWS's support), with an ALB two health checks.
+BALANCER_REGISTER = 180
+# Seconds after which a node that is drained ends its pods. `cdk destroy` gives up on a drain after 15 minutes.
+NODE_DRAIN = 600
 
 SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
 IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
@@ -65,10 +74,14 @@ class Autoscaling(StrEnum):
 
 
 class LoadBalancer(StrEnum):
-    """What stands before HAProxy: an Application or a Network Load Balancer, or nothing."""
+    """What stands before HAProxy: an Application Load Balancer, or nothing.
+
+    A Network Load Balancer takes 3 to 5 minutes to register a pod and as long to forget it (AWS's support, in
+    github.com/kubernetes-sigs/aws-load-balancer-controller/issues/1834): meanwhile old fronts would answer for a new
+    release. It also neither redirects to HTTPS nor balances by request.
+    """
 
     ALB = "alb"
-    NLB = "nlb"
     NONE = "none"
 
 
@@ -130,6 +143,7 @@ class Stage:
     body_timeout: int = 30  # for its body, before it takes anything from others
     write_timeout: int = 30  # for a client to take what is left of its complete answer
     prestop: int = 15  # from SIGTERM until no request is accepted: endpoints must have spread by then
+    front_prestop: int = 150  # the same of a front, which the load balancer must have forgotten by then
     grace_period: int = 180
     start_timeout: int = 600  # from a new pod, its node included, to its first token: longer, and its release failed
 
@@ -187,6 +201,22 @@ class Stage:
         return math.ceil(self.model.weights_mib + context) + self.prompt_cache_mib + OLLAMA_OVERHEAD_MIB
 
     @property
+    def longest_answer(self) -> int:
+        """Return the longest time in seconds that HAProxy holds a request: in its queue, then at a pod."""
+        return self.queue_timeout + self.proxy_timeout
+
+    @property
+    def front_drain(self) -> int:
+        """Return the longest time in seconds from SIGTERM to a front's last answer."""
+        upload = self.head_timeout + self.body_timeout
+        return self.front_prestop + upload + self.longest_answer + self.write_timeout
+
+    @property
+    def proxy_grace_period(self) -> int:
+        """Return the grace period of a proxy's pod in seconds: its HAProxy stays open for others after its front."""
+        return self.front_drain + self.prestop + EXIT_MARGIN
+
+    @property
     def back_in_flight(self) -> int:
         """Return the requests that a pod may hold: while the queue moves, each proxy may fill the pod's slots."""
         return self.slots * (1 + self.proxy_replicas)
@@ -211,6 +241,7 @@ class Stage:
             "queue_timeout",
             "generation_timeout",
             "prestop",
+            "front_prestop",
             "start_timeout",
             "head_timeout",
             "body_timeout",
@@ -236,13 +267,25 @@ class Stage:
         """Each deadline outlives those inside it, so that the innermost one answers, with its reason."""
         inside = self.queue_timeout + self.generation_timeout
         self._need_less("queue_timeout + generation_timeout", inside, "proxy_timeout")
-        self._need_less("queue_timeout + proxy_timeout", self.queue_timeout + self.proxy_timeout, "idle_timeout")
+        self._need_less("queue_timeout + proxy_timeout", self.longest_answer, "idle_timeout")
         self._need_less("idle_timeout", self.idle_timeout, "client_timeout")
         upload = self.head_timeout + self.body_timeout
         whole = "head_timeout + body_timeout + queue_timeout + proxy_timeout"
-        self._need_less(whole, upload + self.queue_timeout + self.proxy_timeout, "client_timeout")
+        self._need_less(whole, upload + self.longest_answer, "client_timeout")
         drain = f"prestop + queue_timeout + generation_timeout + {EXIT_MARGIN}"
         self._need_less(drain, self.prestop + inside + EXIT_MARGIN, "grace_period")
+        self._need(
+            self.load_balancer is LoadBalancer.NONE or self.front_prestop > BALANCER_DRAIN,
+            f"front_prestop={self.front_prestop} must be more than the {BALANCER_DRAIN} s for which an ALB may send "
+            f"requests to a pod that ends: raise front_prestop",
+        )
+        whole = f"front_prestop + {whole} + write_timeout + prestop + {EXIT_MARGIN}"
+        for name, value in {"grace_period": self.grace_period, whole: self.proxy_grace_period}.items():
+            self._need(
+                self.node is None or value < NODE_DRAIN,
+                f"{name} = {value} must be less than the {NODE_DRAIN} s that a node's pods get to drain: "
+                f"lower {' or '.join(term for term in name.split(' + ') if not term.isdigit())}",
+            )
 
     def _check_bytes(self) -> None:
         """What may be held at once fits the memory of who holds it, so that no caller's requests end others'."""
@@ -337,6 +380,7 @@ LOCAL = Stage(
     max_in_flight=64,
     front_mib=640,
     prestop=5,
+    front_prestop=5,
     grace_period=70,
     start_timeout=60,
     autoscaling=Autoscaling.CPU,  # needs nothing but the cluster
@@ -346,7 +390,7 @@ LOCAL = Stage(
     registry="localhost:5001",
     proxy_image="localhost:5001/haproxy:3.0",
 )
-DEV = Stage(name="dev", cpus=3, min_replicas=1, max_replicas=4, load_balancer=LoadBalancer.NLB, node=C7I_XLARGE)
+DEV = Stage(name="dev", cpus=3, min_replicas=1, max_replicas=4, load_balancer=LoadBalancer.ALB, node=C7I_XLARGE)
 PROD = Stage(
     name="prod",
     slots=8,

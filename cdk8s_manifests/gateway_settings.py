@@ -17,6 +17,7 @@ def back_settings(stage: Stage) -> dict[str, str]:
     values: dict[str, object] = {
         **_common(stage),
         "ROLE": Role.BACK,
+        "PRESTOP": stage.prestop,
         "SLOTS": stage.slots,
         "THREADS": stage.cpus,
         "PROMPT_CACHE_MIB": stage.prompt_cache_mib,
@@ -34,6 +35,7 @@ def front_settings(stage: Stage) -> dict[str, str]:
     values: dict[str, object] = {
         **_common(stage),
         "ROLE": Role.FRONT,
+        "PRESTOP": stage.front_prestop,
         "UPSTREAM": f"http://127.0.0.1:{PROXY_PORT}",
         "MAX_IN_FLIGHT": stage.max_in_flight,
         "MAX_CONNECTIONS": stage.max_connections,
@@ -66,7 +68,6 @@ def _common(stage: Stage) -> dict[str, object]:
         "QUEUE_TIMEOUT": stage.queue_timeout,
         "GENERATION_TIMEOUT": stage.generation_timeout,
         "MAX_TOKENS": stage.max_tokens,
-        "PRESTOP": stage.prestop,
     }
 
 

@@ -56,16 +56,6 @@ def haproxy_cfg(stage: Stage) -> str:
     return Template(TEMPLATE.read_text()).substitute(values)
 
 
-def drain_seconds(stage: Stage) -> int:
-    """Return the longest time in seconds that a front needs to finish the requests that it has accepted."""
-    return stage.prestop + stage.head_timeout + stage.body_timeout + answer_seconds(stage) + stage.write_timeout
-
-
-def answer_seconds(stage: Stage) -> int:
-    """Return the longest time in seconds that HAProxy holds a request: in its queue, then at a pod."""
-    return stage.queue_timeout + stage.proxy_timeout
-
-
 def _names(stage: Stage) -> dict[str, object]:
     return {
         "port": PROXY_PORT,
@@ -81,14 +71,14 @@ def _names(stage: Stage) -> dict[str, object]:
 def _seconds(stage: Stage) -> dict[str, object]:
     return {
         "prestop": stage.prestop,
-        "drain": stage.prestop + answer_seconds(stage) + EXIT_MARGIN // 2,
+        "drain": stage.prestop + stage.longest_answer + EXIT_MARGIN // 2,
         "small": SMALL_TIMEOUT,
         "idle": stage.idle_timeout,
         "keep_alive": stage.client_timeout,
         "queue": stage.queue_timeout,
         "queue_ms": stage.queue_timeout * 1000,
         "proxy": stage.proxy_timeout,
-        "holder": answer_seconds(stage),
+        "holder": stage.longest_answer,
     }
 
 

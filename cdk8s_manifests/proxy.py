@@ -8,7 +8,7 @@ from constructs import Construct
 from cdk8s_manifests import pods
 from cdk8s_manifests.gateway import COMMAND, USER
 from cdk8s_manifests.gateway_settings import KEYS_FOLDER, front_settings
-from cdk8s_manifests.haproxy_cfg import FOLDER, LUA, drain_seconds, haproxy_cfg
+from cdk8s_manifests.haproxy_cfg import FOLDER, LUA, haproxy_cfg
 from cdk8s_manifests.names import (
     FRONT,
     GATEWAY_PORT,
@@ -18,7 +18,7 @@ from cdk8s_manifests.names import (
     QUEUE_PORT,
     STATUS_PORT,
 )
-from config import EXIT_MARGIN, GATEWAY_CPUS, PROXY_MIB, Stage
+from config import BALANCER_REGISTER, GATEWAY_CPUS, PROXY_MIB, LoadBalancer, Stage
 
 CPUS = 0.1
 START_SECONDS = 60  # for a proxy to start once there is a pod of its release: see service/front.py
@@ -44,12 +44,13 @@ class Proxy(Construct):
         k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(PROXY))
 
     def _deployment(self, config: str) -> k8s.DeploymentSpec:
+        register = 0 if self._stage.load_balancer is LoadBalancer.NONE else BALANCER_REGISTER
         return k8s.DeploymentSpec(
             replicas=self._stage.proxy_replicas,
             selector=pods.selector(PROXY),
             strategy=pods.rolling(),
             min_ready_seconds=5,  # until every proxy has found the new one, which may become the queue's holder
-            progress_deadline_seconds=self._stage.start_timeout + START_SECONDS,
+            progress_deadline_seconds=self._stage.start_timeout + START_SECONDS + register,
             revision_history_limit=3,
             template=k8s.PodTemplateSpec(metadata=pods.metadata(PROXY, rolled_by=config), spec=self._pod()),
         )
@@ -77,7 +78,7 @@ class Proxy(Construct):
             enable_service_links=False,
             security_context=pods.pod_security(USER),
             topology_spread_constraints=pods.spread(PROXY),
-            termination_grace_period_seconds=drain_seconds(self._stage) + self._stage.prestop + EXIT_MARGIN,
+            termination_grace_period_seconds=self._stage.proxy_grace_period,
             init_containers=[self._haproxy()],
             containers=[self._front()],
             volumes=volumes,

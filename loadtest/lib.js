@@ -1,7 +1,8 @@
 // What the scenarios share: the target and its API, one question with its retries, and what counts as an answer.
 // From the environment, as `python -m loadtest run` sets it: TARGET (the address), MODEL (by its name in Ollama), API
 // (sluice, naive, ollama), API_KEY where keys are on, TIMEOUT (seconds, a client's patience with one attempt), RETRIES,
-// MAX_TOKENS, PAUSE (seconds between two questions of a user), WARM_UP (questions before it counts).
+// MAX_TOKENS, PAUSE (seconds between two questions of a user), WARM_UP (questions before it counts), PATIENCE (seconds
+// for which the smoke waits for a load balancer).
 import { fail, sleep } from 'k6'
 import encoding from 'k6/encoding'
 import exec from 'k6/execution'
@@ -14,6 +15,7 @@ export const target = `${scheme}${rest}`.replace(/(\/v1)?\/*$/, '')
 export const model = __ENV.MODEL
 export const timeout = Number(__ENV.TIMEOUT || 200)
 export const retries = Number(__ENV.RETRIES || 3)
+export const patience = Number(__ENV.PATIENCE || 0)
 const headers = { 'Content-Type': 'application/json' }
 if (__ENV.API_KEY) headers.Authorization = `Bearer ${__ENV.API_KEY}`
 if (credentials) headers.Authorization = `Basic ${encoding.b64encode(decodeURIComponent(credentials))}`
@@ -48,6 +50,16 @@ const measuring = new Gauge('measuring')
 function promptOf(number) {
   const manner = manners[Math.floor(number / questions.length) % manners.length]
   return `${number}. ${questions[number % questions.length]} ${manner}`
+}
+
+/** Waits for as long as TARGET's load balancer may take to be there: its name, its address and its targets. */
+export function awaitTarget() {
+  const until = Date.now() + patience * 1000
+  const answers = () => {
+    const { status, headers } = http.get(`${target}/v1/models`, params)
+    return status !== 0 && !`${headers.Server}`.includes('awselb') // an error of the load balancer's own
+  }
+  while (target && Date.now() < until && !answers()) sleep(2)
 }
 
 /** Ends the run unless TARGET answers, and serves MODEL. */

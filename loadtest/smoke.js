@@ -3,7 +3,7 @@
 import { check, sleep } from 'k6'
 import exec from 'k6/execution'
 import { Counter, Rate } from 'k6/metrics'
-import { attempt, model, requireTarget, retries, target, withTag } from './lib.js'
+import { attempt, awaitTarget, model, patience, requireTarget, retries, target, withTag } from './lib.js'
 
 // Ones that a model of 270M parameters gets right; more than one may be beyond it.
 const QUESTIONS = [
@@ -17,6 +17,7 @@ const right = new Rate('right')
 const refused = new Counter('refused')
 
 export const options = {
+  setupTimeout: `${patience + 60}s`,
   scenarios: { smoke: { executor: 'shared-iterations', vus: 2, iterations: 2 * QUESTIONS.length, maxDuration: '5m' } },
   thresholds: {
     checks: ['rate==1'],
@@ -25,7 +26,10 @@ export const options = {
   },
 }
 
-export const setup = requireTarget
+export function setup() {
+  awaitTarget()
+  requireTarget()
+}
 
 export default function () {
   const number = exec.scenario.iterationInTest // each question once whole, once streamed

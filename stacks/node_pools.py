@@ -7,14 +7,12 @@ every week.
 import math
 from typing import Any
 
-from config import ConfigError, Node, Stage
+from config import NODE_DRAIN, ConfigError, Node, Stage
 
 Manifest = dict[str, Any]
 
-# A node is replaced after two weeks at most. Its pods get ten minutes to drain: more than their own grace period, less
-# than the quarter of an hour after which `cdk destroy` would give up on a drain that hangs.
+# A node is replaced after two weeks at most.
 NODE_LIFETIME = "336h"
-DRAIN_TIME = "10m"
 # Before an empty node is stopped: a replica that starts within that time finds its images on the node.
 IDLE_TIME = "5m"
 
@@ -86,7 +84,7 @@ def _pool(name: str, only: dict[str, list[str]], *, limits: dict[str, str], weig
         "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": "default"},
         "requirements": [{"key": key, "operator": "In", "values": values} for key, values in labels.items()],
         "expireAfter": NODE_LIFETIME,
-        "terminationGracePeriod": DRAIN_TIME,
+        "terminationGracePeriod": f"{NODE_DRAIN // 60}m",
     }
     # Only when empty: consolidating pods would interrupt answers, to save a node that the autoscaler empties anyway.
     disruption = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": IDLE_TIME}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from argocd.objects import GitRemote, Object, chart_values, platform, settings, sluice
-from config import DEV, LOCAL, PROD, STAGES, Autoscaling, LoadBalancer, Stage
+from config import DEV, LOCAL, PROD, STAGES, Autoscaling, Stage
 from delivery.branch import ORDER
 from tests.support import rendered
 from tests.support.rendered import CONTEXT
@@ -17,7 +17,7 @@ REMOTE = replace(GitRemote.of(CONTEXT), keys=KEYS)
 EACH = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 # Every kind that a stage can have.
 FULL = replace(PROD, api_keys="keys", api_keys_source="sluice/keys", monitoring=True)
-VARIANTS = [LOCAL, DEV, FULL, replace(DEV, autoscaling=Autoscaling.CPU, load_balancer=LoadBalancer.ALB)]
+VARIANTS = [LOCAL, DEV, FULL, replace(DEV, autoscaling=Autoscaling.CPU)]
 CLUSTER_SCOPED = {("networking.k8s.io", "IngressClass"), ("eks.amazonaws.com", "IngressClassParams")}
 
 
@@ -135,6 +135,12 @@ def test_no_kind_has_a_sync_wave() -> None:
 def test_the_namespace_is_restricted(stage: Stage) -> None:
     labels = one("Namespace", stage.namespace, stage)["metadata"]["labels"]
     assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"restricted"}
+
+
+@EACH
+def test_a_new_proxy_isnt_ready_before_the_load_balancer_sends_it_requests(stage: Stage) -> None:
+    labels = one("Namespace", stage.namespace, stage)["metadata"]["labels"]
+    assert labels["eks.amazonaws.com/pod-readiness-gate-inject"] == "enabled"
 
 
 def test_sluice_and_keda_take_what_they_made_with_them_and_argo_cd_stays() -> None:

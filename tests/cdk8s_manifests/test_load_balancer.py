@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from cdk8s_manifests.haproxy_cfg import drain_seconds
 from config import DEV, LOCAL, PROD, Stage
 from tests.support.rendered import CONTEXT, Object, container, find, pod
 
-NLB = "service.beta.kubernetes.io/aws-load-balancer"
 ALB = "alb.ingress.kubernetes.io"
 PLAIN = replace(CONTEXT, domain="", certificate_arn="")
 
@@ -30,29 +28,9 @@ def test_clients_reach_the_fronts_on_port_80(stage: Stage) -> None:
     assert {"name": "http", "containerPort": 5000} in container(stage, "proxy", "front")["ports"]
 
 
-def test_without_a_load_balancer_the_service_is_the_clusters_own() -> None:
-    for stage in (LOCAL, PROD):
-        assert "type" not in find(stage, "Service", "sluice")["spec"]  # ClusterIP
-
-
-def test_a_network_load_balancer_is_of_auto_mode_and_goes_to_pods() -> None:
-    service = find(DEV, "Service", "sluice", PLAIN)
-    assert service["spec"]["type"] == "LoadBalancer"
-    assert service["spec"]["loadBalancerClass"] == "eks.amazonaws.com/nlb"
-    assert annotations(service)[f"{NLB}-scheme"] == "internet-facing"
-    assert annotations(service)[f"{NLB}-nlb-target-type"] == "ip"
-    idle = pairs(annotations(service)[f"{NLB}-listener-attributes.TCP-80"])
-    assert idle == {"tcp.idle_timeout.seconds": str(DEV.idle_timeout)}
-    assert [port["port"] for port in service["spec"]["ports"]] == [80]
-    assert f"{NLB}-ssl-cert" not in annotations(service)
-
-
-def test_a_network_load_balancer_ends_tls_where_there_is_a_certificate() -> None:
-    service = find(DEV, "Service", "sluice")
-    assert annotations(service)[f"{NLB}-ssl-cert"] == CONTEXT.certificate_arn
-    assert annotations(service)[f"{NLB}-ssl-ports"] == "443"
-    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [(80, 5000), (443, 5000)]
-    assert DEV.idle_timeout < 350  # which is fixed for a TLS listener
+@pytest.mark.parametrize("stage", [LOCAL, DEV, PROD], ids=lambda stage: stage.name)
+def test_the_service_is_the_clusters_own(stage: Stage) -> None:
+    assert "type" not in find(stage, "Service", "sluice")["spec"]  # ClusterIP
 
 
 def test_an_application_load_balancer_is_of_auto_mode_and_goes_to_pods() -> None:
@@ -96,21 +74,17 @@ def test_an_application_load_balancer_speaks_tls_where_there_is_a_certificate() 
     assert "certificateARNs" not in find(PROD, "IngressClassParams", "sluice", PLAIN)["spec"]
 
 
-def test_a_target_that_goes_keeps_its_connections_until_its_proxy_has_ended() -> None:
-    nlb = pairs(annotations(find(DEV, "Service", "sluice"))[f"{NLB}-target-group-attributes"])
-    alb = pairs(annotations(find(PROD, "Ingress", "sluice"))[f"{ALB}/target-group-attributes"])
-    for stage, attributes in ((DEV, nlb), (PROD, alb)):
-        delay = int(attributes["deregistration_delay.timeout_seconds"])
-        assert drain_seconds(stage) <= delay < pod(stage, "proxy")["terminationGracePeriodSeconds"]
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_a_target_that_goes_keeps_its_connections_until_its_proxy_has_ended(stage: Stage) -> None:
+    attributes = pairs(annotations(find(stage, "Ingress", "sluice"))[f"{ALB}/target-group-attributes"])
+    delay = int(attributes["deregistration_delay.timeout_seconds"])
+    assert stage.front_drain <= delay < pod(stage, "proxy")["terminationGracePeriodSeconds"]
 
 
-def test_load_balancers_ask_the_proxies_whether_they_are_ready() -> None:
-    nlb, alb = annotations(find(DEV, "Service", "sluice")), annotations(find(PROD, "Ingress", "sluice"))
-    assert (nlb[f"{NLB}-healthcheck-port"], nlb[f"{NLB}-healthcheck-path"]) == ("8404", "/readyz")
-    assert (alb[f"{ALB}/healthcheck-port"], alb[f"{ALB}/healthcheck-path"]) == ("8404", "/readyz")
-    # Two checks after SIGUSR1 a target is out; the proxy is open for longer.
-    for stage, interval, misses in (
-        (DEV, nlb[f"{NLB}-healthcheck-interval"], nlb[f"{NLB}-healthcheck-unhealthy-threshold"]),
-        (PROD, alb[f"{ALB}/healthcheck-interval-seconds"], alb[f"{ALB}/unhealthy-threshold-count"]),
-    ):
-        assert int(interval) * int(misses) < stage.prestop
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_the_load_balancer_asks_the_proxies_whether_they_are_ready(stage: Stage) -> None:
+    asked = annotations(find(stage, "Ingress", "sluice"))
+    assert (asked[f"{ALB}/healthcheck-port"], asked[f"{ALB}/healthcheck-path"]) == ("8404", "/readyz")
+    # Two failed checks after SIGTERM a target is out; the front accepts requests for longer.
+    interval, misses = asked[f"{ALB}/healthcheck-interval-seconds"], asked[f"{ALB}/unhealthy-threshold-count"]
+    assert int(interval) * int(misses) < stage.front_prestop

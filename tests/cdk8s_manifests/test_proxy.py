@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdk8s_manifests.haproxy_cfg import answer_seconds, drain_seconds
-from config import LOCAL, STAGES, Stage
+from config import BALANCER_DRAIN, BALANCER_REGISTER, DEV, LOCAL, STAGES, Stage
 from service.settings import Role, Settings
 from tests.support.rendered import container, find, pod
 
@@ -33,7 +32,7 @@ def test_the_front_asks_the_haproxy_beside_it_and_outlives_its_deadlines(stage: 
     got = settings(stage)
     assert got.upstream == "http://127.0.0.1:8080"
     inside = 2 * stage.queue_timeout + stage.generation_timeout
-    assert inside < got.answer_timeout <= answer_seconds(stage) < stage.idle_timeout
+    assert inside < got.answer_timeout <= stage.longest_answer < stage.idle_timeout
     assert got.keepalive > stage.idle_timeout
 
 
@@ -51,9 +50,15 @@ def test_front_and_haproxy_may_both_finish_what_they_have(stage: Stage) -> None:
     got = settings(stage)
     upload = stage.head_timeout + stage.body_timeout
     longest = got.prestop + upload + got.answer_timeout + stage.write_timeout
-    assert longest <= drain_seconds(stage)
+    assert longest <= stage.front_drain
     # Others' requests that HAProxy still has were there before its front drained: only its own wait comes on top.
-    assert drain_seconds(stage) + stage.prestop < pod(stage, "proxy")["terminationGracePeriodSeconds"]
+    assert stage.front_drain + stage.prestop < pod(stage, "proxy")["terminationGracePeriodSeconds"]
+
+
+def test_a_front_accepts_requests_for_longer_than_the_load_balancer_sends_them() -> None:
+    for stage in STAGES.values():
+        assert settings(stage).prestop == stage.front_prestop
+    assert settings(DEV).prestop > BALANCER_DRAIN
 
 
 @each_stage
@@ -65,7 +70,8 @@ def test_front_and_haproxy_are_both_asked_whether_they_are_ready(stage: Stage) -
 @each_stage
 def test_a_release_that_takes_long_to_start_is_not_failed_for_its_proxies(stage: Stage) -> None:
     deadlines = [find(stage, "Deployment", name)["spec"]["progressDeadlineSeconds"] for name in ("sluice", "proxy")]
-    assert deadlines[0] < deadlines[1]  # a front waits for the first pod of its release
+    # A front waits for the first pod of its release, and then for its load balancer.
+    assert deadlines[0] + (0 if stage is LOCAL else BALANCER_REGISTER) < deadlines[1]
 
 
 def test_api_keys_are_a_file_from_a_secret_and_only_the_front_has_it() -> None:

@@ -60,7 +60,7 @@ def round_prices(tmp_path: Path) -> Prices:
 
 
 def test_a_bill_is_what_a_hand_computes(round_prices: Prices) -> None:
-    stage = replace(DEV, load_balancer=LoadBalancer.ALB, min_replicas=1, max_replicas=4, zones=2, nat_gateways=1)
+    stage = replace(DEV, min_replicas=1, max_replicas=4, zones=2, nat_gateways=1)
     lines = {line.item: (line.minimum, line.maximum) for line in estimate(stage, round_prices)}
     assert lines == {
         "EKS control plane": (1460, 1460),  # 2 × 730 hours
@@ -80,7 +80,7 @@ def test_a_bill_is_what_a_hand_computes(round_prices: Prices) -> None:
 
 
 def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_prices: Prices) -> None:
-    stage = replace(DEV, load_balancer=LoadBalancer.ALB, slots=4)
+    stage = replace(DEV, slots=4)
     report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
     total = report.total()
     assert (total.minimum, total.maximum) == pytest.approx((9940.834, 12499.834), abs=0.001)
@@ -92,7 +92,7 @@ def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_pr
 
 
 def test_without_replicas_there_are_no_nodes_for_them_and_no_generations(round_prices: Prices) -> None:
-    stage = replace(DEV, load_balancer=LoadBalancer.ALB, min_replicas=0)
+    stage = replace(DEV, min_replicas=0)
     report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
     assert {line.item: line.minimum for line in report.lines}["Nodes for the gateway"] == 0
     assert report.generations()[0][1] is None

@@ -11,12 +11,15 @@ from typing import Any
 
 
 class Streams:
-    """What a number of clients saw: `outcomes` counts `complete`, each status and error code, and each way to break."""
+    """What a number of clients saw: `outcomes` counts `complete`, each status and error code, and each way to break.
 
-    def __init__(self, host: str, body: dict[str, Any]) -> None:
+    keep_alive: a client sends its next request on the same connection, unless the answer says that it closes.
+    """
+
+    def __init__(self, host: str, body: dict[str, Any], *, keep_alive: bool = False) -> None:
         self.outcomes: Counter[str] = Counter()
         self.trouble: list[str] = []
-        self._host, self._body = host, json.dumps(body | {"stream": True})
+        self._host, self._body, self._keep_alive = host, json.dumps(body | {"stream": True}), keep_alive
         self._stop = threading.Event()
 
     @property
@@ -38,25 +41,26 @@ class Streams:
                 thread.join()
 
     def _ask_on(self) -> None:
+        connection = HTTPConnection(self._host, timeout=120)
         while not self._stop.is_set():
             started = time.time()
-            outcome = self._ask()
+            outcome = self._ask(connection)
+            if outcome != "complete" or not self._keep_alive:
+                connection.close()  # the next request opens another one
             self.outcomes[outcome] += 1
             if outcome != "complete":
                 self.trouble.append(
                     f"{time.strftime('%X', time.gmtime(started))} +{time.time() - started:.1f} s: {outcome}"
                 )
+        connection.close()
 
-    def _ask(self) -> str:
-        connection = HTTPConnection(self._host, timeout=120)
+    def _ask(self, connection: HTTPConnection) -> str:
         try:
             connection.request("POST", "/generate", self._body)
             response = connection.getresponse()
             lines = response.read().splitlines()
         except (OSError, HTTPException) as error:
             return repr(error)
-        finally:
-            connection.close()
         last = json.loads(lines[-1]) if lines else {}
         if response.status != 200 or "error" in last:
             return f"{response.status} {last.get('error')}"

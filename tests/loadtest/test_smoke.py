@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,6 +134,29 @@ def test_a_wrong_target_or_model_ends_the_run_before_it_starts(
     run = smoke(k6, served.url, tmp_path, **variables)
     assert run.code != 0
     assert reason in run.output
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_load_balancer_that_has_no_targets_yet_is_waited_for(k6: str, tmp_path: Path, status: int) -> None:
+    balancer: Answer = (status, {"Server": "awselb/2.0"}, {})
+    models: Answer = (200, {}, {"data": [{"id": MODEL}]})
+    left = [balancer, balancer, models]
+    with stub(lambda request: in_turn(left) if request.method == "GET" else GOOD) as server:
+        run = smoke(k6, server.url, tmp_path, PATIENCE="30")
+    assert run.code == 0, run.output
+
+
+def test_a_target_that_never_comes_ends_the_run_when_patience_is_over(k6: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run = smoke(k6, "http://127.0.0.1:9", tmp_path, PATIENCE="3")
+    assert "http://127.0.0.1:9/v1/models: status 0" in run.output
+    assert time.monotonic() - started > 3
+
+
+def test_a_release_that_answers_wrongly_is_not_waited_for(k6: str, tmp_path: Path) -> None:
+    with stub(lambda request: (500, {}, {"error": {"code": "internal_error"}})) as server:
+        run = smoke(k6, server.url, tmp_path, PATIENCE="100")
+    assert "status 500" in run.output
 
 
 def test_an_api_key_is_sent(k6: str, stand_in: StandIn, tmp_path: Path) -> None:
