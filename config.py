@@ -164,6 +164,9 @@ class Stage:
     proxy_replicas: int = 2
 
     # Who gets in, and who watches
+    internal: bool = False  # the load balancer is reached from the VPC alone, not from the internet
+    allowed_cidrs: tuple[str, ...] = ()  # the networks that reach the load balancer; () means all
+    public: bool = False  # everybody on the internet may ask, without a key
     api_keys: str = ""  # the Secret whose keys.toml has the API keys; "" lets everybody in
     api_keys_source: str = ""  # what External Secrets fills that Secret from: a name in AWS Secrets Manager
     monitoring: bool = False  # a ServiceMonitor and a Grafana dashboard, where the cluster has who reads them
@@ -328,9 +331,16 @@ class Stage:
         self._need(self.zones in (2, 3), f"zones={self.zones} must be 2 or 3")
         gateways = self.nat_gateways
         self._need(1 <= gateways <= self.zones, f"nat_gateways={gateways} must be 1 to zones={self.zones}")
-        for cidr in self.api_allowed_cidrs:
-            network = self._network("api_allowed_cidrs", cidr)
-            self._need(network.prefixlen > 0, f"api_allowed_cidrs has {cidr}, which is everybody: name your networks")
+        for name in ("api_allowed_cidrs", "allowed_cidrs"):
+            for cidr in getattr(self, name):
+                network = self._network(name, cidr)
+                self._need(network.prefixlen > 0, f"{name} has {cidr}, which is everybody: name your networks")
+        exposed = self.load_balancer is not LoadBalancer.NONE and not self.internal
+        self._need(
+            not exposed or self.public or bool(self.api_keys or self.allowed_cidrs),
+            "its load balancer faces the internet: set api_keys, allowed_cidrs or internal=True, or public=True if "
+            "everybody may ask",
+        )
 
     def _check_node(self, node: Node) -> None:
         free_cpus, free_mib = node.cpus - NODE_OVERHEAD_CPUS, node.memory_gib * 1024 - NODE_OVERHEAD_MIB
@@ -390,7 +400,16 @@ LOCAL = Stage(
     registry="localhost:5001",
     proxy_image="localhost:5001/haproxy:3.0",
 )
-DEV = Stage(name="dev", cpus=3, min_replicas=1, max_replicas=4, load_balancer=LoadBalancer.ALB, node=C7I_XLARGE)
+DEV = Stage(
+    name="dev",
+    cpus=3,
+    min_replicas=1,
+    max_replicas=4,
+    api_keys="api-keys",
+    api_keys_source="sluice/dev/api-keys",
+    load_balancer=LoadBalancer.ALB,
+    node=C7I_XLARGE,
+)
 PROD = Stage(
     name="prod",
     slots=8,
@@ -400,6 +419,8 @@ PROD = Stage(
     requests_per_replica=6,
     min_replicas=4,
     max_replicas=10,
+    api_keys="api-keys",
+    api_keys_source="sluice/prod/api-keys",
     load_balancer=LoadBalancer.ALB,
     node=C7I_2XLARGE,
     vpc_cidr="10.1.0.0/16",

@@ -10,6 +10,7 @@ from service.settings import Role, Settings
 FIRST_TOKEN = Path(__file__).with_name("first_token.py")
 KEYS_FOLDER = "/etc/sluice"
 MIB = 2**20
+YEAR = 365 * 86_400  # seconds
 
 
 def back_settings(stage: Stage) -> dict[str, str]:
@@ -30,8 +31,8 @@ def back_settings(stage: Stage) -> dict[str, str]:
     return _as_text(values)
 
 
-def front_settings(stage: Stage) -> dict[str, str]:
-    """Return the settings of a front, which anybody may call."""
+def front_settings(stage: Stage, *, tls: bool) -> dict[str, str]:
+    """Return the settings of a front, which anybody may call. tls: the load balancer ends it."""
     values: dict[str, object] = {
         **_common(stage),
         "ROLE": Role.FRONT,
@@ -48,6 +49,8 @@ def front_settings(stage: Stage) -> dict[str, str]:
         "KEEPALIVE": stage.client_timeout,  # longer than the load balancer keeps its connections to us
         "QUOTA_SHARES": stage.proxy_replicas,
     }
+    if tls:
+        values["HSTS_SECONDS"] = YEAR
     if stage.api_keys:
         values["API_KEYS_FILE"] = f"{KEYS_FOLDER}/keys.toml"
     return _as_text(values)

@@ -36,7 +36,7 @@ def _params(stage: Stage, certificate: str) -> dict[str, Any]:
         "routing.http.drop_invalid_header_fields.enabled": "true",
     }
     spec: dict[str, Any] = {
-        "scheme": "internet-facing",
+        "scheme": "internal" if stage.internal else "internet-facing",
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
         "loadBalancerAttributes": [{"key": key, "value": str(value)} for key, value in attributes.items()],
     }

@@ -11,6 +11,8 @@ from config import LoadBalancer, Stage
 
 HTTP, HTTPS = 80, 443
 ALB = "alb.ingress.kubernetes.io"
+# What AWS recommends: docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 
 
 def ingress(scope: Construct, id_: str, *, stage: Stage, certificate: str) -> None:
@@ -40,8 +42,10 @@ def annotations(stage: Stage, certificate: str) -> dict[str, str]:
         f"{ALB}/unhealthy-threshold-count": "2",
         f"{ALB}/listen-ports": json.dumps([{"HTTP": HTTP}, {"HTTPS": HTTPS}] if certificate else [{"HTTP": HTTP}]),
     }
+    if stage.allowed_cidrs:
+        found[f"{ALB}/inbound-cidrs"] = ",".join(stage.allowed_cidrs)
     if certificate:
-        found[f"{ALB}/ssl-redirect"] = str(HTTPS)
+        found |= {f"{ALB}/ssl-redirect": str(HTTPS), f"{ALB}/ssl-policy": TLS_POLICY}
     return found
 
 

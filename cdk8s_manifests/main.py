@@ -38,7 +38,7 @@ def render(stage: Stage, *, image: str, weights: str, context: Context | None) -
     weights_image = _reference(stage, context, WEIGHTS_REPOSITORY, weights)
     Gateway(chart, "gateway", stage=stage, image=gateway_image, weights=weights_image)
     haproxy_image = stage.proxy_image or _reference(stage, context, PROXY_REPOSITORY, HAPROXY_IMAGE.partition("@")[2])
-    Proxy(chart, "proxy", stage=stage, image=gateway_image, haproxy=haproxy_image)
+    Proxy(chart, "proxy", stage=stage, image=gateway_image, haproxy=haproxy_image, tls=bool(certificate))
     NetworkPolicies(chart, "network", stage=stage)
     autoscaler(chart, "autoscaler", stage=stage)
     ingress(chart, "ingress", stage=stage, certificate=certificate)

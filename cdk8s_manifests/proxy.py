@@ -28,12 +28,14 @@ class Proxy(Construct):
     """The Deployment, its configurations, the headless Service by which proxies find each other, and its budget.
 
     image, haproxy: full references of the gateway's image, for the front, and of HAProxy's.
+    tls: the load balancer ends it.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, haproxy: str) -> None:
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, haproxy: str, tls: bool) -> None:
         super().__init__(scope, id_)
         self._stage, self._image, self._haproxy_image = stage, image, haproxy
-        settings, files = front_settings(stage), {"haproxy.cfg": haproxy_cfg(stage), LUA.name: LUA.read_text()}
+        settings = front_settings(stage, tls=tls)
+        files = {"haproxy.cfg": haproxy_cfg(stage), LUA.name: LUA.read_text()}
         named = k8s.ObjectMeta(name=PROXY)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "config", metadata=named, data=files)

@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from service import tracing
 from service.admission import Admission
 from service.back import back_blueprint
-from service.browsers import check_host, check_origin
+from service.browsers import check_host, check_origin, require_https
 from service.dialects.anthropic_messages import messages_blueprint
 from service.dialects.errors import form_of
 from service.dialects.generate import generate_blueprint
@@ -78,6 +78,7 @@ def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
     settings = gateway.settings
     check_host(app, settings.host, settings)
     check_origin(app, keys, settings)
+    require_https(app, settings)
     app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
     app.register_blueprint(generate_blueprint(gateway, keys))
     app.register_blueprint(chat_blueprint(gateway, keys))

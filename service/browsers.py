@@ -66,6 +66,17 @@ def check_origin(app: Flask, keys: Keys | None, settings: Settings) -> None:
         return response
 
 
+def require_https(app: Flask, settings: Settings) -> None:
+    """Tell browsers to use HTTPS only, for as long as HSTS_SECONDS says."""
+    if not settings.hsts_seconds:
+        return
+
+    @app.after_request
+    def strict(response: Response) -> Response:
+        response.headers["Strict-Transport-Security"] = f"max-age={settings.hsts_seconds}"
+        return response
+
+
 def is_foreign() -> bool:
     """Say whether a page of another site sends the current request.
 

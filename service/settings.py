@@ -133,6 +133,13 @@ class Settings:
         "Origins of other sites whose pages may use the API, such as `https://app.example.com`, separated by commas; "
         "`*` allows all, only with API keys.",
     )
+    hsts_seconds: int = knob(
+        0,
+        "Seconds for which browsers may use HTTPS only (`Strict-Transport-Security`), where a load balancer ends TLS; "
+        "0 sends no such header.",
+        0,
+        63_072_000,
+    )
     prestop: float = knob(0.0, "Seconds after SIGTERM in which requests are still accepted.", 0, 600)
 
     def __post_init__(self) -> None:

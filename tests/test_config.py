@@ -118,6 +118,8 @@ def test_the_memory_limit_holds_weights_and_the_context_of_every_slot(slots: int
         ({"vpc_cidr": "10.0.0.0/24"}, ["vpc_cidr=10.0.0.0/24", "/16 to /20"]),
         ({"vpc_cidr": "10.0.0.1/16"}, ["vpc_cidr has '10.0.0.1/16'", "host bits"]),
         ({"api_allowed_cidrs": ("0.0.0.0/0",)}, ["api_allowed_cidrs", "everybody"]),
+        ({"api_keys": "", "api_keys_source": ""}, ["faces the internet", "api_keys", "internal=True", "public=True"]),
+        ({"allowed_cidrs": ("0.0.0.0/0",)}, ["allowed_cidrs", "everybody"]),
         ({"zones": 4}, ["zones=4", "2 or 3"]),
         ({"nat_gateways": 3}, ["nat_gateways=3", "zones=2"]),
         ({"kubernetes_version": "1.29"}, ["kubernetes_version=1.29", "1.36"]),
@@ -133,6 +135,19 @@ def test_numbers_that_clash_are_both_named(changes: dict[str, Any], words: list[
 
 def test_without_a_load_balancer_a_front_waits_for_endpoints_only() -> None:
     assert replace(DEV, load_balancer=LoadBalancer.NONE, front_prestop=5).front_prestop == 5
+
+
+OPEN: dict[str, Any] = {"api_keys": "", "api_keys_source": ""}
+
+
+@pytest.mark.parametrize("reason", [{"public": True}, {"internal": True}, {"allowed_cidrs": ("203.0.113.0/24",)}])
+def test_a_stage_without_keys_says_why_that_is_right(reason: dict[str, Any]) -> None:
+    assert replace(DEV, **OPEN, **reason).api_keys == ""
+
+
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_a_stage_of_ours_has_keys(stage: Stage) -> None:
+    assert (stage.api_keys, stage.api_keys_source) == ("api-keys", f"sluice/{stage.name}/api-keys")
 
 
 def test_an_unknown_stage_names_those_there_are() -> None:

@@ -74,6 +74,27 @@ def test_an_application_load_balancer_speaks_tls_where_there_is_a_certificate() 
     assert "certificateARNs" not in find(PROD, "IngressClassParams", "sluice", PLAIN)["spec"]
 
 
+def test_tls_is_of_the_policy_that_aws_recommends() -> None:
+    assert annotations(find(PROD, "Ingress", "sluice"))[f"{ALB}/ssl-policy"].startswith(
+        "ELBSecurityPolicy-TLS13-1-2-Res"
+    )
+    assert f"{ALB}/ssl-policy" not in annotations(find(PROD, "Ingress", "sluice", PLAIN))
+
+
+def test_browsers_are_told_to_use_https_only_where_there_is_tls() -> None:
+    assert find(PROD, "ConfigMap", "front")["data"]["HSTS_SECONDS"] == "31536000"
+    assert "HSTS_SECONDS" not in find(PROD, "ConfigMap", "front", PLAIN)["data"]
+
+
+def test_a_stage_may_be_reached_from_its_vpc_or_from_some_networks_only() -> None:
+    networks = ("203.0.113.0/24", "198.51.100.7/32")
+    named = annotations(find(replace(DEV, allowed_cidrs=networks), "Ingress", "sluice"))
+    assert named[f"{ALB}/inbound-cidrs"] == "203.0.113.0/24,198.51.100.7/32"
+    assert f"{ALB}/inbound-cidrs" not in annotations(find(DEV, "Ingress", "sluice"))
+    for stage, scheme in ((DEV, "internet-facing"), (replace(DEV, internal=True), "internal")):
+        assert find(stage, "IngressClassParams", "sluice")["spec"]["scheme"] == scheme
+
+
 @pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
 def test_a_target_that_goes_keeps_its_connections_until_its_proxy_has_ended(stage: Stage) -> None:
     attributes = pairs(annotations(find(stage, "Ingress", "sluice"))[f"{ALB}/target-group-attributes"])

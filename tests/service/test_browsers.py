@@ -294,3 +294,10 @@ def test_in_a_real_browser_a_listed_origin_reads_streams_and_errors(
     status, id_length, text = page.evaluate(CLIENT, [f"{served.url}/generate", "wrong"])
     assert (status, id_length, "not known" in text) == (401, 32, True)
     page.close()
+
+
+def test_browsers_are_told_to_use_https_only_where_the_operator_says_for_how_long(make_app: Make) -> None:
+    for path in ("/", "/v1/models", "/missing"):
+        assert "Strict-Transport-Security" not in make_app().test_client().get(path).headers
+        reply = make_app(hsts_seconds=600).test_client().get(path)
+        assert reply.headers["Strict-Transport-Security"] == "max-age=600"
