@@ -4,16 +4,18 @@ import os
 import sys
 from collections.abc import Mapping
 
-from aws_cdk import App, Validations
+from aws_cdk import Annotations, App, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from config import STAGES, ConfigError, Stage, find_stage
 from context import Context
 from stacks.cluster import Cluster
+from stacks.domain import Domain, Edge
 from stacks.github_oidc import GitHubTrust
 from stacks.gitops import GitOps
 from stacks.network import Network
 from stacks.registry import Registry
+from stacks.secrets import Secrets
 
 
 def build(app: App, *, stage: Stage, context: Context) -> None:
@@ -25,7 +27,26 @@ def build(app: App, *, stage: Stage, context: Context) -> None:
     GitHubTrust(app, "sluice-github", context=context, protect=protect)
     network = Network(app, f"sluice-{stage.name}-network", stage=stage)
     cluster = Cluster(app, f"sluice-{stage.name}-cluster", stage=stage, context=context, vpc=network.vpc).cluster
-    GitOps(app, f"sluice-{stage.name}-gitops", stage=stage, context=context, cluster=cluster)
+    name = cluster.cluster_name
+    secrets = Secrets(app, f"sluice-{stage.name}-secrets", stage=stage, cluster_name=name)
+    edge = None
+    if context.domain:
+        zone = None if context.hosted_zone_id else Domain(app, "sluice-domain", context=context, protect=protect).zone
+        edge = Edge(app, f"sluice-{stage.name}-edge", stage=stage, context=context, zone=zone, cluster_name=name)
+    gitops = GitOps(
+        app,
+        f"sluice-{stage.name}-gitops",
+        stage=stage,
+        context=context,
+        cluster=cluster,
+        certificate_arn=edge.certificate_arn if edge else "",
+    )
+    for before in (secrets, edge):  # only pods that start later get the roles that these give them
+        if before:
+            gitops.add_stack_dependency(before)
+    if not context.domain and not stage.internal:
+        warning = "domain is empty in cdk.json: keys and prompts cross the internet over plain HTTP"
+        Annotations.of(gitops).add_warning_v2("sluice:plain-http", warning)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 

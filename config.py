@@ -173,6 +173,7 @@ class Stage:
 
     # What they stand on
     load_balancer: LoadBalancer
+    subdomain: str = ""  # of the owner's domain, which the stage is reached by; "" is the domain itself
     registry: str = ""  # host of the image repositories where it isn't the account's own ECR
     proxy_image: str = ""  # instead of the registry's copy of HAPROXY_IMAGE
     node: Node | None = None  # None: not on AWS
@@ -218,6 +219,11 @@ class Stage:
     def proxy_grace_period(self) -> int:
         """Return the grace period of a proxy's pod in seconds: its HAProxy stays open for others after its front."""
         return self.front_drain + self.prestop + EXIT_MARGIN
+
+    @property
+    def github_token(self) -> str:
+        """Return the name in AWS Secrets Manager of the token with which Argo CD notifies GitHub."""
+        return f"sluice/{self.name}/github-token"
 
     @property
     def back_in_flight(self) -> int:
@@ -402,6 +408,7 @@ LOCAL = Stage(
 )
 DEV = Stage(
     name="dev",
+    subdomain="dev",
     cpus=3,
     min_replicas=1,
     max_replicas=4,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from config import ConfigError
+from config import ConfigError, Stage
 
 CDK_JSON = Path(__file__).with_name("cdk.json")
 ARN = r"arn:aws[a-z-]*"
@@ -24,7 +24,7 @@ FORMS = {
     "github_repository_id": (r"[1-9]\d*", "its numeric id: gh api repos/OWNER/NAME --jq .id"),
     "admin_arns": (rf"{ARN}:iam::\d{{12}}:(role|user)/\S+", "ARNs of IAM roles or users, with commas between them"),
     "domain": (r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a domain name such as llm.example.com"),
-    "certificate_arn": (rf"{ARN}:acm:[a-z0-9-]+:\d{{12}}:certificate/[0-9a-f-]+", "the ARN of an ACM certificate"),
+    "hosted_zone_id": (r"Z[A-Z0-9]+", "the id of the domain's public hosted zone in Route 53"),
 }
 
 
@@ -39,8 +39,8 @@ class Context:
     github_repository: str
     github_repository_id: str
     admin_arns: tuple[str, ...]  # who administers the cluster, besides the deploying role
-    domain: str = ""
-    certificate_arn: str = ""
+    domain: str = ""  # for plain HTTP: ""
+    hosted_zone_id: str = ""  # of the domain, where it has one; else it gets one
 
     def __post_init__(self) -> None:
         for name, (pattern, allowed) in FORMS.items():
@@ -48,12 +48,8 @@ class Context:
             for value in given if isinstance(given, tuple) else [given]:
                 if value and not re.fullmatch(pattern, value):
                     raise ConfigError(f"{name}={value!r} is not {allowed}")
-        if bool(self.domain) != bool(self.certificate_arn):
-            raise ConfigError("domain and certificate_arn go together: TLS needs both, set the other one too")
-        if self.certificate_arn and (region := self.certificate_arn.split(":")[3]) != self.region:
-            raise ConfigError(
-                f"certificate_arn is of {region}, region={self.region}: the certificate must be of the same"
-            )
+        if self.hosted_zone_id and not self.domain:
+            raise ConfigError(f"hosted_zone_id={self.hosted_zone_id} needs domain: name the domain of that zone")
 
     @classmethod
     def read(cls, get: Callable[[str], Any]) -> Self:
@@ -61,7 +57,7 @@ class Context:
         values: dict[str, Any] = {}
         for f in fields(cls):
             text = str(get(f.name) or "").strip()
-            if not text and f.name not in ("domain", "certificate_arn"):
+            if not text and f.name not in ("domain", "hosted_zone_id"):
                 raise ConfigError(f"{f.name} is missing: set it in cdk.json or with -c {f.name}=…, {FORMS[f.name][1]}")
             values[f.name] = tuple(re.split(r"[,\s]+", text)) if f.name == "admin_arns" else text
         return cls(**values)
@@ -70,6 +66,12 @@ class Context:
     def from_cdk_json(cls, path: Path = CDK_JSON) -> Self:
         """Return the context as cdk.json has it, for what isn't run by the CDK."""
         return cls.read(json.loads(path.read_text())["context"].get)
+
+    def host(self, stage: Stage) -> str:
+        """Return the name by which a stage is reached, "" without a domain."""
+        if not self.domain:
+            return ""
+        return f"{stage.subdomain}.{self.domain}" if stage.subdomain else self.domain
 
     @property
     def registry(self) -> str:

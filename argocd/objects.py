@@ -40,7 +40,7 @@ class GitRemote:
 
 
 def sluice(stage: Stage, remote: GitRemote) -> list[Object]:
-    """Return the stage's Namespace, the policy of its releases' order, the AppProject `sluice` and the Application.
+    """Return the stage's Namespace, the policies of it, the AppProject `sluice` and the stage's Application.
 
     They are in the order to apply them.
     """
@@ -62,11 +62,24 @@ def settings(stage: Stage, remote: GitRemote) -> list[Object]:
     return [*others, signatures]
 
 
-def platform(stage: Stage, remote: GitRemote) -> list[Object]:
-    """Return the AppProjects `platform` and `default`, and the Applications `argocd` and `keda`."""
-    projects, [argo_cd], keda = (_load(f"{name}.yaml", stage, remote) for name in ("platform", "argo_cd", "keda"))
+def platform(stage: Stage, remote: GitRemote, *, domain: str) -> list[Object]:
+    """Return the AppProjects `platform` and `default`, and the Applications of what they allow.
+
+    These are `argocd`, `keda`, `external-secrets`, and where there is a domain `external-dns`.
+    """
+    projects, [argo_cd] = (_load(f"{name}.yaml", stage, remote) for name in ("platform", "argo_cd"))
     argo_cd["spec"]["source"]["helm"]["valuesObject"] = chart_values(stage, remote)
-    return [*projects, argo_cd, *keda]
+    names = ["keda", "external_secrets", *(["external_dns"] if domain else [])]
+    others = (_load(f"{name}.yaml", stage, remote, domain=domain) for name in names)
+    return [*projects, argo_cd, *(each for objects in others for each in objects)]
+
+
+def secrets(stage: Stage, region: str) -> list[Object]:
+    """Return what External Secrets fetches from AWS Secrets Manager, for Argo CD and for the stage."""
+    names = {"region": region, "github_token": stage.github_token}
+    names |= {"namespace": stage.namespace, "api_keys": stage.api_keys, "api_keys_source": stage.api_keys_source}
+    objects = _read("secrets.yaml", names)
+    return objects if stage.api_keys_source else objects[:2]
 
 
 def chart_values(stage: Stage, remote: GitRemote) -> Object:
@@ -81,8 +94,13 @@ def chart_values(stage: Stage, remote: GitRemote) -> Object:
     return values
 
 
-def _load(name: str, stage: Stage, remote: GitRemote) -> list[Object]:
-    names = {"stage": stage.name, "namespace": stage.namespace, "branch": manifests_branch(stage.name), **vars(remote)}
+def _load(name: str, stage: Stage, remote: GitRemote, **more: str) -> list[Object]:
+    names = {"stage": stage.name, "namespace": stage.namespace, "branch": manifests_branch(stage.name)}
+    names |= {**vars(remote), **more}
+    return _read(name, names)
+
+
+def _read(name: str, names: Mapping[str, str]) -> list[Object]:
     # safe_substitute leaves the notifications' $github-token, which Argo CD takes from its Secret
     text = Template((HERE / name).read_text()).safe_substitute(names)
     return list(yaml.safe_load_all(text))

@@ -4,10 +4,8 @@ import re
 
 from cdk8s import ApiObject, App, Chart, Yaml
 
-from cdk8s_manifests.api_keys import api_keys
 from cdk8s_manifests.autoscaling import autoscaler
 from cdk8s_manifests.gateway import Gateway
-from cdk8s_manifests.ingress_class import ingress_class
 from cdk8s_manifests.load_balancer import ingress
 from cdk8s_manifests.monitoring import monitoring
 from cdk8s_manifests.names import NAME
@@ -19,7 +17,6 @@ from config import (
     PROXY_REPOSITORY,
     WEIGHTS_REPOSITORY,
     ConfigError,
-    LoadBalancer,
     Stage,
 )
 from context import Context
@@ -31,22 +28,18 @@ def render(stage: Stage, *, image: str, weights: str, context: Context | None) -
     image, weights: digests, `sha256:` and 64 hexadecimal digits. context: may be None where the stage names its own
     registry. Raises ConfigError.
     """
-    certificate = context.certificate_arn if context else ""
+    host = context.host(stage) if context else ""
     app = App()
     chart = Chart(app, NAME, namespace=stage.namespace, labels={"app.kubernetes.io/part-of": NAME})
     gateway_image = _reference(stage, context, IMAGE_REPOSITORY, image)
     weights_image = _reference(stage, context, WEIGHTS_REPOSITORY, weights)
     Gateway(chart, "gateway", stage=stage, image=gateway_image, weights=weights_image)
     haproxy_image = stage.proxy_image or _reference(stage, context, PROXY_REPOSITORY, HAPROXY_IMAGE.partition("@")[2])
-    Proxy(chart, "proxy", stage=stage, image=gateway_image, haproxy=haproxy_image, tls=bool(certificate))
+    Proxy(chart, "proxy", stage=stage, image=gateway_image, haproxy=haproxy_image, tls=bool(host))
     NetworkPolicies(chart, "network", stage=stage)
     autoscaler(chart, "autoscaler", stage=stage)
-    ingress(chart, "ingress", stage=stage, certificate=certificate)
-    api_keys(chart, "keys", stage=stage)
+    ingress(chart, "ingress", stage=stage, host=host)
     monitoring(chart, "monitoring", stage=stage)
-    cluster = Chart(app, "cluster", labels={"app.kubernetes.io/part-of": NAME})
-    if stage.load_balancer is LoadBalancer.ALB:
-        ingress_class(cluster, "class", stage=stage, certificate=certificate)
     return dict(sorted(_file(node) for node in app.node.find_all() if isinstance(node, ApiObject)))
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from command_line import Parser, Reader, form, read_digest, read_stage, run
 from config import Stage
+from context import Context
 from delivery import approved, live, manifests, rollback
+from delivery.address import address
 from delivery.branch import Branch, Refused
 from delivery.git import GitError
 from delivery.promote import has_run, promote
@@ -134,6 +136,13 @@ def run_expect(open_: Open, options: argparse.Namespace) -> Outputs:
     return {"model": stage.model.name, "timeout": str(stage.client_timeout)}
 
 
+def run_address(open_: Open, options: argparse.Namespace) -> Outputs:
+    """Print where a stage answers."""
+    url = options.override or address(options.stage, Context.from_cdk_json(), options.urls)
+    print(url)
+    return {"url": url}
+
+
 def run_passed(open_: Open, options: argparse.Namespace) -> Outputs:
     """Record that a release passed its smoke test."""
     noted = live.mark_passed(open_(options.stage.name), options.revision)
@@ -175,21 +184,26 @@ def parser() -> Parser:
     which = add("revert", run_revert, stage=read_stage).add_mutually_exclusive_group(required=True)
     which.add_argument("--revision", type=read_commit, help="commit of the branch that failed")
     which.add_argument("--to", type=read_commit, help="commit of the branch to go back to")
-    add("live", run_live, stage=read_stage, revision=read_commit, images=image_list)
+    add("live", run_live, stage=read_stage, revision=read_commit, images=json_list)
     add("expect", run_expect, stage=read_stage)
+    add("address", run_address, stage=read_stage, urls=json_list).add_argument(
+        "--override", default="", help="the address, where it is neither in the owner's domain nor a load balancer's"
+    )
     add("passed", run_passed, stage=read_stage, revision=read_commit)
     return top
 
 
-def image_list(text: str) -> list[str]:
-    """Return the images in a JSON list."""
+def json_list(text: str) -> list[str]:
+    """Return the texts in a JSON list, none for null."""
     try:
-        images = json.loads(text)
+        found = json.loads(text)
     except ValueError:
-        images = None
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a JSON list of images")
-    return images
+        found = text
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a JSON list of texts")
+    return found
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from aws_cdk import Duration, Stack
 from aws_cdk import aws_eks_v2 as eks
 from constructs import Construct
 
-from argocd.objects import GitRemote, Object, platform, sluice
+from argocd.objects import GitRemote, Object, platform, secrets, sluice
 from config import Stage
 from context import Context
+from stacks.ingress_class import ingress_class
 
 # Helm installs Argo CD once; from then on Argo CD owns its chart, at the version and with the values of argocd/. A
 # change here would make Helm upgrade what Argo CD owns, and Helm 4 refuses to take over the fields of another owner. So
@@ -21,19 +22,34 @@ class GitOps(Stack):
 
     Each object depends on the previous one, and `cdk destroy` deletes them in reverse order: Sluice with its load
     balancer, then KEDA, which removes the finalizers of its objects, then Argo CD, which deletes all of these.
+    certificate_arn: of the load balancer, "" for plain HTTP.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, context: Context, cluster: eks.Cluster) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        stage: Stage,
+        context: Context,
+        cluster: eks.Cluster,
+        certificate_arn: str,
+    ) -> None:
         super().__init__(
             scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: Argo CD of {stage.name}"
         )
         target = cast(eks.ICluster, cluster)  # jsii's Cluster lacks a member of that protocol
         remote = GitRemote.of(context)
+        namespace, *rest = sluice(stage, remote)
         steps = [
             self._argo_cd(target),
-            *(self._object(target, each) for each in platform(stage, remote)),
-            self._keda_kinds(target),
-            *(self._object(target, each) for each in sluice(stage, remote)),
+            self._object(target, namespace),
+            *(self._object(target, each) for each in platform(stage, remote, domain=context.domain)),
+            self._kind(target, "KedaKinds", "scaledobjects.keda.sh"),
+            self._kind(target, "SecretKinds", "externalsecrets.external-secrets.io"),
+            *(self._object(target, each) for each in secrets(stage, context.region)),
+            *(self._object(target, each) for each in ingress_class(stage, certificate_arn=certificate_arn)),
+            *(self._object(target, each) for each in rest),
         ]
         for earlier, later in pairwise(steps):
             later.node.add_dependency(earlier)
@@ -54,18 +70,19 @@ class GitOps(Stack):
         )
 
     def _object(self, cluster: eks.ICluster, manifest: Object) -> Construct:
-        id_ = f"{manifest['kind']}-{manifest['metadata']['name']}"
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "argocd")
+        id_ = f"{manifest['kind']}-{name}" + (f"-{namespace}" if namespace != "argocd" else "")
         # overwrite: Argo CD has created the project `default`, and a deployment that failed may have left objects.
         return eks.KubernetesManifest(self, id_, cluster=cluster, manifest=[manifest], overwrite=True, prune=False)
 
-    def _keda_kinds(self, cluster: eks.ICluster) -> Construct:
-        """Wait until Argo CD has installed KEDA: without its CRDs, the first sync of Sluice would fail."""
+    def _kind(self, cluster: eks.ICluster, id_: str, name: str) -> Construct:
+        """Wait until Argo CD has installed a CRD, without which objects of its kind can't be applied."""
         return eks.KubernetesObjectValue(
             self,
-            "KedaKinds",
+            id_,
             cluster=cluster,
             object_type="customresourcedefinition",
-            object_name="scaledobjects.keda.sh",
+            object_name=name,
             json_path='.status.conditions[?(@.type=="Established")].status',
             timeout=Duration.minutes(10),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from config import ConfigError
+from config import DEV, PROD, ConfigError
 from context import Context
 
 GOOD = {
@@ -18,7 +18,6 @@ GOOD = {
     "github_repository_id": "2002",
     "admin_arns": "arn:aws:iam::123456789012:role/Admin, arn:aws:iam::123456789012:user/alice",
 }
-CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0123abcd-01ab-01ab-01ab-0123456789ab"
 
 
 def read(**changes: Any) -> Context:
@@ -53,7 +52,7 @@ def test_a_missing_value_says_where_to_set_it(name: str, empty: str | None) -> N
         ("github_repository_id", "20*"),
         ("admin_arns", "alice"),
         ("domain", "https://llm.example.com"),
-        ("certificate_arn", "arn:aws:iam::123456789012:server-certificate/x"),
+        ("hosted_zone_id", "/hostedzone/Z1"),
     ],
 )
 def test_a_malformed_value_names_the_field_and_what_is_allowed(name: str, value: str) -> None:
@@ -61,13 +60,13 @@ def test_a_malformed_value_names_the_field_and_what_is_allowed(name: str, value:
         read(**{name: value})
 
 
-def test_a_certificate_must_be_of_the_same_region() -> None:
-    assert read(domain="llm.example.com", certificate_arn=CERTIFICATE).domain == "llm.example.com"
-    with pytest.raises(ConfigError, match="certificate_arn is of us-east-1, region=eu-central-1"):
-        read(domain="llm.example.com", certificate_arn=CERTIFICATE.replace("eu-central-1", "us-east-1"))
+def test_a_zone_is_of_a_domain() -> None:
+    with pytest.raises(ConfigError, match="hosted_zone_id=Z1 needs domain: name the domain of that zone"):
+        read(hosted_zone_id="Z1")
+    assert read(domain="llm.example.com", hosted_zone_id="Z1").hosted_zone_id == "Z1"
 
 
-@pytest.mark.parametrize("only", [{"domain": "llm.example.com"}, {"certificate_arn": CERTIFICATE}])
-def test_a_domain_and_its_certificate_go_together(only: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="domain and certificate_arn go together"):
-        read(**only)
+def test_each_stage_has_a_name_in_the_domain() -> None:
+    context = read(domain="llm.example.com")
+    assert (context.host(PROD), context.host(DEV)) == ("llm.example.com", "dev.llm.example.com")
+    assert read().host(PROD) == ""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from argocd.objects import GitRemote, Object, chart_values, platform, settings, sluice
+from argocd.objects import GitRemote, Object, chart_values, platform, secrets, settings, sluice
 from config import DEV, LOCAL, PROD, STAGES, Autoscaling, Stage
 from delivery.branch import ORDER
 from tests.support import rendered
@@ -16,13 +16,17 @@ KEYS = {"4AEE18F83AFDEB23": "-----BEGIN PGP PUBLIC KEY BLOCK-----", "D56C4FCA57A
 REMOTE = replace(GitRemote.of(CONTEXT), keys=KEYS)
 EACH = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 # Every kind that a stage can have.
-FULL = replace(PROD, api_keys="keys", api_keys_source="sluice/keys", monitoring=True)
+FULL = replace(PROD, monitoring=True)
 VARIANTS = [LOCAL, DEV, FULL, replace(DEV, autoscaling=Autoscaling.CPU)]
-CLUSTER_SCOPED = {("networking.k8s.io", "IngressClass"), ("eks.amazonaws.com", "IngressClassParams")}
 
 
 def everything(stage: Stage) -> list[Object]:
-    return [*sluice(stage, REMOTE), *platform(stage, REMOTE), *settings(stage, REMOTE)]
+    return [
+        *sluice(stage, REMOTE),
+        *platform(stage, REMOTE, domain=CONTEXT.domain),
+        *settings(stage, REMOTE),
+        *secrets(stage, CONTEXT.region),
+    ]
 
 
 def one(kind: str, name: str, stage: Stage = DEV) -> Any:
@@ -53,8 +57,8 @@ def test_every_name_is_filled_in(stage: Stage) -> None:
 def test_the_project_allows_every_kind_that_is_rendered() -> None:
     spec = one("AppProject", "sluice")["spec"]
     found = {group_and_kind(obj) for stage in VARIANTS for obj in rendered.objects(stage)}
-    assert found <= kinds(spec["namespaceResourceWhitelist"]) | kinds(spec["clusterResourceWhitelist"])
-    assert kinds(spec["clusterResourceWhitelist"]) == CLUSTER_SCOPED & found
+    assert found <= kinds(spec["namespaceResourceWhitelist"])
+    assert spec["clusterResourceWhitelist"] == []
 
 
 def test_the_project_allows_nothing_that_gives_rights() -> None:
@@ -150,7 +154,8 @@ def test_sluice_and_keda_take_what_they_made_with_them_and_argo_cd_stays() -> No
         if each["kind"] == "Application"
     }
     foreground = ["resources-finalizer.argocd.argoproj.io/foreground"]
-    assert finalizers == {"sluice-dev": foreground, "keda": foreground, "argocd": None}
+    kept = {"sluice-dev": foreground, "keda": foreground, "external-secrets": foreground, "external-dns": foreground}
+    assert finalizers == kept | {"argocd": None}
 
 
 def test_what_the_application_subscribes_to_exists() -> None:
@@ -226,6 +231,43 @@ def test_the_github_token_is_in_no_file() -> None:
     assert "Secret" not in {each["kind"] for each in everything(DEV)}
 
 
+@EACH
+def test_secrets_come_from_aws_and_a_change_arrives_within_a_minute(stage: Stage) -> None:
+    found = {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): each["spec"]
+        for each in secrets(stage, "eu-central-1")
+        if each["kind"] == "ExternalSecret"
+    }
+    keys = {(stage.namespace, "api-keys")} if stage.api_keys_source else set()
+    assert set(found) == {("argocd", "argocd-notifications-secret")} | keys
+    token = found["argocd", "argocd-notifications-secret"]
+    assert token["data"] == [{"secretKey": "github-token", "remoteRef": {"key": f"sluice/{stage.name}/github-token"}}]
+    for name in keys:
+        source = {"secretKey": "keys.toml", "remoteRef": {"key": f"sluice/{stage.name}/api-keys"}}
+        assert found[name]["data"] == [source]
+        assert found[name]["target"] == {"name": stage.api_keys}
+    assert {each["refreshInterval"] for each in found.values()} == {"1m"}
+
+
+def test_no_store_is_for_the_whole_cluster() -> None:
+    kinds_of_secrets = {each["kind"] for each in secrets(DEV, "eu-central-1")}
+    assert kinds_of_secrets == {"SecretStore", "ExternalSecret"}
+    values = one("Application", "external-secrets")["spec"]["source"]["helm"]["valuesObject"]
+    assert values["processClusterStore"] is False
+
+
+def test_without_a_domain_nothing_writes_records() -> None:
+    names = [each["metadata"]["name"] for each in platform(DEV, REMOTE, domain="")]
+    assert "external-dns" not in names
+
+
+def test_external_dns_writes_the_names_of_one_domain_from_ingresses_alone() -> None:
+    values = one("Application", "external-dns")["spec"]["source"]["helm"]["valuesObject"]
+    assert (values["sources"], values["domainFilters"]) == (["ingress"], ["llm.example.com"])
+    assert values["txtOwnerId"] == "sluice-dev"
+    assert values["txtPrefix"] == "%{record_type}-sluice."  # which stacks/domain.py allows
+
+
 def test_who_makes_a_namespace_may_make_namespaces() -> None:
     for each in everything(DEV):
         if each["kind"] == "Application":
@@ -236,7 +278,7 @@ def test_who_makes_a_namespace_may_make_namespaces() -> None:
 
 def test_argo_cd_and_keda_are_charts_by_exact_version_from_the_projects_repositories() -> None:
     repositories = one("AppProject", "platform")["spec"]["sourceRepos"]
-    for name in ("argocd", "keda"):
+    for name in ("argocd", "keda", "external-secrets", "external-dns"):
         spec = one("Application", name)["spec"]
         assert spec["project"] == "platform"
         assert spec["source"]["repoURL"] in repositories

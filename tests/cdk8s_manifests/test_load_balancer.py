@@ -8,7 +8,7 @@ from config import DEV, LOCAL, PROD, Stage
 from tests.support.rendered import CONTEXT, Object, container, find, pod
 
 ALB = "alb.ingress.kubernetes.io"
-PLAIN = replace(CONTEXT, domain="", certificate_arn="")
+PLAIN = replace(CONTEXT, domain="")
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -42,36 +42,23 @@ def test_an_application_load_balancer_is_of_auto_mode_and_goes_to_pods() -> None
     assert annotations(ingress)[f"{ALB}/target-type"] == "ip"
     attributes = pairs(annotations(ingress)[f"{ALB}/target-group-attributes"])
     assert attributes["load_balancing.algorithm.type"] == "least_outstanding_requests"
-    spec = find(PROD, "IngressClass", "sluice")["spec"]
-    assert spec["controller"] == "eks.amazonaws.com/alb"
-    assert spec["parameters"] == {"apiGroup": "eks.amazonaws.com", "kind": "IngressClassParams", "name": "sluice"}
 
 
-def test_an_application_load_balancer_waits_longer_than_what_is_behind_it() -> None:
-    params = find(PROD, "IngressClassParams", "sluice")["spec"]
-    attributes = {each["key"]: each["value"] for each in params["loadBalancerAttributes"]}
-    assert attributes["idle_timeout.timeout_seconds"] == str(PROD.idle_timeout)
+def test_an_application_load_balancer_speaks_tls_where_there_is_a_domain() -> None:
+    ingress = find(PROD, "Ingress", "sluice")
+    assert json.loads(annotations(ingress)[f"{ALB}/listen-ports"]) == [{"HTTP": 80}, {"HTTPS": 443}]
+    assert annotations(ingress)[f"{ALB}/ssl-redirect"] == "443"
+    assert ingress["spec"]["tls"] == [{"hosts": ["llm.example.com"]}]
+    plain = find(PROD, "Ingress", "sluice", PLAIN)
+    assert json.loads(annotations(plain)[f"{ALB}/listen-ports"]) == [{"HTTP": 80}]
+    assert f"{ALB}/ssl-redirect" not in annotations(plain)
+    assert "tls" not in plain["spec"]
 
 
-@pytest.mark.parametrize("kind", ["IngressClass", "IngressClassParams"])
-def test_what_removes_the_load_balancer_outlives_its_ingress(kind: str) -> None:
-    assert annotations(find(PROD, kind, "sluice"))["argocd.argoproj.io/sync-options"] == "Delete=false"
-
-
-def test_only_our_namespace_may_use_our_load_balancer() -> None:
-    selector = find(PROD, "IngressClassParams", "sluice")["spec"]["namespaceSelector"]
-    assert selector == {"matchLabels": {"kubernetes.io/metadata.name": PROD.namespace}}
-
-
-def test_an_application_load_balancer_speaks_tls_where_there_is_a_certificate() -> None:
-    assert find(PROD, "IngressClassParams", "sluice")["spec"]["certificateARNs"] == [CONTEXT.certificate_arn]
-    ingress = annotations(find(PROD, "Ingress", "sluice"))
-    assert json.loads(ingress[f"{ALB}/listen-ports"]) == [{"HTTP": 80}, {"HTTPS": 443}]
-    assert ingress[f"{ALB}/ssl-redirect"] == "443"
-    plain = annotations(find(PROD, "Ingress", "sluice", PLAIN))
-    assert json.loads(plain[f"{ALB}/listen-ports"]) == [{"HTTP": 80}]
-    assert f"{ALB}/ssl-redirect" not in plain
-    assert "certificateARNs" not in find(PROD, "IngressClassParams", "sluice", PLAIN)["spec"]
+def test_the_ingress_is_of_the_stages_name_for_which_external_dns_writes_a_record() -> None:
+    for stage, context, host in ((PROD, CONTEXT, "llm.example.com"), (DEV, CONTEXT, "dev.llm.example.com")):
+        assert find(stage, "Ingress", "sluice", context)["spec"]["rules"][0]["host"] == host
+    assert "host" not in find(PROD, "Ingress", "sluice", PLAIN)["spec"]["rules"][0]
 
 
 def test_tls_is_of_the_policy_that_aws_recommends() -> None:
@@ -86,13 +73,11 @@ def test_browsers_are_told_to_use_https_only_where_there_is_tls() -> None:
     assert "HSTS_SECONDS" not in find(PROD, "ConfigMap", "front", PLAIN)["data"]
 
 
-def test_a_stage_may_be_reached_from_its_vpc_or_from_some_networks_only() -> None:
+def test_a_stage_may_be_reached_from_some_networks_only() -> None:
     networks = ("203.0.113.0/24", "198.51.100.7/32")
     named = annotations(find(replace(DEV, allowed_cidrs=networks), "Ingress", "sluice"))
     assert named[f"{ALB}/inbound-cidrs"] == "203.0.113.0/24,198.51.100.7/32"
     assert f"{ALB}/inbound-cidrs" not in annotations(find(DEV, "Ingress", "sluice"))
-    for stage, scheme in ((DEV, "internet-facing"), (replace(DEV, internal=True), "internal")):
-        assert find(stage, "IngressClassParams", "sluice")["spec"]["scheme"] == scheme
 
 
 @pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)

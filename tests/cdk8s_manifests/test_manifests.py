@@ -16,7 +16,7 @@ from tests.support.checkov import checkov, failed
 from tests.support.rendered import CONTEXT, IMAGE, WEIGHTS, Object, files, find, objects
 
 # A stage with everything that can be switched on.
-FULL = replace(PROD, api_keys="api-keys", api_keys_source="sluice/keys", monitoring=True)
+FULL = replace(PROD, monitoring=True)
 ALL = [*STAGES.values(), FULL, replace(LOCAL, autoscaling=Autoscaling.REQUESTS)]
 each_stage = pytest.mark.parametrize("stage", ALL, ids=lambda stage: stage.name)
 
@@ -42,10 +42,9 @@ def test_each_file_holds_one_object_and_is_named_after_it(stage: Stage) -> None:
 
 
 @each_stage
-def test_all_is_in_the_stages_namespace_but_what_has_none(stage: Stage) -> None:
-    outside = {"IngressClass", "IngressClassParams"}
+def test_all_is_in_the_stages_namespace(stage: Stage) -> None:
     for obj in objects(replace(stage, namespace="elsewhere")):
-        assert obj["metadata"].get("namespace") == (None if obj["kind"] in outside else "elsewhere")
+        assert obj["metadata"]["namespace"] == "elsewhere"
 
 
 @each_stage
@@ -218,10 +217,7 @@ def test_what_is_switched_off_is_not_there() -> None:
         "ServiceAccount",
     }
     assert {obj["kind"] for obj in objects(FULL)} - kinds == {
-        "ExternalSecret",
         "Ingress",
-        "IngressClass",
-        "IngressClassParams",
         "ScaledObject",
         "ServiceMonitor",
     }

@@ -5,12 +5,12 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from cdk8s_manifests.dashboard import dashboard
-from config import LOCAL, PROD
+from config import PROD
 from service import create_gateway
 from service.settings import Settings
-from tests.support.rendered import Object, find, objects
+from tests.support.rendered import find, objects
 
-WATCHED = replace(PROD, monitoring=True, api_keys="api-keys", api_keys_source="sluice/keys")
+WATCHED = replace(PROD, monitoring=True)
 
 
 def queries() -> list[str]:
@@ -57,11 +57,3 @@ def test_prometheus_reads_gateways_and_proxies_by_the_ports_of_their_services() 
 
     assert [services(endpoint["port"]) for endpoint in spec["endpoints"]] == [{"pods", "proxies"}, {"proxies"}]
     assert {endpoint["path"] for endpoint in spec["endpoints"]} == {"/metrics"}
-
-
-def test_keys_come_from_secrets_manager_where_the_stage_says_so() -> None:
-    spec: Object = find(WATCHED, "ExternalSecret", "api-keys")["spec"]
-    assert spec["target"] == {"name": "api-keys"}
-    assert spec["data"] == [{"secretKey": "keys.toml", "remoteRef": {"key": "sluice/keys"}}]
-    by_hand = replace(LOCAL, api_keys="api-keys")
-    assert "ExternalSecret" not in {obj["kind"] for obj in objects(by_hand)}

@@ -188,6 +188,7 @@ def test_a_release_is_announced_when_its_pods_are_ready(delivery: Delivery) -> N
         "stage": STAGE.name,
         "revision": revision,
         "images": [LOCAL.proxy_image],
+        "urls": [],  # it has no Ingress
     }
     assert rollout["availableReplicas"] == rollout["updatedReplicas"] == rollout["replicas"] == 1
 

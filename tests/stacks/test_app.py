@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from config import DEV, PROD, ConfigError, Stage
 from context import Context
 from testbed import ROOT
 from tests.support.aws import ACCOUNT, REGION
-from tests.support.synth import OWNER, cdk_context, synthesise
+from tests.support.synth import NAMED, OWNER, Assembly, cdk_context, synthesise
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
 
@@ -22,10 +22,19 @@ EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.nam
 @EACH
 def test_a_stage_is_its_network_its_cluster_and_argo_cd_one_after_the_other(stage: Stage) -> None:
     stacks = synthesise(stage).artifacts()
-    network, cluster, gitops = (f"sluice-{stage.name}-{part}" for part in ("network", "cluster", "gitops"))
-    assert set(stacks) == {"sluice-registry", "sluice-github", network, cluster, gitops}
+    parts = ("network", "cluster", "secrets", "gitops")
+    network, cluster, secrets, gitops = (f"sluice-{stage.name}-{part}" for part in parts)
+    assert set(stacks) == {"sluice-registry", "sluice-github", network, cluster, secrets, gitops}
     assert network in stacks[cluster]["dependencies"]
-    assert cluster in stacks[gitops]["dependencies"]
+    assert {cluster, secrets} <= set(stacks[gitops]["dependencies"])
+
+
+@EACH
+def test_pods_get_their_roles_before_they_start(stage: Stage) -> None:
+    stacks = synthesise(stage, **NAMED).artifacts()
+    secrets, edge, gitops = (f"sluice-{stage.name}-{part}" for part in ("secrets", "edge", "gitops"))
+    assert {secrets, edge} <= set(stacks[gitops]["dependencies"])
+    assert "sluice-domain" in stacks[edge]["dependencies"]
 
 
 def test_what_stages_share_is_the_same_whichever_is_deployed() -> None:
@@ -38,6 +47,15 @@ def test_what_prod_needs_is_not_destroyed_by_mistake_whichever_stage_is_at_hand(
     stacks = synthesise(stage).artifacts().items()
     unprotected = {name for name, each in stacks if not each["properties"].get("terminationProtection")}
     assert unprotected == {name for name, _ in stacks if name.startswith("sluice-dev-")}
+
+
+def test_a_stage_without_tls_on_the_internet_is_warned_of() -> None:
+    def warned(assembly: Assembly) -> bool:
+        return any("over plain HTTP" in path.read_text() for path in assembly.folder.glob("*.json"))
+
+    assert warned(synthesise(DEV))
+    assert not warned(synthesise(DEV, **NAMED))
+    assert not warned(synthesise(replace(DEV, internal=True)))
 
 
 @EACH

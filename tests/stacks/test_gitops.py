@@ -14,6 +14,7 @@ from stacks.gitops import GitOps
 from tests.support.rendered import CONTEXT
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0-1"
 LAYER = "arn:aws:lambda:eu-central-1:123456789012:layer:kubectl:1"
 
 
@@ -29,7 +30,9 @@ def synthesise(stage: Stage) -> tuple[GitOps, dict[str, Any]]:
         version=eks.KubernetesVersion.of(stage.kubernetes_version),
         kubectl_provider_options=eks.KubectlProviderOptions(kubectl_layer=layer),
     )
-    stack = GitOps(app, f"sluice-{stage.name}-gitops", stage=stage, context=CONTEXT, cluster=cluster)
+    stack = GitOps(
+        app, f"sluice-{stage.name}-gitops", stage=stage, context=CONTEXT, cluster=cluster, certificate_arn=CERTIFICATE
+    )
     return stack, Template.from_stack(stack).to_json()["Resources"]
 
 
@@ -62,12 +65,21 @@ def test_everything_is_made_in_an_order_that_can_be_undone(stage: Stage) -> None
     """An Application goes before its project, without which Argo CD couldn't finish, and KEDA after its objects."""
     assert [title(each) for each in in_order(stage)] == [
         "argo-cd",
+        "Namespace sluice",
         "AppProject platform",
         "AppProject default",
         "Application argocd",
         "Application keda",
+        "Application external-secrets",
+        "Application external-dns",
         "scaledobjects.keda.sh",
-        "Namespace sluice",
+        "externalsecrets.external-secrets.io",
+        "SecretStore aws",
+        "ExternalSecret argocd-notifications-secret",
+        "SecretStore aws",
+        "ExternalSecret api-keys",
+        "IngressClassParams sluice",
+        "IngressClass sluice",
         "ValidatingAdmissionPolicy sluice-release-order",
         f"ValidatingAdmissionPolicyBinding sluice-release-order-{stage.name}",
         "AppProject sluice",
@@ -108,11 +120,17 @@ def test_helm_leaves_to_argo_cd_what_may_change() -> None:
 
 
 @EACH
-def test_sluices_first_sync_waits_for_kedas_kinds(stage: Stage) -> None:
-    (wait,) = [each["Properties"] for each in in_order(stage) if "JsonPath" in each["Properties"]]
-    assert wait["ObjectName"] == "scaledobjects.keda.sh"
-    assert "Established" in wait["JsonPath"]
-    assert int(wait["TimeoutSeconds"]) < 15 * 60  # the provider's own limit
+def test_what_needs_a_kind_waits_until_argo_cd_has_installed_it(stage: Stage) -> None:
+    waits = [each["Properties"] for each in in_order(stage) if "JsonPath" in each["Properties"]]
+    assert [each["ObjectName"] for each in waits] == ["scaledobjects.keda.sh", "externalsecrets.external-secrets.io"]
+    for wait in waits:
+        assert "Established" in wait["JsonPath"]
+        assert int(wait["TimeoutSeconds"]) < 15 * 60  # the provider's own limit
+
+
+def test_the_load_balancer_has_the_stages_certificate() -> None:
+    (params,) = [each for each in manifests(DEV) if each["kind"] == "IngressClassParams"]
+    assert params["spec"]["certificateARNs"] == [CERTIFICATE]
 
 
 @EACH

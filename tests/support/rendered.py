@@ -20,7 +20,6 @@ CONTEXT = Context(
     github_repository_id="2",
     admin_arns=("arn:aws:iam::123456789012:role/admin",),
     domain="llm.example.com",
-    certificate_arn="arn:aws:acm:eu-central-1:123456789012:certificate/0-1",
 )
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ Json = dict[str, Any]
 
 ADMINS = ("arn:aws:iam::123456789012:role/admin", "arn:aws:iam::123456789012:user/ann")
 OWNER = Context.read({**CONTEXT, "admin_arns": ", ".join((*ADMINS, ADMINS[0]))}.get)
+NAMED = {"domain": "llm.example.com"}
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ def cdk_context(**changes: str) -> Json:
 
 
 @cache
-def synthesise(stage: Stage) -> Assembly:
-    """Return the assembly of a stage."""
+def synthesise(stage: Stage, **context: Any) -> Assembly:
+    """Return the assembly of a stage, for an owner with further values in their context."""
     folder = tempfile.mkdtemp(prefix="sluice-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     unstaged = {"aws:cdk:disable-asset-staging": True}  # or each assembly has its copy of kubectl and the AWS CLI
     app = App(context=cdk_context() | unstaged, outdir=folder, builtin_cloud_formation_validation=False)
-    build(app, stage=stage, context=OWNER)
+    build(app, stage=stage, context=replace(OWNER, **context))
     app.synth()
     return Assembly(Path(folder))
 
