@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import yaml
 
-from config import Stage, manifests_branch
+from cdk8s_manifests.names import PROXIES, STATUS_PORT, host
+from config import LoadBalancer, Stage, manifests_branch
 from context import Context
 
 HERE = Path(__file__).parent
@@ -39,15 +40,35 @@ class GitRemote:
         return cls(repository=repository, repo_url=f"https://github.com/{repository}", keys=keys)
 
 
-def sluice(stage: Stage, remote: GitRemote) -> list[Object]:
+def sluice(stage: Stage, remote: GitRemote, registry: str = "") -> list[Object]:
     """Return the stage's Namespace, the policies of it, the AppProject `sluice` and the stage's Application.
 
-    They are in the order to apply them.
+    They are in the order to apply them. registry: host of the image repositories if the stage names none.
     """
     names = ("namespace", "order", "project", "application")
     namespace, *order, project, application = (each for name in names for each in _load(f"{name}.yaml", stage, remote))
     project["spec"]["signatureKeys"] = [{"keyID": id_} for id_ in remote.keys or [NO_KEY]]
-    return [namespace, *order, project, application]
+    unused = {"Ingress": stage.load_balancer is LoadBalancer.NONE, "ServiceMonitor": not stage.monitoring}
+    allowed = project["spec"]["namespaceResourceWhitelist"]
+    project["spec"]["namespaceResourceWhitelist"] = [each for each in allowed if not unused.get(each["kind"])]
+    return [namespace, *admission(stage, stage.registry or registry), *order, project, application]
+
+
+def admission(stage: Stage, registry: str) -> list[Object]:
+    """Return the quota of the stage's namespace, and the policies that its objects must fit."""
+    names = {"stage": stage.name, "namespace": stage.namespace, "registry": registry}
+    names |= {"proxy_image": stage.proxy_image, "api_keys": stage.api_keys, "api_keys_source": stage.api_keys_source}
+    names["inbound_cidrs"] = ",".join(stage.allowed_cidrs)
+    names["metrics"] = f"http://{host(PROXIES, stage.namespace)}:{STATUS_PORT}/"
+    # As many as drain next to as many new ones, and once more for the next release.
+    names["pods"] = str(3 * (stage.max_replicas + stage.proxy_replicas))
+    return _read("admission.yaml", names)
+
+
+def egress(stage: Stage) -> list[Object]:
+    """Return where Argo CD and KEDA may connect to, on AWS."""
+    names = {"namespace": stage.namespace, "vpc_cidr": stage.vpc_cidr, "service_cidr": stage.service_cidr}
+    return _read("egress.yaml", names)
 
 
 def settings(stage: Stage, remote: GitRemote) -> list[Object]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from argocd.objects import GitRemote, Object, settings, sluice
+from argocd.objects import GitRemote, Object, admission, settings, sluice
 from cdk8s_manifests.main import render
 from config import Stage
 from delivery.branch import Branch
@@ -113,6 +113,9 @@ class DeliveryLoop:
         kubectl("delete", "namespace", self.stage.namespace, "--ignore-not-found")
         binding = f"sluice-release-order-{self.stage.name}"
         kubectl("delete", "validatingadmissionpolicybinding", binding, "--ignore-not-found")
+        for each in admission(self.stage, self.stage.registry):
+            if "namespace" not in each["metadata"]:
+                kubectl("delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
 
 
 def local_keys() -> Keyring:

@@ -5,7 +5,7 @@ from aws_cdk import Duration, Stack
 from aws_cdk import aws_eks_v2 as eks
 from constructs import Construct
 
-from argocd.objects import GitRemote, Object, platform, secrets, sluice
+from argocd.objects import GitRemote, Object, egress, platform, secrets, sluice
 from config import Stage
 from context import Context
 from stacks.ingress_class import ingress_class
@@ -40,13 +40,14 @@ class GitOps(Stack):
         )
         target = cast(eks.ICluster, cluster)  # jsii's Cluster lacks a member of that protocol
         remote = GitRemote.of(context)
-        namespace, *rest = sluice(stage, remote)
+        namespace, *rest = sluice(stage, remote, context.registry)
         steps = [
             self._argo_cd(target),
             self._object(target, namespace),
             *(self._object(target, each) for each in platform(stage, remote, domain=context.domain)),
             self._kind(target, "KedaKinds", "scaledobjects.keda.sh"),
             self._kind(target, "SecretKinds", "externalsecrets.external-secrets.io"),
+            *(self._object(target, each) for each in egress(stage)),
             *(self._object(target, each) for each in secrets(stage, context.region)),
             *(self._object(target, each) for each in ingress_class(stage, certificate_arn=certificate_arn)),
             *(self._object(target, each) for each in rest),

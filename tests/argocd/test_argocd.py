@@ -54,10 +54,14 @@ def test_every_name_is_filled_in(stage: Stage) -> None:
     assert text.count("$") == text.count("$github-token") + text.count("$reasons") + text.count("{40}$")
 
 
-def test_the_project_allows_every_kind_that_is_rendered() -> None:
-    spec = one("AppProject", "sluice")["spec"]
-    found = {group_and_kind(obj) for stage in VARIANTS for obj in rendered.objects(stage)}
-    assert found <= kinds(spec["namespaceResourceWhitelist"])
+@pytest.mark.parametrize("stage", VARIANTS, ids=lambda stage: stage.name)
+def test_the_project_allows_every_kind_that_is_rendered_and_little_else(stage: Stage) -> None:
+    spec = one("AppProject", "sluice", stage)["spec"]
+    allowed, found = kinds(spec["namespaceResourceWhitelist"]), {group_and_kind(obj) for obj in rendered.objects(stage)}
+    assert found <= allowed
+    # Pods and ReplicaSets are shown, and a stage may change what scales it.
+    autoscalers = {("keda.sh", "ScaledObject"), ("autoscaling", "HorizontalPodAutoscaler")}
+    assert allowed - found <= {("", "Pod"), ("apps", "ReplicaSet")} | autoscalers
     assert spec["clusterResourceWhitelist"] == []
 
 
@@ -92,7 +96,7 @@ def test_argo_cd_takes_only_commits_that_ci_has_signed(stage: Stage) -> None:
 
 
 def test_without_ci_s_key_argo_cd_takes_no_commit() -> None:
-    _, _, _, project, _ = sluice(DEV, replace(REMOTE, keys={}))
+    *_, project, _ = sluice(DEV, replace(REMOTE, keys={}))
     assert project["spec"]["signatureKeys"] == [{"keyID": "0" * 16}]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from argocd.objects import GitRemote, settings, sluice
+from argocd.objects import GitRemote, admission, settings, sluice
 from config import LOCAL
 from delivery.branch import ORDER
 from delivery.signing import Keyring, create
@@ -25,10 +25,12 @@ from tests.e2e.cluster import Receiver, Repository, argo_cd
 STAGE = replace(LOCAL, name="argocd-test", namespace="sluice-argocd-test")
 APPLICATION = f"sluice-{STAGE.name}"
 MANAGER = "sluice-argocd-test"
+MISSING = f"{LOCAL.registry}/sluice/gateway@sha256:{'0' * 64}"
 RESTRICTED = {
     "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
     "terminationGracePeriodSeconds": 1,
 }
+LOAD_BALANCER = {"type": "LoadBalancer", "ports": [{"port": 80}]}
 CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -146,8 +148,11 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
             "metadata": {"name": "argocd-notifications-secret", "namespace": "argocd"},
             "stringData": {"github-token": "not-a-real-one"},
         }
-        namespace, *order, project, application = sluice(STAGE, remote)
+        namespace, *policies, project, application = sluice(STAGE, remote)
         stack.enter_context(put_back(remote, [*settings(STAGE, remote), token, project]))
+        for each in admission(STAGE, LOCAL.registry):
+            if "namespace" not in each["metadata"]:
+                stack.callback(kubectl, "delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
         stack.callback(kubectl, "delete", "namespace", STAGE.namespace, "--ignore-not-found")
         stack.callback(kubectl, "-n", "argocd", "delete", "application", APPLICATION, "--ignore-not-found")
         # It may still be trying to tell the receiver of a run that was cut off.
@@ -156,7 +161,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
         delivery = Delivery(repository, receiver, password)
         objects: dict[str, Object | None] = {"greeting": config_map("hello"), "deployment": deployment("1")}
         first = repository.commit(files({**objects, "release": order_of(1)}), local_keys())
-        apply([namespace, *order, application], MANAGER)
+        apply([namespace, *policies, application], MANAGER)
         delivery.synced(first)
         yield delivery
 
@@ -293,8 +298,37 @@ def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
     delivery.synced(delivery.release(deployment=deployment("4")))
 
 
+FOREIGN: dict[str, tuple[dict[str, Object], str]] = {
+    "an image from elsewhere": (
+        {"deployment": deployment("3", image=f"docker.io/library/busybox@sha256:{'0' * 64}")},
+        f"is no image of {LOCAL.registry} by its digest",
+    ),
+    "a load balancer of its own": (
+        {"extra": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": LOAD_BALANCER}},
+        "a Service must be of type ClusterIP",
+    ),
+    "a kind that the stage doesn't need": (
+        {"extra": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "extra"}}},
+        "resource networking.k8s.io:Ingress is not permitted in project sluice",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_no_stage_renders_is_refused_and_the_application_says_why(delivery: Delivery, what: str) -> None:
+    objects, reason = FOREIGN[what]
+    payload = delivery.failed(delivery.release(**objects))
+    assert reason in payload["reason"]
+    status = get("application", APPLICATION, "argocd")["status"]
+    shown = [status["operationState"]["message"], *(each["message"] for each in status.get("conditions", []))]
+    results = status["operationState"].get("syncResult", {}).get("resources", [])
+    assert any(reason in text for text in [*shown, *(each.get("message", "") for each in results)])
+    assert find("service", "extra") is None
+    delivery.synced(delivery.release(deployment=deployment("4"), extra=None, greeting=config_map(f"after {what}")))
+
+
 def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
-    bad = delivery.release(deployment=deployment("5", image=f"{LOCAL.registry}/missing:1", deadline=8))
+    bad = delivery.release(deployment=deployment("5", image=MISSING, deadline=8))
     payload = delivery.failed(bad)
     assert "Degraded" in payload["reason"]
     assert find("deployment", "sluice")["status"]["availableReplicas"] >= 1

@@ -80,7 +80,7 @@ def test_the_only_lambdas_are_the_kubectl_providers_two(stage: Stage) -> None:
 def test_the_only_custom_resources_are_the_kubectl_providers(stage: Stage) -> None:
     custom = [each for _, _, each in synthesise(stage, **NAMED).everything() if "Custom" in each["Type"]]
     assert Counter(each["Type"] for each in custom) == {
-        "Custom::AWSCDK-EKS-KubernetesResource": 18,
+        "Custom::AWSCDK-EKS-KubernetesResource": 25,
         "Custom::AWSCDK-EKS-HelmChart": 1,
         "Custom::AWSCDK-EKS-KubernetesObjectValue": 2,
     }
