@@ -172,8 +172,9 @@ class Keys:
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
-            tables = tomllib.loads(self._path.read_text())
+            text = self._path.read_text()
+            self._stamp = stamp  # a file that can't be read is tried again
+            tables = tomllib.loads(text)
         except (OSError, ValueError) as error:
             raise SettingError(f"API_KEYS_FILE={self._path} can't be read: {error}") from None
         entries = {name: self._entry(name, table) for name, table in tables.items()}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -61,6 +62,21 @@ def test_a_broken_file_leaves_the_known_keys(tmp_path: Path, caplog: pytest.LogC
     clock.now += 1
     assert keys.authenticate("a").name == "alice"
     assert "keeping the API keys already loaded" in caplog.text
+
+
+def test_a_file_that_could_not_be_read_is_read_again_without_another_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    path = write(tmp_path / "keys", entry("alice", "a"))
+    keys = Keys(path, clock)
+    write(path, entry("bob", "b"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", Mock(side_effect=PermissionError))
+        clock.now += 1
+        assert keys.authenticate("a").name == "alice"
+    clock.now += 1
+    assert keys.authenticate("b").name == "bob"
 
 
 def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
