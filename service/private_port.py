@@ -27,6 +27,7 @@ from service.settings import Role
 log = logging.getLogger("sluice")
 
 MAX_OPEN = 64  # concurrent connections; probes and scrapes take milliseconds
+MAX_HEAD = 8_192  # bytes of a request that are read; http.server would keep 6 MiB of headers for each connection
 NOT_LOADED = "the model is not loaded"
 UNREADABLE = of_http(HTTPStatus.BAD_REQUEST, "Bad Request", "the request is malformed")
 
@@ -100,10 +101,31 @@ class _Server(ThreadingMixIn, WSGIServer):
         log.debug("a connection to the private port ended", exc_info=True)
 
 
+class _Head:
+    """A connection's file that ends after MAX_HEAD bytes: a request that is longer is answered as if it ended there."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, MAX_HEAD
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def readline(self, size: int) -> bytes:
+        """Return the next line, or the part of it that may be read."""
+        line: bytes = self._file.readline(min(size, self._left))
+        self._left -= len(line)
+        return line
+
+
 class _Handler(WSGIRequestHandler):
     timeout = 10  # seconds that a connection may be silent
     error_content_type = "application/json"
     error_message_format = json.dumps(UNREADABLE.body())  # contains no %-codes for http.server to fill in
+
+    def setup(self) -> None:
+        """Bound what is read."""
+        super().setup()
+        self.rfile: Any = _Head(self.rfile)
 
     def log_message(self, *args: object) -> None:
         """Log nothing: probes come every few seconds."""

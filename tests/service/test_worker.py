@@ -171,6 +171,14 @@ def test_the_private_port_says_in_json_that_it_can_not_read_a_request(make_serve
     assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
 
 
+def test_a_head_without_end_is_answered_on_the_private_port_after_a_few_kilobytes(make_server: Make) -> None:
+    served = make_server()
+    for head in (b"GET /" + b"x" * 9_000, b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 90 + b"X-Long: " + b"x" * 9_000):
+        with socket.create_connection(("127.0.0.1", served.private_port), timeout=5) as sock:
+            sock.sendall(head)
+            assert sock.recv(1024).startswith(b"HTTP/1.")
+
+
 def test_silent_connections_leave_the_private_port_to_probes(make_server: Make) -> None:
     served = make_server()
     worker = psutil.Process(served.process.pid).children()[0]
