@@ -20,16 +20,22 @@ SAYABLE = re.compile(
 )
 SEND_AGAIN = "the request can be sent again"
 # What Ollama says when llama-server ends during a request (Completion, Chat and Embedding in llm/llama_server.go of
-# v0.32.15); a llama-server that ends while it loads the model "has terminated", for every request.
+# v0.32.15); a llama-server that ends while it loads the model "has terminated", for every request. An error begins with
+# these words: further on it may quote what a caller had the model write.
 SERVER_DIED = (
-    "unexpectedly stopped",
-    "error was encountered while running the model",
+    "model runner has unexpectedly stopped",
+    "an error was encountered while running the model",
     "error reading llama-server",
     "do embedding request",
     "error reading embed response",
 )
 # The same if it had ended, or was being loaded, before the request reached it.
-SERVER_AWAY = ("no longer running", "connection refused", "server not responding", "unexpected server status")
+SERVER_AWAY = (
+    "llama-server process no longer running",
+    "connection refused",
+    "server not responding",
+    "unexpected server status",
+)
 # The same for an invalid request, with Ollama's name of the field at fault: see Question.ask().
 CALLERS_FAULT = {
     "format: the model server can't follow this schema": (
@@ -51,6 +57,8 @@ CALLERS_FAULT = {
 }
 NO_ROOM = ("memory", "failed to allocate", "allocation failed")
 TOO_LONG = re.compile(r"\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)")
+# Errors that quote what the model wrote: harmony/harmonyparser.go, and llama.cpp's common/chat.cpp.
+QUOTING = re.compile(r"(error parsing tool call|Failed to parse input)\b.*", re.DOTALL)
 ALSO_TOO_LONG = ("exceeds the context length", "available context size", "longer than the context length")
 
 
@@ -105,13 +113,13 @@ def error_in_stream(error: Any) -> ServiceError:
 
 def engine_error(status: int, text: str) -> ServiceError:
     """Translate an error of Ollama's; its text reaches the caller only if the caller can act on it."""
-    text = own_words(text)
-    died = status >= 500 and any(words in text for words in SERVER_DIED)
+    text = QUOTING.sub(r"\1", own_words(text))
+    died = status >= 500 and text.startswith(SERVER_DIED)
     if not died and (callers := _callers_fault(status, text)):
         return callers
     known = ", ".join(dict.fromkeys(SAYABLE.findall(text)))
     log.error("Ollama answered %d: %s", status, known or "with an error whose text is withheld; see its own log")
-    if died or any(words in text for words in SERVER_AWAY):
+    if died or text.startswith(SERVER_AWAY):
         return EngineDied("the model server failed", told=died)
     return _own_fault(status, text)
 

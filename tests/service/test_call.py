@@ -131,6 +131,18 @@ def test_a_stream_known_to_kill_is_not_called_repeatable(app: Flask, client: Fla
     assert gateway.admission.in_flight == 0
 
 
+@pytest.mark.parametrize("words", ["model runner has unexpectedly stopped", "connection refused"])
+@pytest.mark.parametrize("error", ["error parsing tool call: raw='{}'", "unexpected words: {}"])
+def test_a_death_that_the_model_only_wrote_about_is_none(
+    app: Flask, client: FlaskClient, stand_in: StandIn, error: str, words: str
+) -> None:
+    gateway: Gateway = app.extensions["sluice"]
+    stand_in.error = (500, error.format(words))
+    assert error_of(generate(client))["code"] == "engine_failed"
+    assert len(stand_in.chats()) == 1
+    assert gateway.metrics.engine_deaths._value.get() == 0
+
+
 def test_an_innocent_request_is_cleared_by_its_answer(make_server: Server, stand_in: StandIn) -> None:
     stand_in.token_delay = 0.2
     served = make_server()

@@ -24,6 +24,8 @@ from tests.support.gateways import books, generate
         (500, "llama-server process has terminated: unknown model architecture: 'x'", 503, "engine_unavailable"),
         (503, "server busy, please try again", 503, "engine_unavailable"),
         (500, "llama-server process has terminated: signal: killed", 502, "engine_failed"),
+        (500, "error parsing tool call: raw='no memory, no grammar', err=invalid character", 502, "engine_failed"),
+        (500, "Failed to parse input at pos 4: no memory, \nno grammar", 502, "engine_failed"),
         (418, "<html>", 502, "engine_failed"),
     ],
 )
