@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from flask import Blueprint, Response, g, request
 
 from service.admission import Priority
+from service.call import DEATHS_HEADER
 from service.client import ClientConnection
 from service.embedding import embed_texts
 from service.engine_errors import EngineDied
@@ -49,7 +50,7 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
         who, payload = front(), read_payload()
         fields = {name: payload[name] for name in CHAT_FIELDS if name in payload}
         answer = generate(gateway, who, fields, payload.get("options") or {})
-        return with_wait(NDJSON.respond(answer, lines(answer), lambda error: [error.body()]), who)
+        return with_wait(NDJSON.respond(answer, lines(answer), broken), who)
 
     @blueprint.post(f"{PREFIX}/embed")
     def embed() -> Response:
@@ -66,7 +67,8 @@ def front() -> Caller:
     priority = Priority(request.headers.get("X-Priority", Priority.INTERACTIVE))
     g.record.priority = priority
     g.record.key = unquote(request.headers.get(KEY_NAME, "")) or None
-    return Caller(ClientConnection(request.environ.get("gunicorn.socket")), g.record, priority)
+    deaths = int(request.headers.get(DEATHS_HEADER, 0))
+    return Caller(ClientConnection(request.environ.get("gunicorn.socket")), g.record, priority, deaths=deaths)
 
 
 def read_payload() -> dict[str, Any]:
@@ -84,6 +86,11 @@ def with_wait(response: Response, who: Caller) -> Response:
     """Tell the front how long its request waited here, in addition to HAProxy's queue."""
     response.headers[QUEUED_HEADERS[-1]] = str(who.record.queued_ms or 0)
     return response
+
+
+def broken(error: ServiceError) -> list[dict[str, Any]]:
+    """Return the last line of an answer that fails, with which the front learns whether the engine died during it."""
+    return [{**error.body(), "died": isinstance(error, EngineDied)}]
 
 
 def lines(answer: Generation) -> Iterator[dict[str, Any]]:

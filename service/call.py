@@ -19,6 +19,7 @@ from service.suspicions import MEMORY, Culprit
 LOOK = 0.25  # seconds between two checks whether a waiting client is still there
 POLL = 0.1  # seconds between two checks whether a lost engine is back
 PATIENCE = 15.0  # seconds an engine may be away before requests are refused at once
+DEATHS_HEADER = "X-Engine-Deaths"  # from a front to a pod: how many engines have died during this request
 BREAKS = 2  # exchanges of a request that may break off while the engine is alive
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Call:
     client: ClientConnection
     deadline: float
     headers: Mapping[str, str] = field(default_factory=dict)
+    deaths: int = 0  # of other pods' engines during this request
     delayed: bool = False  # by the engine's death, so that its duration says nothing about other requests
     _reply: Reply | None = None
     _breaks: int = 0
@@ -55,6 +57,8 @@ class Call:
     def __post_init__(self) -> None:
         self._body = encode(self.payload)
         self._fingerprint = fingerprint(self.path, self.payload, self._body)
+        if self.deaths:
+            self.engine.suspects.suspect(self._fingerprint, self.deaths)
         self._run = self.engine.suspects.run(self._fingerprint)
 
     def ask(self, read: Callable[[Reply], T]) -> T:
@@ -81,15 +85,21 @@ class Call:
             self._loads = self.engine.watch.loads
             try:
                 self._reply = self.engine.ollama.request(
-                    self.path, self._body, timeout=self._left(), client=self.client, headers=self.headers
+                    self.path, self._body, timeout=self._left(), client=self.client, headers=self._headers()
                 )
                 return self._reply
             except EngineDown as down:
                 self._run.unsent()
                 self._await_return(down)
-            except KillsEngine:  # found out by the gateway in the pod
-                self.engine.suspects.convict(self._fingerprint)
-                raise
+
+    def _headers(self) -> Mapping[str, str]:
+        """Return the headers, with which a pod also learns that other pods' engines died during this request."""
+        deaths = self.engine.suspects.reported(self._fingerprint)
+        return {**self.headers, DEATHS_HEADER: str(deaths)} if deaths else self.headers
+
+    def convict(self) -> None:
+        """Have this request refused from now on; a pod's gateway may have found out that it kills the engine."""
+        self.engine.suspects.convict(self._fingerprint)
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()
@@ -144,6 +154,8 @@ class Call:
             return
         if not died.told and self.engine.ollama.lives() and self.engine.watch.loads == self._loads:
             self._breaks += 1
+            if died.reported:
+                self.engine.suspects.report(self._fingerprint)
             self._run.end(answered=False)
             self._run = self.engine.suspects.run(self._fingerprint)
             return

@@ -67,11 +67,21 @@ class EngineDown(EngineUnavailable):
 
 
 class EngineDied(EngineFailed):
-    """The exchange ended early. `told`: Ollama reports that its llama-server died. `cut`: the gateway ended it."""
+    """The exchange ended early.
 
-    def __init__(self, message: str = "the model server broke off", *, told: bool = False, cut: bool = False) -> None:
+    `told`: Ollama reports that its llama-server died. `cut`: the gateway ended it. `reported`: by a pod's gateway.
+    """
+
+    def __init__(
+        self,
+        message: str = "the model server broke off",
+        *,
+        told: bool = False,
+        cut: bool = False,
+        reported: bool = False,
+    ) -> None:
         super().__init__(message, hint=SEND_AGAIN, retry_after=RETRY_AFTER)
-        self.told, self.cut = told, cut
+        self.told, self.cut, self.reported = told, cut, reported
 
 
 def upstream_error(error: Exception, *, cut: bool = False) -> EngineDied:
@@ -104,11 +114,11 @@ def reported_error(status: int, error: Any, retry_after: str | None = None) -> S
     return engine_error(status, error if isinstance(error, str) else json.dumps(error))
 
 
-def error_in_stream(error: Any) -> ServiceError:
-    """Return the error that ends a stream; a gateway in a pod doesn't restart a stream that has begun."""
-    reported = reported_error(500, error)
-    from_gateway = isinstance(error, dict) and isinstance(reported, EngineFailed)
-    return EngineDied(reported.message) if from_gateway else reported
+def error_in_stream(line: dict[str, Any]) -> ServiceError:
+    """Return the error of a stream's last line; a gateway in a pod doesn't restart a stream that has begun."""
+    reported = reported_error(500, line["error"])
+    from_gateway = isinstance(line["error"], dict) and isinstance(reported, EngineFailed)
+    return EngineDied(reported.message, reported=bool(line.get("died"))) if from_gateway else reported
 
 
 def engine_error(status: int, text: str) -> ServiceError:

@@ -22,12 +22,16 @@ KEY_NAME = "X-Key-Name"  # percent-encoded: a key's name may be any text
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request: its connection, key (if keys are enabled), priority, and the request's log record."""
+    """The sender of a request: its connection, key (if keys are enabled), priority, and the request's log record.
+
+    deaths: engines of other pods that have died during the request, if the sender is a front.
+    """
 
     client: ClientConnection
     record: RequestLog
     priority: Priority = Priority.INTERACTIVE
     key: Key | None = None
+    deaths: int = 0
 
     @property
     def headers(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from service.admission import Refused, Ticket
 from service.call import LOOK, Call
 from service.engine_errors import EngineDied, upstream_error
-from service.errors import ClientGone, QuotaExceeded, Saturated, ServiceError
+from service.errors import ClientGone, KillsEngine, QuotaExceeded, Saturated, ServiceError
 from service.gateway import Caller, Gateway
 from service.metrics import QUOTA
 from service.ollama import UNSHIFTED
@@ -58,7 +58,7 @@ class Generation:
         self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
         self._await_slot(ticket)
         deadline = time.monotonic() + gateway.settings.answer_timeout
-        self.call = Call(gateway.engine, path, payload, caller.client, deadline, caller.headers)
+        self.call = Call(gateway.engine, path, payload, caller.client, deadline, caller.headers, caller.deaths)
         self._cleanup.callback(lambda: self.call.close(answered=self.completed))  # runs before the slot is released
 
     def _admit(self) -> Ticket:
@@ -225,6 +225,8 @@ class Generation:
             return
         self.closed = True
         record = self.caller.record
+        if isinstance(error, KillsEngine):
+            self.call.convict()
         if isinstance(error, ServiceError):
             record.error = error.code
         elif error is not None and not isinstance(error, ClientGone):

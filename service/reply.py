@@ -69,7 +69,7 @@ class Reply:
                 for line in lines:
                     message = json.loads(line.decode())
                     if "error" in message:
-                        raise error_in_stream(message["error"])
+                        raise error_in_stream(message)
                     check_piece(message)
                     if message.get("done"):
                         for _ in body:  # read to the end, so that the connection can be reused

@@ -69,6 +69,7 @@ class Suspects:
     ) -> None:
         self._clock, self._heard, self._changed = clock, heard, threading.Condition()
         self._known, self._leavers = Suspicions(clock), Leavers(heard)
+        self._reported = Suspicions(clock)
         self._waiting: list[Run] = []
         self._running: list[Run] = []
         self._deaths = 0
@@ -86,6 +87,21 @@ class Suspects:
         with self._changed:
             self._known.convict(fingerprint)
             self._changed.notify_all()
+
+    def report(self, fingerprint: str) -> None:
+        """Record that the engine of another gateway died during a request."""
+        with self._changed:
+            self._reported.hold(fingerprint, self._reported.deaths(fingerprint) + 1)
+
+    def reported(self, fingerprint: str) -> int:
+        """Return how many engines of other gateways died during a request, for the next gateway to suspect() it."""
+        with self._changed:
+            return self._reported.deaths(fingerprint)
+
+    def suspect(self, fingerprint: str, deaths: int) -> None:
+        """Suspect a request because engines of other gateways died during it."""
+        with self._changed:
+            self._known.hold(fingerprint, deaths)
 
     def sent(self) -> list[float]:
         """Return the times at which the requests that are with the engine were sent."""
@@ -129,8 +145,7 @@ class Suspects:
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_turn(run), timeout):
                 return False
-            suspicion = self._known.get(run.fingerprint)
-            run.deaths, run.since = suspicion.deaths if suspicion else 0, self._clock()
+            run.deaths, run.since = self._known.deaths(run.fingerprint), self._clock()
             self._waiting.remove(run)
             self._running.append(run)
             return True
@@ -207,6 +222,7 @@ class Suspects:
         with self._changed:
             if answered:
                 self._known.clear(run.fingerprint)
+                self._reported.clear(run.fingerprint)
             elif run in self._with_engine():
                 self._leavers.add(Leaver(run.fingerprint, run.since, self._clock(), run.deaths > 0))
             self._leave(run)

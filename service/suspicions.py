@@ -44,6 +44,11 @@ class Suspicions:
             return None
         return suspicion
 
+    def deaths(self, fingerprint: str) -> int:
+        """Return how often the engine died or got stuck with such a request."""
+        suspicion = self.get(fingerprint)
+        return suspicion.deaths if suspicion else 0
+
     def clear(self, fingerprint: str) -> None:
         """Drop the suspicion against a fingerprint."""
         self._known.pop(fingerprint, None)
@@ -56,6 +61,11 @@ class Suspicions:
     def convict(self, fingerprint: str) -> None:
         """Remember a fingerprint as a culprit's."""
         self._suspect(fingerprint).convicted = True
+
+    def hold(self, fingerprint: str, deaths: int) -> None:
+        """Remember that engines died at least `deaths` times with such a request, which may not be why."""
+        suspicion = self._suspect(fingerprint)
+        suspicion.deaths, suspicion.latest = max(suspicion.deaths, deaths), self._clock()
 
     def blame(self, sent: Mapping[str, float]) -> None:
         """Blame a death on every request that may have caused it; sent: the time of each, by fingerprint.

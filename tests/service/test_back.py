@@ -75,6 +75,24 @@ def test_tools_and_format_go_on_to_ollama(client: FlaskClient, stand_in: StandIn
     assert {name: sent[name] for name in wanted} == wanted
 
 
+@pytest.mark.parametrize(("said", "died"), [("model runner has unexpectedly stopped", True), ("no such tool", False)])
+def test_the_front_learns_whether_the_engine_died_during_an_answer(
+    client: FlaskClient, stand_in: StandIn, said: str, died: bool
+) -> None:
+    stand_in.error_at, stand_in.error_line = 1, said
+    last = lines(client.post("/engine/chat", json=HELLO))[-1]
+    assert (last["error"]["code"], last["died"]) == ("engine_failed", died)
+
+
+def test_a_request_that_ended_another_pods_engine_is_refused_when_it_ends_this_one(
+    client: FlaskClient, stand_in: StandIn
+) -> None:
+    stand_in.error_at, stand_in.error_line = 1, "model runner has unexpectedly stopped"
+    for deaths, code in ({}, "engine_failed"), ({"X-Engine-Deaths": "1"}, "kills_engine"):
+        reply = client.post("/engine/chat", json={**HELLO, "format": code}, headers=deaths)
+        assert lines(reply)[-1]["error"]["code"] == code
+
+
 def test_embeddings_are_ollamas_answer(client: FlaskClient) -> None:
     reply = client.post("/engine/embed", json={"input": ["a", "b"]})
     assert (reply.json["embeddings"], reply.json["prompt_eval_count"]) == ([[0.6, 0.8], [0.6, 0.8]], 3)

@@ -372,6 +372,44 @@ def test_a_front_is_ready_with_the_first_pod_of_its_model() -> None:
         assert len(upstream.requests) == 2  # what is fresh isn't asked for again
 
 
+PIECE = {"message": {"role": "assistant", "content": "Hello"}, "done": False}
+FAILED, KILLS = ({"error": {"code": code, "message": "m", "hint": None}} for code in ("engine_failed", "kills_engine"))
+
+
+DIED = {**FAILED, "died": True}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_next_pod_learns_how_many_engines_died_during_a_request(stream: bool) -> None:
+    with scripted(engine_chat=[(200, [PIECE, DIED]), (200, [PIECE, KILLS])]) as upstream:
+        app = front_app(upstream.url)
+        replies = [app.test_client().post("/generate", json={**HELLO, "stream": stream}, buffered=True) for _ in "123"]
+        app.extensions["sluice"].ollama.pool.forget()
+        told = [json.loads(reply.text.splitlines()[-1])["error"]["code"] for reply in replies]
+        assert told == ["engine_failed" if stream else "kills_engine", "kills_engine", "kills_engine"]
+        assert [request.headers.get("X-Engine-Deaths") for request in upstream.requests] == [None, "1"]
+
+
+def test_an_answer_that_fails_without_a_death_makes_no_suspect() -> None:
+    with scripted(engine_chat=(200, [PIECE, FAILED])) as upstream:
+        app = front_app(upstream.url)
+        reply = app.test_client().post("/generate", json=HELLO)
+        app.extensions["sluice"].ollama.pool.forget()
+        assert (reply.status_code, len(upstream.requests)) == (502, 3)
+        assert not any("X-Engine-Deaths" in request.headers for request in upstream.requests)
+
+
+def test_one_request_ends_the_engines_of_two_pods_at_most(docker: RunDocker, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in.error_at, stand_in.error_line = 1, "model runner has unexpectedly stopped"
+    with ExitStack() as stack:
+        pods = [stack.enter_context(serve(stand_in.url, tmp_path / f"{n}.log", role="back", slots=2)) for n in range(4)]
+        front, _ = stack.enter_context(fronted(haproxy_cfg(STAGE), tmp_path, pods, queue_timeout=3))
+        for _ in range(2):
+            reply = fetch(f"{front.url}/generate", HELLO)
+            assert (reply.status, error_of(reply)) == (422, "kills_engine")
+        assert len(stand_in.chats()) == 2
+
+
 FACTS = {"version": "0.32.15", "listed": {"name": NAME}, "shown": {"template": "x"}, "running": {"size_vram": 5}}
 
 

@@ -49,6 +49,30 @@ def test_those_that_were_there_at_a_death_are_tried_one_by_one_before_all_others
         run.end(answered=True)
 
 
+def test_a_request_that_ended_another_gateways_engine_runs_alone_and_is_the_culprit_of_the_next_death(
+    suspects: Suspects, clock: Clock
+) -> None:
+    suspects.suspect("a", 1)
+    a, other = suspects.run("a"), suspects.run("x")
+    assert [run.wait(0) for run in (other, a)] == [False, True]
+    a.send()
+    assert not other.wait(0)
+    with pytest.raises(Culprit):
+        a.died()
+    assert other.wait(0)
+
+
+def test_deaths_that_other_gateways_report_are_counted_until_the_answer_and_delay_nobody(suspects: Suspects) -> None:
+    for deaths in (1, 2, 3):
+        suspects.report("a")
+        assert suspects.reported("a") == deaths
+    a, other = send(suspects, "a"), send(suspects, "x")
+    other.end(answered=True)
+    assert suspects.reported("a") == 3
+    a.end(answered=True)
+    assert suspects.reported("a") == 0
+
+
 def test_the_newest_suspect_is_tried_first(suspects: Suspects, clock: Clock) -> None:
     old = send(suspects, "old")
     clock.now += 1

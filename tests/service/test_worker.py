@@ -173,7 +173,10 @@ def test_the_private_port_says_in_json_that_it_can_not_read_a_request(make_serve
 
 def test_a_head_without_end_is_answered_on_the_private_port_after_a_few_kilobytes(make_server: Make) -> None:
     served = make_server()
-    for head in (b"GET /" + b"x" * 9_000, b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 90 + b"X-Long: " + b"x" * 9_000):
+    for head in (
+        b"GET /" + b"x" * 9_000,
+        b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 90 + b"X-Long: " + b"x" * 9_000,
+    ):
         with socket.create_connection(("127.0.0.1", served.private_port), timeout=5) as sock:
             sock.sendall(head)
             assert sock.recv(1024).startswith(b"HTTP/1.")
