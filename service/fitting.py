@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service import fit_checker
-from service.errors import InvalidRequest, Unfit
+from service.errors import InvalidRequest, Saturated, Unfit
 from service.schemas import Grammar
+from service.settings import CHECKING_THREADS
 
 if TYPE_CHECKING:
     from service.generation import Generation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 TRIES = 3
 ONE_CHECK = threading.Lock()  # at a time: each may take as much memory as fit_checker.py allows
+PLACES = threading.BoundedSemaphore(CHECKING_THREADS)  # of requests whose schemas are checked, or wait for that
 TOO_HARD = "takes too long, or too much memory, to check"
 NO_JSON = "is no JSON"
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
@@ -45,9 +47,17 @@ class Schema:
 
 
 def check_schemas(schemas: Iterable[Schema]) -> None:
-    """Refuse schemas that aren't valid; raises InvalidRequest."""
+    """Refuse schemas that aren't valid; raises InvalidRequest, or Saturated if too many wait for this."""
     inexact = [schema for schema in schemas if not schema.grammar.exact]
-    for schema, found in zip(inexact, _complaints([(schema, []) for schema in inexact]), strict=True):
+    if not inexact:
+        return
+    if not PLACES.acquire(blocking=False):
+        raise Saturated("too many schemas come in at once", hint="see Retry-After", retry_after=1)
+    try:
+        complaints = _complaints([(schema, []) for schema in inexact])
+    finally:
+        PLACES.release()
+    for schema, found in zip(inexact, complaints, strict=True):
         if found:
             raise InvalidRequest(f"{schema.field}: {found}")
 

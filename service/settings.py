@@ -14,6 +14,7 @@ from service import addresses
 
 KINDS = {str(int): "a whole number", str(float): "a number"}
 REFUSING_THREADS = 64  # of a front, in addition to one for each request in progress
+CHECKING_THREADS = 16  # in addition: of requests whose schemas are checked; each takes up to a second of CPU
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a client reaches a server that listens on all addresses
 FRONT_MARGIN = 1.0  # seconds that a front waits longer than the deadlines behind it, whose errors say more
 
@@ -198,8 +199,8 @@ class Settings:
         A front has no queue, and far more requests in progress; it needs only a few threads for refusals.
         """
         if self.role is Role.FRONT:
-            return self.max_in_flight + REFUSING_THREADS
-        return 4 * (self.slots + self.max_queue)
+            return self.max_in_flight + REFUSING_THREADS + CHECKING_THREADS
+        return 4 * (self.slots + self.max_queue) + CHECKING_THREADS
 
     @property
     def answer_timeout(self) -> float:

@@ -1,10 +1,12 @@
 import json
 import subprocess
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from service import fitting
 from service.errors import InvalidRequest
 from service.fitting import TOO_HARD, Schema
 from service.schemas import safe_schema
@@ -64,6 +66,19 @@ def test_a_model_that_never_fits_is_an_honest_error(client: FlaskClient, stand_i
     message = "the model gave no answer that fits in 3 tries: it doesn't fit `pattern` at /e"
     assert error_of(reply)["message"] == f"response_format.json_schema.schema: {message}"
     assert len(stand_in.chats()) == 3
+
+
+def test_only_so_many_requests_wait_for_their_schemas_to_be_checked(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = BoundedSemaphore(1)
+    monkeypatch.setattr(fitting, "PLACES", places)
+    with places:
+        reply = ask(client, response_format=form(LOOKAHEAD))
+        assert (reply.status_code, error_of(reply)["code"], reply.headers["Retry-After"]) == (503, "saturated", "1")
+        assert ask(client, response_format=form(PARAMETERS)).status_code == 200  # the grammar enforces all of it
+    assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
+    assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
 
 
 def test_a_stream_that_must_be_checked_comes_once_it_fits(client: FlaskClient, stand_in: StandIn) -> None:
