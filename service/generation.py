@@ -49,6 +49,7 @@ class Generation:
     _pieces: Iterator[Message] = field(init=False, repr=False)  # the engine's, after `_first`
     _repeats: Repeats = field(init=False, repr=False)
     _first: Message = field(init=False, repr=False)
+    _unfinished: int = 0  # pieces of an answer that isn't complete yet
     _last_token: float = 0.0  # its arrival, by time.monotonic()
 
     def open(self, path: str, payload: dict[str, Any]) -> None:
@@ -113,12 +114,13 @@ class Generation:
             self.gateway.metrics.first_token.observe(record.first_token_ms / 1000)
 
     def _read_first(self, reply: Reply) -> dict[str, Any]:
-        self._pieces, self._repeats = reply.lines(), Repeats()
+        self._pieces, self._repeats, self._unfinished = reply.lines(), Repeats(), 0
         return self._next()
 
     def _next(self) -> dict[str, Any]:
         for piece in self._pieces:
             self._repeats.see(piece)
+            self._unfinished += 1
             return piece
         if last := self._repeats.end():
             return last
@@ -198,7 +200,7 @@ class Generation:
         record.completion_tokens = (record.completion_tokens or 0) + completion
         metrics.prompt_tokens.inc(prompt)
         metrics.completion_tokens.inc(completion)
-        self.completed = True
+        self.completed, self._unfinished = True, 0
 
     @property
     def usage(self) -> dict[str, int]:
@@ -236,7 +238,7 @@ class Generation:
             record.error = "client_gone"
         self._cleanup.close()
         if self.caller.key is not None:
-            self.caller.key.use((record.prompt_tokens or 0) + (record.completion_tokens or 0))
+            self.caller.key.use((record.prompt_tokens or 0) + (record.completion_tokens or 0) + self._unfinished)
         if self._granted is not None and self.gateway.settings.role is not Role.FRONT:  # which has no slots
             record.slot_ms = round((time.monotonic() - self._granted) * 1000, 3)
 

@@ -340,3 +340,18 @@ def test_used_tokens_count_for_the_key_once_its_answer_is_complete(
     assert [reply.status_code for reply in replies] == [200, 429]
     assert "may use 10 tokens a minute" in replies[1].json["error"]["message"]
     assert 50 < int(replies[1].headers["Retry-After"]) <= 60
+
+
+def test_a_caller_that_leaves_before_the_end_has_used_the_tokens_that_came(
+    make_app: Callable[..., Flask], stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in.tokens = ["word "] * 20
+    path = write(tmp_path / "keys", entry("alice", "secret", tokens_per_minute=10))
+    client = make_app(api_keys_file=str(path)).test_client()
+    headers = {"Authorization": "Bearer secret"}
+    for status in (200, 429):
+        reply = client.post("/generate", json={"prompt": "Hi", "stream": True}, headers=headers)
+        assert reply.status_code == status
+        for _ in zip(range(15), reply.iter_encoded(), strict=False):
+            pass
+        reply.close()
