@@ -28,6 +28,7 @@ log = logging.getLogger("sluice")
 
 MAX_OPEN = 64  # concurrent connections; probes and scrapes take milliseconds
 MAX_HEAD = 8_192  # bytes of a request that are read; http.server would keep 6 MiB of headers for each connection
+TOO_LONG = b"x" * 65_537  # http.server refuses it
 NOT_LOADED = "the model is not loaded"
 UNREADABLE = of_http(HTTPStatus.BAD_REQUEST, "Bad Request", "the request is malformed")
 
@@ -102,7 +103,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Head:
-    """A connection's file that ends after MAX_HEAD bytes: a request that is longer is answered as if it ended there."""
+    """A connection's file: what is longer than MAX_HEAD bytes has a line that is too long for http.server."""
 
     def __init__(self, file: Any) -> None:
         self._file, self._left = file, MAX_HEAD
@@ -111,10 +112,10 @@ class _Head:
         return getattr(self._file, name)
 
     def readline(self, size: int) -> bytes:
-        """Return the next line, or the part of it that may be read."""
-        line: bytes = self._file.readline(min(size, self._left))
+        """Return the next line, or TOO_LONG."""
+        line: bytes = self._file.readline(min(size, self._left + 1))
         self._left -= len(line)
-        return line
+        return TOO_LONG if self._left < 0 else line
 
 
 class _Handler(WSGIRequestHandler):

@@ -179,7 +179,7 @@ def test_a_head_without_end_is_answered_on_the_private_port_after_a_few_kilobyte
     ):
         with socket.create_connection(("127.0.0.1", served.private_port), timeout=5) as sock:
             sock.sendall(head)
-            assert sock.recv(1024).startswith(b"HTTP/1.")
+            assert b'"bad_request"' in b"".join(iter(lambda: sock.recv(1024), b""))
 
 
 def test_silent_connections_leave_the_private_port_to_probes(make_server: Make) -> None:
