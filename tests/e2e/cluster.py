@@ -48,7 +48,7 @@ class Repository:
         for path, text in files.items():
             file = self._clone / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink() if text is None else file.write_text(text)
+            file.unlink(missing_ok=True) if text is None else file.write_text(text)
         self._git("add", "--all")
         tree = self._git("write-tree")
         options = ["-p", "HEAD"] if self._git("for-each-ref", f"refs/heads/{self._branch}") else []
