@@ -16,7 +16,7 @@ from cdk8s_manifests.names import (
     host,
 )
 from config import BUFFER_BYTES, EXIT_MARGIN, Stage
-from service.admission import BATCH_SHARE
+from service.admission import BATCH_SHARE, SMOKE_PLACES
 from service.errors import EngineFailed, EngineUnavailable, GenerationTimeout, Saturated, ServiceError, of_http
 from service.front import MODEL_PATH, PREFIX
 from service.gateway import KEY_NAME
@@ -44,6 +44,7 @@ def haproxy_cfg(stage: Stage) -> str:
         "proxies": 2 * stage.proxy_replicas,
         "slots": stage.slots,
         "batch_share": BATCH_SHARE,
+        "smoke_places": min(SMOKE_PLACES, stage.slots),
         "key_name": KEY_NAME,
         "generation_paths": " ".join(GENERATION_PATHS),
         "model_path": MODEL_PATH,
@@ -94,6 +95,7 @@ def _errors() -> dict[str, object]:
         "engine_unavailable": EngineUnavailable("no pod is ready", hint=later),
         "generation_timeout": GenerationTimeout("no pod answered in time"),
         "queue_timeout": Saturated("no slot became free in time", hint=later),
+        "queue_full": Saturated("this class has all of its places", hint=later),
         "wait_too_long": Saturated("every slot is busy and the wait would be too long", hint=later),
     }
     return {name: json.dumps(error.body(), ensure_ascii=False) for name, error in errors.items()}

@@ -67,7 +67,7 @@ export function requireTarget() {
   if (!target || !model) fail('set TARGET to the address and MODEL to the model that must answer there')
   if (credentials && __ENV.API_KEY) fail(`${target} has credentials and API_KEY is set: a request can carry one of them`)
   if (api !== APIS.sluice) return
-  const reply = http.get(`${target}/v1/models`, params)
+  const reply = getModels()
   if (reply.status !== 200) fail(`${target}/v1/models: ${said(reply)}`)
   const served = reply.json('data.0.id')
   if (withTag(served) !== withTag(model)) failWith(`${target} serves ${served}, not ${model}`)
@@ -114,6 +114,10 @@ export function ask() {
   }
 }
 
+export function getModels() {
+  return http.get(`${target}/v1/models`, params)
+}
+
 /** Sends a body once: the reply, its `outcome`, and `wait`, the seconds until a retry is welcome, if one is. */
 export function attempt(body) {
   const reply = http.post(`${target}${api.path}`, JSON.stringify(body), params)
@@ -125,6 +129,12 @@ export function attempt(body) {
   // Who has agreed on nothing is asked again at once, as its clients would.
   const wait = told > 0 && reply.status !== 200 ? told : api === APIS.sluice ? undefined : 0
   return { reply, outcome, wait }
+}
+
+/** Says whether a refusal is for others' load or a quota, not for a fault of the release. */
+export function isBusy(reply) {
+  if (!(Number(reply.headers['Retry-After']) > 0)) return false
+  return reply.status === 429 || (reply.status === 503 && `${reply.body}`.includes('"saturated"'))
 }
 
 function isAnswer(reply) {

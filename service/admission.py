@@ -20,15 +20,22 @@ BATCH_SHARE = 4
 # A key may take as many places as this many times those that are left, so all but a fifth of them, and leaves the rest
 # to others: the dynamic thresholds of Choudhury and Hahne (IEEE/ACM Transactions on Networking, 1998).
 GREED = 4
+# Requests of the class smoke at once, and never more than there are slots. They are served before all others, in places
+# of their own: few enough that whoever holds such a key can't take the service from everybody else.
+SMOKE_PLACES = 2
 # Weight of the newest service time in the moving average: about the last ten requests count.
 RECENT = 0.2
 
 
 class Priority(StrEnum):
-    """The two classes of requests: interactive ones go first."""
+    """The classes of requests: interactive ones go before batch ones, and the smoke test's before both."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
+    SMOKE = "smoke"
+
+
+FOR_EVERYBODY = (Priority.INTERACTIVE, Priority.BATCH)  # the smoke test's needs a key that allows it
 
 
 class Refusal(StrEnum):
@@ -109,6 +116,7 @@ class Admission:
         self._clock, self._lock = clock, threading.Lock()
         self._waiting: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
         self._places: Counter[str | None] = Counter()  # in slots and queue, by key
+        self._smoke_places = 0  # of them, those of the class smoke
         self._busy = 0
         self._grants_without_batch = 0
         self._service_time: float | None = None
@@ -135,18 +143,24 @@ class Admission:
         with self._lock:
             ticket = self._newcomer(priority, key)
             wait = self._expected_wait(ticket)
-            left = self.slots + self.max_queue - self._busy - self.queued()
-            share = max(self._undivided, GREED * left) if key is not None else math.inf
-            if left <= 0 or self._places[key] >= share:
+            if not self._has_place(priority, key):
                 raise Refused(Refusal.QUEUE_FULL, self.max_wait if wait is None else wait)
             if self._busy < self.slots:
                 self._grant(ticket)
-            elif wait is not None and wait > self.max_wait:
+            elif wait is not None and wait > self.max_wait and priority is not Priority.SMOKE:
                 raise Refused(Refusal.WAIT_TOO_LONG, wait)
             else:
                 insort(self._waiting[priority], ticket, key=lambda each: each.order)
             self._places[key] += 1
+            self._smoke_places += priority is Priority.SMOKE
             return ticket
+
+    def _has_place(self, priority: Priority, key: str | None) -> bool:
+        if priority is Priority.SMOKE:
+            return self._smoke_places < min(SMOKE_PLACES, self.slots)
+        left = self.slots + self.max_queue - self._busy - self.queued()
+        share = max(self._undivided, GREED * left) if key is not None else math.inf
+        return left > 0 and self._places[key] < share
 
     def _newcomer(self, priority: Priority, key: str | None) -> Ticket:
         """Return a ticket whose order is when its key's share would serve it, after those that the key has sent."""
@@ -162,10 +176,13 @@ class Admission:
         if self._service_time is None:
             return None
         before = sum(each.order <= ticket.order for each in self._waiting[ticket.priority])
+        ahead = before
+        if ticket.priority is not Priority.SMOKE:
+            ahead += self.queued(Priority.SMOKE)
         if ticket.priority is Priority.INTERACTIVE:
-            ahead = before + min(self.queued(Priority.BATCH), (before + 1) // (BATCH_SHARE - 1))
-        else:
-            ahead = before + min(self.queued(Priority.INTERACTIVE), (before + 1) * (BATCH_SHARE - 1))
+            ahead += min(self.queued(Priority.BATCH), (before + 1) // (BATCH_SHARE - 1))
+        elif ticket.priority is Priority.BATCH:
+            ahead += min(self.queued(Priority.INTERACTIVE), (before + 1) * (BATCH_SHARE - 1))
         return (ahead + 1) * self._service_time / self.slots
 
     def _grant(self, ticket: Ticket) -> None:
@@ -174,6 +191,9 @@ class Admission:
         ticket._granted.set()
 
     def _grant_next(self) -> None:
+        if smoke := self._waiting[Priority.SMOKE]:
+            self._grant(smoke.pop(0))
+            return
         interactive, batch = self._waiting[Priority.INTERACTIVE], self._waiting[Priority.BATCH]
         turn_of_batch = not interactive or self._grants_without_batch >= BATCH_SHARE - 1
         queue = batch if batch and turn_of_batch else interactive
@@ -196,6 +216,7 @@ class Admission:
         if ticket._state is _State.WAITING:
             self._waiting[ticket.priority].remove(ticket)
         ticket._state = _State.RELEASED
+        self._smoke_places -= ticket.priority is Priority.SMOKE
         self._places[ticket.key] -= 1
         if not self._places[ticket.key]:
             del self._places[ticket.key]

@@ -3,9 +3,9 @@
 from flask import current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from service.admission import Priority
+from service.admission import FOR_EVERYBODY, Priority
 from service.client import ClientConnection
-from service.errors import InvalidRequest, Unauthorized
+from service.errors import Forbidden, InvalidRequest, Unauthorized
 from service.gateway import Caller
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
@@ -17,6 +17,8 @@ def caller(keys: Keys | None) -> Caller:
     record: RequestLog = g.record
     key = authenticate(keys)
     asked = asked_priority()
+    if asked is Priority.SMOKE and key is None:
+        raise Forbidden("X-Priority: smoke needs an API key that allows it")
     priority = key.priority(asked) if key else asked or Priority.INTERACTIVE
     record.priority, record.key = priority, key.name if key else None
     return Caller(ClientConnection(request.environ.get("gunicorn.socket")), record, priority, key)
@@ -28,7 +30,7 @@ def asked_priority() -> Priority | None:
     if text is None:
         return None
     if text.lower() not in list(Priority):
-        raise InvalidRequest(f"X-Priority: must be {' or '.join(Priority)}")
+        raise InvalidRequest(f"X-Priority: must be {' or '.join(FOR_EVERYBODY)}")
     return Priority(text.lower())
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.admission import Priority
+from service.admission import FOR_EVERYBODY, Priority
 from service.errors import Forbidden, QuotaExceeded, Unauthorized
 from service.settings import SettingError
 
@@ -195,7 +195,7 @@ class Keys:
         for field, value in zip(LIMITS, limits, strict=True):
             if type(value) is not int or value < 0:
                 raise self._bad(name, f"{field} must be a whole number, 0 or more")
-        priorities = self._priorities(name, table.get("priorities", list(Priority)))
+        priorities = self._priorities(name, table.get("priorities", list(FOR_EVERYBODY)))
         return Entry(table["sha256"], priorities, self._moment(name, table.get("spent_until")), *limits)
 
     def _moment(self, name: str, value: Any) -> datetime | None:
@@ -206,7 +206,7 @@ class Keys:
     def _priorities(self, name: str, value: Any) -> tuple[Priority, ...]:
         """Return the priorities that a key may ask for, its default first."""
         if not isinstance(value, list) or not value or any(each not in list(Priority) for each in value):
-            raise self._bad(name, 'priorities must be a list of "interactive", "batch" or both')
+            raise self._bad(name, 'priorities must be a list of "interactive", "batch" or "smoke"')
         return tuple(priority for priority in Priority if priority in value)
 
     def _bad(self, name: str, complaint: str) -> SettingError:

@@ -233,6 +233,19 @@ def test_a_wait_that_gets_too_long_is_a_503_that_says_when_to_come_back(
     assert first.result().status == 200
 
 
+def test_smoke_tests_go_first_and_only_as_many_as_there_are_slots(
+    make_server: Make, stand_in: StandIn, run: Run, post: Post
+) -> None:
+    proxy = run(make_server(role="back", slots=1))
+    first = hold_the_slot(stand_in, proxy, post)
+    replies = queue(proxy, post, *"ab") + queue(proxy, post, "smoke", priority="smoke")
+    second = post(proxy, priority="smoke").result()
+    assert (second.status, code(second), second.headers["retry-after"]) == (503, "saturated", "1")
+    stand_in.release()
+    assert {reply.result().status for reply in [first, *replies]} == {200}
+    assert [chat["messages"][0]["content"] for chat in stand_in.chats()] == ["first", "smoke", "a", "b"]
+
+
 def learn_the_pace(stand_in: StandIn, proxy: Proxy, post: Post, seconds: float) -> None:
     """Have requests wait in turn, each for an answer of so many seconds."""
     stand_in.first_delay = seconds
@@ -255,6 +268,7 @@ def test_a_wait_that_would_be_too_long_is_refused_at_once_with_that_wait(
         if reply.done():
             break
         waiting.append(reply)
+    waiting += queue(proxy, post, "smoke", priority="smoke")
     assert waiting
     refused = reply.result()
     assert time.monotonic() - started < 0.5

@@ -28,6 +28,7 @@ from testbed.tools import missing, need_tool
 from tests.support.reports import steady
 from tests.support.repositories import REGISTRY, digest, git
 from tests.support.runner import BUILT, OUTPUTS, WORKFLOWS, Run, Runner, go_tool
+from tests.support.stub import Answer, stub
 
 BIN = Path(sys.executable).parent
 NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "prod", "promote", "rollback", "smoke"]
@@ -432,7 +433,21 @@ def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "succeeded", "succeeded", "skipped"]
     assert git(runner.origin.path, "tag", "--list") == passed_tag("dev", revision)
-    assert "right rate>=0.75 | passed" in run.output
+    assert "wrong count<=2 | passed" in run.output
+
+
+def test_a_release_that_is_too_busy_to_be_asked_is_neither_noted_as_good_nor_taken_back(runner: Runner) -> None:
+    _, revision = releases(runner)
+    busy: Answer = (503, {"Retry-After": "0.1"}, {"error": {"code": "saturated"}})
+    with stub(lambda request: busy) as server:
+        options = ["--var", f"DEV_URL={server.url}", "--env", "SECONDS=2"]
+        run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), *options)
+    assert run.succeeded, run.output
+    outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
+    assert outcomes == ["succeeded", "succeeded", "skipped", "skipped"]
+    assert "not judged: busy" in run.output
+    assert git(runner.origin.path, "tag", "--list") == ""
+    assert runner.origin.tip() == revision
 
 
 def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(

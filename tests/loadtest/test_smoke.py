@@ -32,11 +32,12 @@ def k6() -> str:
 
 @dataclass
 class Run:
-    """What became of a run: its exit code, what it said, and its report, None where it wrote none."""
+    """What became of a run: its exit code, what it said, its report and its verdict, None where it wrote none."""
 
     code: int
     output: str
     report: Any
+    verdict: str | None
 
     def failed(self) -> set[str]:
         """Return the checks that didn't always pass, and the limits that broke."""
@@ -56,8 +57,13 @@ def smoke(k6: str, target: str, folder: Path, **variables: str) -> Run:
     environ = {"TARGET": target, "MODEL": MODEL, "REPORT": str(folder), "HOME": str(folder), **variables}
     command = [k6, "run", "--no-usage-report", "--quiet", "loadtest/smoke.js"]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
-    report = folder / "report.json"
-    return Run(done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report.exists() else None)
+    report, verdict = folder / "report.json", folder / "verdict"
+    return Run(
+        done.returncode,
+        done.stdout + done.stderr,
+        json.loads(report.read_text()) if report.exists() else None,
+        verdict.read_text() if verdict.exists() else None,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +82,20 @@ def served(engine: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def test_a_good_release_passes_with_a_report(k6: str, served: Served, engine: StandIn, tmp_path: Path) -> None:
     run = smoke(k6, served.url, tmp_path)
-    assert run.code == 0, run.output
+    assert (run.code, run.verdict) == (0, "passed"), run.output
     assert run.failed() == set()
     assert run.count("iterations") == 8
     assert (run.report["target"], run.report["model"]) == (served.url, MODEL)
-    assert f"**{MODEL}** at {served.url}: 9 requests, 0 refused" in (tmp_path / "summary.md").read_text()
+    assert f"**{MODEL}** at {served.url}: 10 requests, 0 refused" in (tmp_path / "summary.md").read_text()
     assert len({chat["messages"][0]["content"] for chat in engine.chats()}) == 4
 
 
 @pytest.mark.parametrize(
     ("changes", "failed"),
     [
-        ({"tokens": ["banana"]}, {"right"}),
-        ({"tokens": []}, {"the answer is not empty", "checks", "right"}),
-        ({"tokens": [" ", "\n"]}, {"the answer is not empty", "checks", "right"}),
+        ({"tokens": ["banana"]}, {"wrong"}),
+        ({"tokens": []}, {"the answer is not empty", "checks", "wrong"}),
+        ({"tokens": [" ", "\n"]}, {"the answer is not empty", "checks", "wrong"}),
         ({"error": (500, "broken")}, {"status is 200", "the answer is complete", "the answer is not empty"}),
         ({"end_at": 2}, {"the answer is complete", "checks"}),
     ],
@@ -106,7 +112,7 @@ def test_a_bad_release_fails(
     for name, value in changes.items():
         monkeypatch.setattr(engine, name, value)
     run = smoke(k6, served.url, tmp_path)
-    assert run.code != 0, run.output
+    assert (run.code != 0, run.verdict) == (True, "bad"), run.output
     assert failed <= run.failed()
 
 
@@ -208,7 +214,7 @@ def test_a_refusal_that_says_when_to_come_back_is_no_failure(k6: str, tmp_path: 
         run = smoke(k6, url, tmp_path)
     assert run.code == 0, run.output
     assert run.count("refused") == 2
-    assert "11 requests, 2 refused" in (tmp_path / "summary.md").read_text()
+    assert "12 requests, 2 refused" in (tmp_path / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "soon"}])
@@ -219,12 +225,45 @@ def test_a_refusal_that_does_not_is_one(k6: str, tmp_path: Path, headers: dict[s
     assert {"a refusal says when to come back", "checks"} <= run.failed()
 
 
-def test_a_release_that_only_refuses_fails(k6: str, tmp_path: Path) -> None:
-    with canned((503, {"Retry-After": "0.01"}, {"error": {"code": "saturated"}})) as url:
+BUSY: Answer = (503, {"Retry-After": "0.1"}, {"error": {"code": "saturated"}})
+
+
+@pytest.mark.parametrize("refusal", [BUSY, (429, {"Retry-After": "0.1"}, {"error": {"code": "quota_exceeded"}})])
+def test_a_release_that_is_busy_all_the_time_is_not_judged(k6: str, tmp_path: Path, refusal: Answer) -> None:
+    with canned(refusal) as url:
+        run = smoke(k6, url, tmp_path, SECONDS="2")
+    assert (run.code, run.verdict) == (0, "busy"), run.output
+    assert run.failed() == set()
+    assert run.count("refused") > 8 * 4
+    assert "8 of 8 questions not judged: busy" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_release_that_is_too_busy_to_say_its_model_is_not_judged(k6: str, tmp_path: Path) -> None:
+    with stub(lambda request: BUSY) as server:
+        run = smoke(k6, server.url, tmp_path, SECONDS="2")
+    assert (run.code, run.verdict) == (0, "busy"), run.output
+
+
+def test_a_busy_release_whose_answers_are_bad_is_bad(k6: str, tmp_path: Path) -> None:
+    bad: Answer = (200, {}, GOOD[2] | {"response": ""})
+    with canned(bad, BUSY) as url:
+        run = smoke(k6, url, tmp_path, SECONDS="2")
+    assert (run.code != 0, run.verdict) == (True, "bad")
+
+
+def test_a_busy_release_is_not_bad_for_a_question_that_the_model_cannot_answer(k6: str, tmp_path: Path) -> None:
+    wrong: Answer = (200, {}, GOOD[2] | {"response": "banana"})
+    with canned(wrong, BUSY) as url:
+        run = smoke(k6, url, tmp_path, SECONDS="2")
+    assert (run.code, run.verdict) == (0, "busy"), run.output
+
+
+def test_a_release_without_an_engine_fails(k6: str, tmp_path: Path) -> None:
+    with canned((503, {"Retry-After": "0.01"}, {"error": {"code": "engine_unavailable"}})) as url:
         run = smoke(k6, url, tmp_path)
-    assert run.code != 0
+    assert (run.code != 0, run.verdict) == (True, "bad")
     assert run.count("refused") == 8 * 4
-    assert {"status is 200", "right"} <= run.failed()
+    assert {"status is 200", "wrong"} <= run.failed()
 
 
 @pytest.mark.parametrize(
@@ -241,4 +280,4 @@ def test_each_part_of_an_answer_is_checked(k6: str, tmp_path: Path, change: dict
     with canned((200, {}, GOOD[2] | change)) as url:
         run = smoke(k6, url, tmp_path)
     assert (run.code == 0) == (failed is None), run.output
-    assert run.failed() == ({failed, "checks", "right"} if failed else set())
+    assert run.failed() == ({failed, "checks", "wrong"} if failed else set())

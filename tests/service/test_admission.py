@@ -6,7 +6,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from service.admission import Admission, Priority, Refusal, Refused, Ticket
+from service.admission import SMOKE_PLACES, Admission, Priority, Refusal, Refused, Ticket
 from testbed.waiting import eventually
 from tests.support.clock import Clock
 
@@ -229,6 +229,44 @@ def test_a_keys_own_requests_keep_their_order_when_the_engine_gets_faster() -> N
     assert later.order >= waiting[-1].order
 
 
+def test_a_smoke_test_goes_first_and_has_its_place_whatever_waits() -> None:
+    clock = Clock()
+    door = admission(clock, max_queue=1, max_wait=30)
+    serve(door, clock, 20)
+    running, waiting = door.enter(key="public"), door.enter(Priority.BATCH, key="public")
+    with pytest.raises(Refused):
+        door.enter(key="public")
+    smoke = door.enter(Priority.SMOKE, key="smoke")
+    with pytest.raises(Refused):
+        door.enter(key="public")
+    clock.now += 20
+    running.release(completed=True)
+    assert (smoke.granted, waiting.granted) == (True, False)
+    smoke.release(completed=True)
+    assert waiting.granted
+
+
+@pytest.mark.parametrize(("slots", "places"), [(1, 1), (2, 2), (8, 2)])
+def test_smoke_tests_have_few_places_whatever_they_ask_for(slots: int, places: int) -> None:
+    door = admission(Clock(), slots=slots)
+    tickets = [door.enter(Priority.SMOKE) for _ in range(places)]
+    with pytest.raises(Refused) as refused:
+        door.enter(Priority.SMOKE)
+    assert refused.value.reason is Refusal.QUEUE_FULL
+    tickets[0].release()
+    door.enter(Priority.SMOKE)
+
+
+def test_a_smoke_test_is_not_refused_for_a_wait_that_would_be_too_long() -> None:
+    clock = Clock()
+    door = admission(clock, max_wait=30)
+    serve(door, clock, 100)
+    door.enter()
+    with pytest.raises(Refused):
+        door.enter()
+    assert not door.enter(Priority.SMOKE).granted
+
+
 class AdmissionMachine(RuleBasedStateMachine):
     """Any order of entering, releasing and time passing keeps the books right."""
 
@@ -275,7 +313,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_are_right(self) -> None:
         assert self.door.in_flight == sum(ticket.granted for ticket in self.live) <= 2
-        assert self.door.queued() == sum(not ticket.granted for ticket in self.live) <= 3
+        assert self.door.queued() == sum(not ticket.granted for ticket in self.live) <= 3 + SMOKE_PLACES
+        assert sum(ticket.priority is Priority.SMOKE for ticket in self.live) <= SMOKE_PLACES
         assert self.door.queued() == 0 or self.door.in_flight == 2  # no slot idles while a request waits
 
 

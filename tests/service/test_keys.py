@@ -99,7 +99,7 @@ def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
         (entry("a", "a") + "rpm = 3\n", "unknown fields: rpm"),
         (entry("a", "a", concurrent=-1), "[a] concurrent must be a whole number"),
         (entry("a", "a") + "spent_until = 2026-12-01\n", "[a] spent_until must be a time with its zone"),
-        (entry("a", "a", priorities=["urgent"]), '[a] priorities must be a list of "interactive", "batch" or both'),
+        (entry("a", "a", priorities=["urgent"]), '[a] priorities must be a list of "interactive", "batch" or "smoke"'),
         (entry("a", "a", priorities=[]), "[a] priorities must be a list"),
         (entry("a", "a", priorities=1), "[a] priorities must be a list"),
     ],
@@ -195,6 +195,11 @@ def test_a_key_of_ten_a_minute_gets_ten_answers_from_two_gateways(stand_in: Stan
         (["interactive"], None, "interactive"),
         (None, None, "interactive"),
         (None, "batch", "batch"),
+        (["smoke"], None, "smoke"),
+        (["smoke"], "smoke", "smoke"),
+        (["interactive", "smoke"], None, "interactive"),
+        (["interactive"], "smoke", None),
+        (["smoke"], "interactive", None),
         (["batch"], "interactive", None),
         (["interactive"], "batch", None),
     ],
@@ -225,6 +230,20 @@ def test_a_key_gets_only_the_priorities_of_its_entry(
             reply.json["error"]["message"] == f"X-Priority: this key may ask for {allowed[0] if allowed else ''} only"
         )
     assert entered == ([given] if given else [])
+
+
+def test_only_a_key_that_says_so_may_ask_for_the_smoke_tests_class(
+    make_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    smoke = {"X-Priority": "smoke"}
+    app = make_app(api_keys_file=str(write(tmp_path / "keys", entry("alice", "secret"))))
+    headers = smoke | {"Authorization": "Bearer secret"}
+    reply = app.test_client().post("/generate", json={"prompt": "x"}, headers=headers)
+    assert reply.status_code == 403
+    assert reply.json["error"]["message"] == "X-Priority: this key may ask for interactive or batch only"
+    reply = make_app().test_client().post("/generate", json={"prompt": "x"}, headers=smoke)
+    assert reply.status_code == 403
+    assert reply.json["error"]["message"] == "X-Priority: smoke needs an API key that allows it"
 
 
 def test_a_broken_file_changes_no_key_at_all(tmp_path: Path) -> None:
