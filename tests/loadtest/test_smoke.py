@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ import pytest
 
 from service.keys import digest
 from testbed import ROOT
+from testbed.fetching import fetch
 from testbed.gateway import Served, serve
 from testbed.stand_in import MODEL, StandIn
 from testbed.tools import missing
+from tests.support.api_keys import entry, write
 from tests.support.stub import Answer, in_turn, stub
 
 RIGHT = ["2 + 2 is 4, ", "Paris, ", "blue, ", "cold"]
@@ -174,6 +178,33 @@ def test_an_api_key_is_sent(k6: str, stand_in: StandIn, tmp_path: Path) -> None:
         run = smoke(k6, gateway.url, tmp_path, API_KEY="secret")
     assert run.code == 0, run.output
     assert "secret" not in run.output + json.dumps(run.report)
+
+
+def test_a_smoke_test_gets_its_answers_at_once_while_others_flood_the_service(
+    k6: str, stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in.tokens, stand_in.first_delay = RIGHT, 0.1
+    keys = write(tmp_path / "keys", entry("smoke", "secret", priorities=["smoke"]) + entry("public", "public"))
+    ended, refused = threading.Event(), threading.Event()
+
+    def flood(url: str) -> None:
+        while not ended.is_set():
+            reply = fetch(f"{url}/generate", {"prompt": "x"}, {"Authorization": "Bearer public"})
+            if reply.status == 503:
+                refused.set()
+
+    with (
+        serve(stand_in.url, tmp_path / "log", api_keys_file=keys, slots=2, max_queue=4, queue_timeout=1) as gateway,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        public = [pool.submit(flood, gateway.url) for _ in range(16)]
+        try:
+            assert refused.wait(10)
+            run = smoke(k6, gateway.url, tmp_path, API_KEY="secret")
+        finally:
+            ended.set()
+    assert all(each.exception() is None for each in public)
+    assert (run.code, run.verdict, run.count("refused")) == (0, "passed", 0), run.output
 
 
 def test_an_address_may_have_credentials_which_are_not_printed(k6: str, tmp_path: Path) -> None:
