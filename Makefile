@@ -4,7 +4,8 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve test e2e lint types bench image render demo load compare-reports ramp-comparison real-ramp balancing \
-	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy github cost bill help stage sync uv
+	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy doctor access github cost \
+	bill help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -111,6 +112,12 @@ destroy: stage sync node_modules ## Take STAGE down; what stages share stays
 
 github: ## Set GitHub's rules, environments and keys; CHECK=yes says what is missing, REVIEWS=0 is for one person alone
 	@$(PYTHON) -m delivery.github $(if $(CHECK),--check) $(if $(REVIEWS),--reviews $(REVIEWS))
+
+doctor: stage sync ## Find what would make STAGE's deployment fail
+	@$(RUN) python -m delivery.doctor --stage $(STAGE)
+
+access: stage sync ## Open a way to STAGE's cluster until Ctrl-C, for kubectl and Argo CD's page
+	@$(RUN) python -m delivery.access --stage $(STAGE) $(OPTIONS)
 
 cost: stage sync ## Say what STAGE costs a month, and a thousand answers
 	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)

@@ -23,9 +23,16 @@ THREAD_MIB = 0.25  # of a request under way: its thread and its connections
 PROXY_MIB, PROXY_BASE_MIB = 256, 64
 BUFFER_BYTES = 32_768
 STREAM_MIB = (3 * BUFFER_BYTES + 8192) / 2**20
-# Of a node's memory, for the kubelet, the system and the DaemonSets of EKS Auto Mode.
-NODE_OVERHEAD_CPUS = 0.5
-NODE_OVERHEAD_MIB = 1024
+# What a node keeps, as Karpenter reckons before it starts one: github.com/aws/karpenter-provider-aws,
+# pkg/providers/instancetype/types.go, and its vmMemoryOverheadPercent of 0.075. Auto Mode's own agents are processes of
+# the node and in these; of DaemonSets there is one, which ships logs (stacks/fluent_bit.yaml).
+VM_OVERHEAD = 0.075  # of the memory that AWS lists: what the hypervisor takes
+GRAVITON_MIB = 64  # that a Graviton's kernel reserves
+PODS_A_NODE = 110  # Kubernetes' limit, which Auto Mode reaches, as it gives nodes prefixes of addresses
+KUBELET_MIB = 255 + 11 * PODS_A_NODE  # kube-reserved
+EVICTION_MIB = 100  # below which the kubelet evicts pods
+KUBELET_CPUS = ((1, 0.06), (1, 0.01), (2, 0.005), (math.inf, 0.0025))  # of so many CPUs that share, in this order
+DAEMON_CPUS, DAEMON_MIB = 0.1, 128
 # Ollama without weights, context and prompt cache: the heap of its server (HEAP_MIB in launcher/ollama_process.py), and
 # what its llama-server computes in. Measured with the small model and 8 slots busy: 95 and 130 MiB; the encoder of a
 # model that sees takes some of the rest.
@@ -51,6 +58,11 @@ IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
 PROXY_REPOSITORY = (
     "sluice/haproxy"  # an own copy of HAPROXY_IMAGE, under the same digest: .github/workflows/deliver.yml
 )
+PROJECT = "sluice"
+# Node pools: for the pods that generate, which alone tolerate its taint, and for everything else.
+MODEL_POOL, PLATFORM_POOL = "sluice", "platform"
+MODEL_TAINT = "sluice/model"
+ACCESS_MINUTES = 480  # after which an instance of `make access` ends itself
 # github.com/docker-library/repo-info has the digest of each tag: repos/haproxy/remote/3.0.md, 25 September 2026.
 HAPROXY_IMAGE = (
     "docker.io/library/haproxy:3.0.28@sha256:66eb31bc04389738bb6595597feab18733194b14238e4f4e0986013ed6e31dae"
@@ -104,6 +116,22 @@ class Node:
     instance_type: str
     cpus: int
     memory_gib: int
+    arm64: bool = False
+
+    @property
+    def free_cpus(self) -> float:
+        """Return what pods may request, to a hundredth."""
+        left, kept = float(self.cpus), DAEMON_CPUS
+        for cpus, share in KUBELET_CPUS:
+            kept += min(left, cpus) * share
+            left = max(0, left - cpus)
+        return math.floor((self.cpus - kept) * 100) / 100
+
+    @property
+    def free_mib(self) -> int:
+        """Return what pods may request."""
+        listed = self.memory_gib * 1024 - (GRAVITON_MIB if self.arm64 else 0)
+        return listed - math.ceil(listed * VM_OVERHEAD) - KUBELET_MIB - EVICTION_MIB - DAEMON_MIB
 
 
 # moondream 1.8B Q4 with its vision projector; Phi's 24 layers, 32 heads of 64 (ollama.com/library/moondream).
@@ -113,6 +141,9 @@ GEMMA_270M = Model(name="gemma3-270m", weights_mib=242, kv_kib_per_token=18)
 
 C7I_XLARGE = Node(instance_type="c7i.xlarge", cpus=4, memory_gib=8)
 C7I_2XLARGE = Node(instance_type="c7i.2xlarge", cpus=8, memory_gib=16)
+C7G_XLARGE = Node(instance_type="c7g.xlarge", cpus=4, memory_gib=8, arm64=True)
+C7G_2XLARGE = Node(instance_type="c7g.2xlarge", cpus=8, memory_gib=16, arm64=True)
+M7G_LARGE = Node(instance_type="m7g.large", cpus=2, memory_gib=8, arm64=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +207,8 @@ class Stage:
     subdomain: str = ""  # of the owner's domain, which the stage is reached by; "" is the domain itself
     registry: str = ""  # host of the image repositories where it isn't the account's own ECR
     proxy_image: str = ""  # instead of the registry's copy of HAPROXY_IMAGE
-    node: Node | None = None  # None: not on AWS
-    gpu_nodes: bool = False
-    arm64_nodes: bool = False
+    node: Node | None = None  # for the pods that generate; None: not on AWS
+    platform_node: Node = M7G_LARGE  # for everything else: proxies, Argo CD, KEDA, metrics-server
     kubernetes_version: str = "1.36"
     vpc_cidr: str = "10.0.0.0/16"
     service_cidr: str = "172.20.0.0/16"
@@ -187,6 +217,7 @@ class Stage:
     api_allowed_cidrs: tuple[str, ...] = ()  # who reaches the cluster's API from outside; nobody by default
     deletion_protection: bool = False
     keep_data: bool = False  # logs and images outlive `cdk destroy`
+    budget_usd: int = 1000  # a month; whoever gets alarms is told before it is spent
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -196,6 +227,42 @@ class Stage:
         self._check_network()
         if self.node is not None:
             self._check_node(self.node)
+
+    @property
+    def cluster_name(self) -> str:
+        """Return the name of the stage's EKS cluster."""
+        return f"sluice-{self.name}"
+
+    @property
+    def access_name(self) -> str:
+        """Return the name of the launch template for `make access`."""
+        return f"{self.cluster_name}-access"
+
+    @property
+    def model_nodes(self) -> int:
+        """Return how many nodes the pods that generate may have: one each, and a quarter more for a rolling update."""
+        return math.ceil(self.max_replicas * 1.25)
+
+    @property
+    def platform_nodes(self) -> int:
+        """Return how many nodes everything else may have: proxies stand apart, and one more while they roll."""
+        return self.proxy_replicas + 1
+
+    @property
+    def vcpus(self) -> int:
+        """Return the vCPUs that the stage's nodes may take at most, for which the account needs the quota."""
+        model = self.model_nodes * self.node.cpus if self.node else 0
+        return model + self.platform_nodes * self.platform_node.cpus
+
+    @property
+    def log_group(self) -> str:
+        """Return the name of the log group of all the stage's pods."""
+        return f"/{PROJECT}/{self.name}/pods"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags of all that the stage has on AWS, by which its bill can be told from others'."""
+        return {"project": PROJECT, "stage": self.name}
 
     @property
     def ollama_mib(self) -> int:
@@ -258,6 +325,7 @@ class Stage:
             "max_body_mib",
             "payload_mib",
             "max_in_flight",
+            "budget_usd",
         )
         for name in positive:
             self._need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
@@ -349,7 +417,7 @@ class Stage:
         )
 
     def _check_node(self, node: Node) -> None:
-        free_cpus, free_mib = node.cpus - NODE_OVERHEAD_CPUS, node.memory_gib * 1024 - NODE_OVERHEAD_MIB
+        free_cpus, free_mib = node.free_cpus, node.free_mib
         needs = f"a pod of cpus={self.cpus} needs {self.cpus + GATEWAY_CPUS} CPUs"
         offer = f"a {node.instance_type} has {free_cpus} to give"
         self._need(self.cpus + GATEWAY_CPUS <= free_cpus, f"{needs}, {offer}: lower cpus or take a larger node")
@@ -435,6 +503,7 @@ PROD = Stage(
     nat_gateways=3,
     deletion_protection=True,
     keep_data=True,
+    budget_usd=5000,
 )
 STAGES = {stage.name: stage for stage in (LOCAL, DEV, PROD)}
 

@@ -6,7 +6,7 @@ These come from `context` in cdk.json or from `cdk -c NAME=VALUE`; nothing in it
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ FORMS = {
     "github_repository": (r"[A-Za-z0-9._-]+", "the repository's name without its owner"),
     "github_repository_id": (r"[1-9]\d*", "its numeric id: gh api repos/OWNER/NAME --jq .id"),
     "admin_arns": (rf"{ARN}:iam::\d{{12}}:(role|user)/\S+", "ARNs of IAM roles or users, with commas between them"),
+    "api_allowed_cidrs": (r"[0-9./]+", "IPv4 networks such as 203.0.113.0/24, with commas between them"),
+    "alert_emails": (r"[^@\s]+@[^@\s]+\.[^@\s]+", "e-mail addresses, with commas between them"),
     "domain": (r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a domain name such as llm.example.com"),
     "hosted_zone_id": (r"Z[A-Z0-9]+", "the id of the domain's public hosted zone in Route 53"),
 }
@@ -39,6 +41,8 @@ class Context:
     github_repository: str
     github_repository_id: str
     admin_arns: tuple[str, ...]  # who administers the cluster, besides the deploying role
+    api_allowed_cidrs: tuple[str, ...] = ()  # who reaches the cluster's API from outside, in every stage
+    alert_emails: tuple[str, ...] = ()  # who is told of alarms and of the budget
     domain: str = ""  # for plain HTTP: ""
     hosted_zone_id: str = ""  # of the domain, where it has one; else it gets one
 
@@ -57,9 +61,10 @@ class Context:
         values: dict[str, Any] = {}
         for f in fields(cls):
             text = str(get(f.name) or "").strip()
-            if not text and f.name not in ("domain", "hosted_zone_id"):
+            if not text and f.default is MISSING:
                 raise ConfigError(f"{f.name} is missing: set it in cdk.json or with -c {f.name}=…, {FORMS[f.name][1]}")
-            values[f.name] = tuple(re.split(r"[,\s]+", text)) if f.name == "admin_arns" else text
+            several = f.name in ("admin_arns", "api_allowed_cidrs", "alert_emails")
+            values[f.name] = tuple(re.findall(r"[^,\s]+", text)) if several else text
         return cls(**values)
 
     @classmethod

@@ -8,7 +8,7 @@ from constructs import Construct
 from cdk8s_manifests import pods
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
 from cdk8s_manifests.names import GATEWAY, GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PODS
-from config import GATEWAY_CPUS, Stage
+from config import GATEWAY_CPUS, MODEL_POOL, MODEL_TAINT, Stage
 
 USER = 10001  # service/Dockerfile
 COMMAND = ["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
@@ -59,29 +59,20 @@ class Gateway(Construct):
         )
 
     def _pod(self) -> k8s.PodSpec:
+        on_aws = self._stage.node is not None
         return k8s.PodSpec(
             service_account_name=GATEWAY,
             automount_service_account_token=False,
             enable_service_links=False,
             security_context=pods.pod_security(USER),
-            affinity=self._nodes(),
+            # The nodes that the Stage's numbers are made for, which nothing else may use: stacks/node_pools.py.
+            node_selector={"karpenter.sh/nodepool": MODEL_POOL} if on_aws else None,
+            tolerations=[k8s.Toleration(key=MODEL_TAINT, operator="Exists", effect="NoSchedule")] if on_aws else None,
             topology_spread_constraints=pods.spread(GATEWAY),
             termination_grace_period_seconds=self._stage.grace_period,
             init_containers=[self._ollama()],
             containers=[self._gateway()],
             volumes=self._volumes(),
-        )
-
-    def _nodes(self) -> k8s.Affinity | None:
-        """Return an affinity to the node pools that the Stage's numbers are made for: see stacks/node_pools.py."""
-        if self._stage.node is None:
-            return None
-        pools = ["sluice", "sluice-arm64"] if self._stage.arm64_nodes else ["sluice"]
-        wanted = k8s.NodeSelectorRequirement(key="karpenter.sh/nodepool", operator="In", values=pools)
-        terms = [k8s.NodeSelectorTerm(match_expressions=[wanted])]
-        required = k8s.NodeSelector(node_selector_terms=terms)
-        return k8s.Affinity(
-            node_affinity=k8s.NodeAffinity(required_during_scheduling_ignored_during_execution=required)
         )
 
     def _ollama(self) -> k8s.Container:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from command_line import Parser, add_region, number, read_stage, region, run
-from cost.estimate import estimate
+from cost.estimate import estimate, savings
 from cost.prices import Prices
 from cost.report import CostReport
 
@@ -37,7 +37,8 @@ def parser() -> Parser:
 def show(options: argparse.Namespace) -> int:
     """Print what the stage costs. Raises ConfigError."""
     stage, prices, seconds = options.stage, Prices(region(options.region)), options.seconds_per_generation
-    report = CostReport(stage=stage, prices=prices, seconds=seconds, lines=estimate(stage, prices))
+    lines = estimate(stage, prices)
+    report = CostReport(stage=stage, prices=prices, seconds=seconds, lines=lines, savings=savings(stage, prices))
     print(report.as_json() if options.json else report.as_markdown())
     return 0
 

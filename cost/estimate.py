@@ -2,10 +2,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from config import GATEWAY_CPUS, NODE_OVERHEAD_CPUS, NODE_OVERHEAD_MIB, ConfigError, LoadBalancer, Node, Stage
+from config import GATEWAY_CPUS, ConfigError, LoadBalancer, Node, Stage
 from cost.prices import Prices
 
 HOURS = 730  # in a month, as AWS's own calculator has it
+# Of stacks/monitoring.py: counted log lines, metrics that alarms look at (each of an expression's), composite alarms.
+CUSTOM_METRICS, ALARM_METRICS, COMPOSITE_ALARMS = 3, 10, 2
 KMS_KEYS = 1  # the cluster's, for its Secrets; ECR's and EBS's are AWS's own, which cost nothing
 
 
@@ -30,24 +32,52 @@ def pods_per_node(stage: Stage, node: Node) -> int:
     """Return how many gateway pods a node holds, by what they reserve."""
     requested = stage.requested_cpus or stage.cpus
     cpus = requested + min(requested, GATEWAY_CPUS)
-    free_mib = node.memory_gib * 1024 - NODE_OVERHEAD_MIB
-    return min(int((node.cpus - NODE_OVERHEAD_CPUS) / cpus), free_mib // stage.pod_mib)
+    return min(int(node.free_cpus / cpus), node.free_mib // stage.pod_mib)
+
+
+def savings(stage: Stage, prices: Prices) -> list[Line]:
+    """Return what could be saved a month on instances. Auto Mode's fee stays that of the on-demand price."""
+    low, high, hourly = _model_nodes(stage, prices)
+    always = low * hourly + stage.proxy_replicas * prices[stage.platform_node.instance_type]
+    plan, spot = (1 - prices.assume(name) for name in ("savings_plan_share", "spot_share"))
+    return [
+        _constant(
+            "Compute Savings Plan", "one year, nothing upfront, for the nodes that always run", always * plan * HOURS
+        ),
+        Line(
+            "Spot for the model's nodes",
+            "AWS takes a node back with two minutes' notice, and its longer answers with it",
+            low * hourly * spot * HOURS,
+            high * hourly * spot * HOURS,
+        ),
+    ]
+
+
+def _model_nodes(stage: Stage, prices: Prices) -> tuple[int, int, float]:
+    """Return the nodes for the fewest replicas and for the most, and what one costs an hour."""
+    assert stage.node is not None  # noqa: S101 - estimate() has checked it
+    pods = pods_per_node(stage, stage.node)
+    low, high = math.ceil(stage.min_replicas / pods), math.ceil(stage.max_replicas / pods)
+    return low, high, prices[stage.node.instance_type]
 
 
 def _compute(stage: Stage, node: Node, prices: Prices) -> Iterator[Line]:
-    """Yield the control plane and the nodes, all of the one type that the stage's node pool has."""
-    hourly, pods, others = prices[node.instance_type], pods_per_node(stage, node), prices.assume("other_nodes")
-    low, high = math.ceil(stage.min_replicas / pods), math.ceil(stage.max_replicas / pods)
+    """Yield the control plane, and the nodes of both pools: stacks/node_pools.py."""
+    low, high, hourly = _model_nodes(stage, prices)
+    # Proxies stand on nodes of their own; everything else fits next to them.
+    others, kind = stage.proxy_replicas, stage.platform_node.instance_type
     yield _constant("EKS control plane", "1 cluster", prices["eks_cluster"] * HOURS)
+    pods = pods_per_node(stage, node)
     counted = f"{low} to {high} {node.instance_type}, {pods} pod{'s' * (pods > 1)} each"
     yield Line("Nodes for the gateway", counted, low * hourly * HOURS, high * hourly * HOURS)
-    yield _constant("Nodes for the rest", f"{others:g} {node.instance_type}", others * hourly * HOURS)
-    low, high = low + int(others), high + int(others)
+    rest = others * prices[kind] * HOURS
+    yield _constant("Nodes for the rest", f"{others} {kind}, one a proxy", rest)
     share = prices["auto_mode"]
-    fee = share * hourly * HOURS
-    yield Line("EKS Auto Mode", f"{share:.0%} of the nodes' price", low * fee, high * fee)
+    fees = [share * (nodes * hourly * HOURS + rest) for nodes in (low, high)]
+    yield Line("EKS Auto Mode", f"{share:.0%} of the nodes' price", *fees)
     disk = prices.assume("node_disk_gb")
     gp3 = prices["gp3"] * disk
+    low, high = low + others, high + others
     yield Line("Disks of the nodes", f"{low} to {high} of {disk:g} GB gp3", low * gp3, high * gp3)
 
 
@@ -67,12 +97,17 @@ def _network(stage: Stage, prices: Prices) -> Iterator[Line]:
 
 def _data(stage: Stage, prices: Prices) -> Iterator[Line]:
     yield _constant("KMS", f"{KMS_KEYS} key", KMS_KEYS * prices["kms_key"])
-    control, flows = prices.assume("control_plane_logs_gb"), prices.assume("flow_logs_gb")
-    counted = f"{control:g} GB of the control plane, {flows:g} GB of flows"
-    yield _constant("Logs, written", counted, (control + flows) * prices["logs_ingested"])
+    control, flows, pods = (prices.assume(f"{name}_logs_gb") for name in ("control_plane", "flow", "pod"))
+    counted = f"{control:g} GB of the control plane, {flows:g} GB of flows, {pods:g} GB of pods"
+    written = control + flows + pods
+    yield _constant("Logs, written", counted, written * prices["logs_ingested"])
     months = log_days(stage) / 30.4
-    kept = (control + flows) * months * prices.assume("log_compression")
+    kept = written * months * prices.assume("log_compression")
     yield _constant("Logs, kept", f"{log_days(stage)} days: {kept:.0f} GB", kept * prices["logs_kept"])
+    metrics = CUSTOM_METRICS * prices["custom_metric"]
+    alarms = ALARM_METRICS * prices["alarm_metric"] + COMPOSITE_ALARMS * prices["composite_alarm"]
+    counted = f"{CUSTOM_METRICS} metrics, alarms on {ALARM_METRICS}, {COMPOSITE_ALARMS} of them composite"
+    yield _constant("Alarms", counted, metrics + alarms)
     weights = stage.model.weights_mib * 1.048576 / 1000
     images = prices.assume("releases_kept") * prices.assume("image_gb") + prices.assume("weights_kept") * weights
     yield _constant("Image repositories", f"{images:.1f} GB, shared by all stages", images * prices["ecr"])

@@ -8,7 +8,7 @@ from cost.prices import Prices
 
 NOT_COUNTED = (
     "data out to the internet (100 GB a month are free, then 9 cents a GB), traffic between zones (1 cent a GB each "
-    "way), nodes of the optional GPU and arm64 pools, the seconds of the kubectl provider's Lambda, tax, support"
+    "way), instances of `make access`, the seconds of the kubectl provider's Lambda, tax, support"
 )
 
 
@@ -20,6 +20,7 @@ class CostReport:
     prices: Prices
     seconds: float
     lines: list[Line]
+    savings: list[Line]
 
     def total(self) -> Line:
         """Return the sum of all lines."""
@@ -43,6 +44,7 @@ class CostReport:
             "region": self.prices.region,
             "replicas": {"minimum": self.stage.min_replicas, "maximum": self.stage.max_replicas},
             "usd_a_month": [asdict(line) for line in [*self.lines, self.total()]],
+            "usd_saved_a_month": [asdict(line) for line in self.savings],
             "usd_for_1000_generations": [dict(zip(keys, row, strict=True)) for row in self.generations()],
             "seconds_per_generation": self.seconds,
             "assumptions": self.prices.assumptions,
@@ -56,6 +58,7 @@ class CostReport:
         rows = [f"| {x.item} | {x.counted} | {x.minimum:,.2f} | {x.maximum:,.2f} |" for x in self.lines]
         total = self.total()
         rows.append(f"| **Total a month** | | **{total.minimum:,.2f}** | **{total.maximum:,.2f}** |")
+        rows += [f"| {x.item} would save | {x.counted} | {x.minimum:,.2f} | {x.maximum:,.2f} |" for x in self.savings]
         for busy, *sides in self.generations():
             cells = " | ".join("–" if usd is None else f"{usd:,.2f}" for usd in sides)
             rows.append(f"| 1,000 generations | of {self.seconds:g} s, slots taken {busy:.0%} of the time | {cells} |")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from command_line import InputError, add_region, number, one_of, read_stage, region, whole
-from config import C7I_2XLARGE, C7I_XLARGE, GATEWAY_CPUS, NODE_OVERHEAD_CPUS, ConfigError, Node, Stage
+from config import C7G_2XLARGE, C7G_XLARGE, C7I_2XLARGE, C7I_XLARGE, GATEWAY_CPUS, ConfigError, Node, Stage
 from cost.prices import Prices
 from planning.load_report import read_report
 from planning.readers import DECODE_EXAMPLE, RATE, SECONDS, SPEED, by_instance, decode, length
@@ -15,7 +15,7 @@ from planning.search import Slo
 from planning.speeds import Speeds
 from planning.workload import NO_PROMPT, Measured, Workload
 
-NODES = {node.instance_type: node for node in (C7I_XLARGE, C7I_2XLARGE)}
+NODES = {node.instance_type: node for node in (C7I_XLARGE, C7I_2XLARGE, C7G_XLARGE, C7G_2XLARGE)}
 OVERHEAD = 0.003  # seconds; what the gateway adds, docs/benchmarks.md
 EPILOG = (
     "SPEEDS and SLOTS are those of one instance type; with several, say of which: c7i.xlarge=1:9,4:6. `make bench` or "
@@ -106,8 +106,9 @@ def _from_tokens(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Worklo
 
 
 def _token_speeds(asked: argparse.Namespace, stage: Stage) -> Speeds:
-    prefill = _of("prefill", asked.prefill, asked, stage)
-    return Speeds(prefill=prefill, decode=_of("decode", asked.decode, asked, stage), overhead=OVERHEAD)
+    kind = stage.node.instance_type if stage.node else ""
+    prefill = _of("prefill", asked.prefill, asked, kind)
+    return Speeds(prefill=prefill, decode=_of("decode", asked.decode, asked, kind), overhead=OVERHEAD)
 
 
 def _from_report(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Workload, list[Candidate]]:
@@ -117,7 +118,8 @@ def _from_report(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Worklo
     if len(placed) > 1:
         raise InputError("--report is of one instance type: give --instance once")
     [stage] = placed
-    speeds = _of("decode", asked.decode, asked, stage) if asked.decode else {1: 1.0}
+    kind = stage.node.instance_type if stage.node else ""
+    speeds = _of("decode", asked.decode, asked, kind) if asked.decode else {1: 1.0}
     shares = {count: speed / speeds[1] for count, speed in speeds.items()}
     one = _candidate(stage, Speeds(prefill=math.inf, decode=shares, given=0, joining=0))
     seconds = Measured(read_report(asked.report, slots=stage.slots, speeds=one.speeds))
@@ -140,16 +142,17 @@ def _placed(asked: argparse.Namespace, stage: Stage) -> list[Stage]:
     placed = []
     for name in dict.fromkeys(asked.instance or [stage.node.instance_type if stage.node else ""]):
         node = NODES[name]
-        cpus = stage.cpus if node == stage.node else int(node.cpus - NODE_OVERHEAD_CPUS - GATEWAY_CPUS)
-        on_node = replace(stage, node=node, cpus=cpus, requested_cpus=None)
-        slots = _of("slots", asked.slots, asked, on_node) if asked.slots else stage.slots
-        placed.append(replace(on_node, slots=slots, requests_per_replica=min(slots, stage.requests_per_replica)))
+        cpus = stage.cpus if node == stage.node else int(node.free_cpus - GATEWAY_CPUS)
+        slots = _of("slots", asked.slots, asked, name) if asked.slots else stage.slots
+        requests = min(slots, stage.requests_per_replica)
+        on_node = replace(stage, node=node, cpus=cpus, requested_cpus=None, slots=slots, requests_per_replica=requests)
+        placed.append(on_node)
     return placed
 
 
-def _of(name: str, values: list[tuple[str, T]], asked: argparse.Namespace, stage: Stage) -> T:
-    """Return an option's value for the stage's instance type: with its name before it, or without where it is alone."""
-    kind, given = stage.node.instance_type if stage.node else "", dict(values)
+def _of(name: str, values: list[tuple[str, T]], asked: argparse.Namespace, kind: str) -> T:
+    """Return an option's value for an instance type: with its name before it, or without where it is alone."""
+    given = dict(values)
     if kind not in given and len(set(asked.instance or [])) < 2:
         kind = ""
     if kind not in given:

@@ -1,4 +1,4 @@
-from aws_cdk import CfnOutput, Fn, Stack
+from aws_cdk import CfnOutput, Environment, Fn, Stack
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_route53 as route53
@@ -13,8 +13,12 @@ from stacks.pod_identity import pod_role
 class Domain(Stack):
     """The hosted zone of the owner's domain, which all stages share. Whoever has the parent domain delegates to it."""
 
-    def __init__(self, scope: Construct, id_: str, *, context: Context, protect: bool) -> None:
-        super().__init__(scope, id_, termination_protection=protect, description=f"Sluice: zone of {context.domain}")
+    def __init__(
+        self, scope: Construct, id_: str, *, env: Environment | None = None, context: Context, protect: bool
+    ) -> None:
+        super().__init__(
+            scope, id_, env=env, termination_protection=protect, description=f"Sluice: zone of {context.domain}"
+        )
         self.zone = route53.PublicHostedZone(self, "Zone", zone_name=context.domain)
         CfnOutput(self, "NameServers", value=Fn.join(" ", self.zone.hosted_zone_name_servers or []))
 
@@ -31,13 +35,18 @@ class Edge(Stack):
         scope: Construct,
         id_: str,
         *,
+        env: Environment | None = None,
         stage: Stage,
         context: Context,
         zone: route53.IHostedZone | None,
         cluster_name: str,
     ) -> None:
         super().__init__(
-            scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: name of {stage.name}"
+            scope,
+            id_,
+            env=env,
+            termination_protection=stage.deletion_protection,
+            description=f"Sluice: name of {stage.name}",
         )
         zone = zone or route53.PublicHostedZone.from_hosted_zone_attributes(
             self, "Zone", hosted_zone_id=context.hosted_zone_id, zone_name=context.domain

@@ -1,33 +1,45 @@
 from collections.abc import Sequence
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, Environment, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from context import Context
-from stacks.nag import acknowledge
+from stacks.nag import acknowledge, managed_policies
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
 MAIN = "refs/heads/main"
 DEPLOY_ENVIRONMENT = "environment:prod"
 # Files in .github/workflows: nothing else that runs on main becomes the role.
-PUSHING, DEPLOYING = ("deliver.yml", "models.yml"), ("infra.yml",)
+PUSHING, DEPLOYING, LOOKING = ("deliver.yml", "models.yml"), ("infra.yml",), ("nightly.yml",)
 # Those of the five roles from `cdk bootstrap` that the CDK's command line assumes: there are no image assets, and only
 # CloudFormation itself uses cfn-exec-role.
 BOOTSTRAP_ROLES = ("deploy-role", "file-publishing-role", "lookup-role")
+DRIFT_ACTIONS = (
+    "cloudformation:DescribeStackDriftDetectionStatus",
+    "cloudformation:DescribeStackResourceDrifts",
+    "cloudformation:DescribeStacks",
+    "cloudformation:DetectStackDrift",
+    "cloudformation:DetectStackResourceDrift",
+)
 
 
 class GitHubTrust(Stack):
-    """What workflows of the one GitHub repository may do in this account: push images, and deploy."""
+    """What workflows of the one GitHub repository may do in this account: push images, deploy, and look for drift."""
 
-    def __init__(self, scope: Construct, id_: str, *, context: Context, protect: bool) -> None:
-        super().__init__(scope, id_, termination_protection=protect, description="Sluice: trust in GitHub Actions")
+    def __init__(
+        self, scope: Construct, id_: str, *, env: Environment | None = None, context: Context, protect: bool
+    ) -> None:
+        super().__init__(
+            scope, id_, env=env, termination_protection=protect, description="Sluice: trust in GitHub Actions"
+        )
         self._provider = iam.OidcProviderNative(self, "GitHub", url=f"https://{ISSUER}", client_ids=[AUDIENCE])
         self._let_push_images(self._role("PushImages", "sluice-push-images", context, f"ref:{MAIN}", PUSHING))
         self._let_deploy(self._role("Deploy", "sluice-deploy", context, DEPLOY_ENVIRONMENT, DEPLOYING))
+        self._let_detect_drift(self._role("Drift", "sluice-drift", context, f"ref:{MAIN}", LOOKING))
 
     def _let_push_images(self, role: iam.Role) -> None:
         for name in (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, PROXY_REPOSITORY):
@@ -37,6 +49,22 @@ class GitHubTrust(Stack):
             "IAM5[Resource::*]",
             reason="ecr:GetAuthorizationToken logs in to the account's registry as such: it takes no other resource. "
             "What may be pushed is in the other statement, to the three repositories and nothing else.",
+        )
+
+    def _let_detect_drift(self, role: iam.Role) -> None:
+        """Let CloudFormation compare stacks with what there is: `cdk drift` asks with its caller's rights.
+
+        SecurityAudit reads how resources are configured, and none of their data.
+        """
+        role.add_managed_policy(iam.ManagedPolicy.from_aws_managed_policy_name("SecurityAudit"))
+        stacks = f"arn:{self.partition}:cloudformation:{self.region}:{self.account}:stack/sluice-*/*"
+        role.add_to_policy(iam.PolicyStatement(actions=list(DRIFT_ACTIONS), resources=[stacks]))
+        acknowledge(
+            role,
+            *managed_policies("SecurityAudit"),
+            f"IAM5[Resource::{stacks}]",
+            reason="Drift detection reads the configuration of every kind of resource in a stack: AWS's policy for "
+            "auditors has these rights, and reads no data. The ARN of a stack ends in an id that AWS gives.",
         )
 
     def _let_deploy(self, role: iam.Role) -> None:

@@ -1,7 +1,7 @@
 from itertools import pairwise
 from typing import cast
 
-from aws_cdk import Duration, Stack
+from aws_cdk import Duration, Environment, Stack
 from aws_cdk import aws_eks_v2 as eks
 from constructs import Construct
 
@@ -30,13 +30,18 @@ class GitOps(Stack):
         scope: Construct,
         id_: str,
         *,
+        env: Environment | None = None,
         stage: Stage,
         context: Context,
         cluster: eks.Cluster,
         certificate_arn: str,
     ) -> None:
         super().__init__(
-            scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: Argo CD of {stage.name}"
+            scope,
+            id_,
+            env=env,
+            termination_protection=stage.deletion_protection,
+            description=f"Sluice: Argo CD of {stage.name}",
         )
         target = cast(eks.ICluster, cluster)  # jsii's Cluster lacks a member of that protocol
         remote = GitRemote.of(context)

@@ -42,5 +42,6 @@ def _params(stage: Stage, certificate_arn: str) -> dict[str, Any]:
         "scheme": "internal" if stage.internal else "internet-facing",
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
         "loadBalancerAttributes": [{"key": key, "value": str(value)} for key, value in attributes.items()],
+        "tags": [{"key": key, "value": value} for key, value in stage.tags.items()],
     }
     return spec | ({"certificateARNs": [certificate_arn]} if certificate_arn else {})

@@ -1,24 +1,29 @@
-from aws_cdk import Fn, Stack
+from aws_cdk import Environment, Fn, Stack
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from config import Stage
+from stacks.access import Access
 from stacks.logs import log_group
 
 
 class Network(Stack):
-    """A stage's VPC: private subnets for nodes, public ones for load balancers and NAT gateways only."""
+    """A stage's VPC: private subnets for nodes, public ones for load balancers and NAT gateways only, and a way in."""
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+    def __init__(self, scope: Construct, id_: str, *, env: Environment | None = None, stage: Stage) -> None:
         super().__init__(
-            scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: network of {stage.name}"
+            scope,
+            id_,
+            env=env,
+            termination_protection=stage.deletion_protection,
+            description=f"Sluice: network of {stage.name}",
         )
+        self._zones = [Fn.select(index, Fn.get_azs()) for index in range(stage.zones)]
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(stage.vpc_cidr),
-            # By index: without a look-up, the CDK itself uses no more than two zones.
-            availability_zones=[Fn.select(index, Fn.get_azs()) for index in range(stage.zones)],
+            availability_zones=self._zones,
             nat_gateways=stage.nat_gateways,
             subnet_configuration=[
                 ec2.SubnetConfiguration(
@@ -31,6 +36,12 @@ class Network(Stack):
         )
         self._log_flows(stage)
         self._add_endpoints()
+        Access(self, "Access", stage=stage, vpc=self.vpc)
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """Return the zones by index: for their names, the CDK would ask AWS at every synth."""
+        return self._zones
 
     def _log_flows(self, stage: Stage) -> None:
         group = log_group(self, "FlowLogs", stage=stage)

@@ -1,36 +1,32 @@
 """The Kubernetes objects that define which nodes EKS Auto Mode may start.
 
 Auto Mode itself gives each node IMDSv2 with one hop (no pod gets the node's role), an encrypted disk, and a new image
-every week.
+every week. CoreDNS, kube-proxy and the network plugin are processes of its nodes, not pods.
 """
 
-import math
 from typing import Any
 
-from config import NODE_DRAIN, ConfigError, Node, Stage
+from config import MODEL_POOL, MODEL_TAINT, NODE_DRAIN, PLATFORM_POOL, ConfigError, Node, Stage
 
 Manifest = dict[str, Any]
 
+NODE_CLASS = "sluice"
 # A node is replaced after two weeks at most.
 NODE_LIFETIME = "336h"
 # Before an empty node is stopped: a replica that starts within that time finds its images on the node.
 IDLE_TIME = "5m"
 
 
-def cluster_manifests(stage: Stage) -> list[Manifest]:
-    """Return the stage's node pools, and the setting that makes the cluster enforce network policies.
+def cluster_manifests(stage: Stage, *, role: str, subnets: list[str], group: str) -> list[Manifest]:
+    """Return the stage's node class and pools, and the setting that makes the cluster enforce network policies.
 
-    Raises ConfigError for a stage that has no nodes on AWS.
+    role: the name of the nodes' role. subnets, group: the ids of their subnets and of their security group. Raises
+    ConfigError for a stage that has no nodes on AWS.
     """
-    node = stage.node
-    if node is None:
+    if stage.node is None:
         raise ConfigError(f"stage {stage.name!r} isn't for AWS: node is None, name an instance type")
-    manifests = [NETWORK_POLICIES, cpu_pool(stage, node)]
-    if stage.arm64_nodes:
-        manifests.append(arm64_pool(stage, node))
-    if stage.gpu_nodes:
-        manifests.append(gpu_pool(stage))
-    return manifests
+    nodes = node_class(stage, role=role, subnets=subnets, group=group)
+    return [NETWORK_POLICIES, nodes, model_pool(stage, stage.node), platform_pool(stage)]
 
 
 # Without it, EKS accepts NetworkPolicies but doesn't enforce them.
@@ -42,53 +38,52 @@ NETWORK_POLICIES: Manifest = {
 }
 
 
-def cpu_pool(stage: Stage, node: Node) -> Manifest:
-    """Return the pool of the one instance type that the stage's numbers are made for."""
-    only = {"node.kubernetes.io/instance-type": [node.instance_type]}
-    return _pool("sluice", only, limits=_cpu_limits(stage, node))
-
-
-def arm64_pool(stage: Stage, node: Node) -> Manifest:
-    """Return a pool of Graviton nodes of the same size, which is preferred: they cost less and run the same images."""
-    only = {
-        "kubernetes.io/arch": ["arm64"],
-        "eks.amazonaws.com/instance-category": ["c", "m", "r"],
-        "eks.amazonaws.com/instance-generation": ["7", "8"],
-        "eks.amazonaws.com/instance-cpu": [str(node.cpus)],
-        "eks.amazonaws.com/instance-memory": [str(node.memory_gib * 1024)],
+def node_class(stage: Stage, *, role: str, subnets: list[str], group: str) -> Manifest:
+    """Return what nodes of both pools have in common. It is the built-in `default` with the stage's tags."""
+    spec = {
+        "role": role,
+        "subnetSelectorTerms": [{"id": subnet} for subnet in subnets],
+        "securityGroupSelectorTerms": [{"id": group}],
+        "tags": stage.tags,
     }
-    return _pool("sluice-arm64", only, limits=_cpu_limits(stage, node), weight=10)
+    return {"apiVersion": "eks.amazonaws.com/v1", "kind": "NodeClass", "metadata": {"name": NODE_CLASS}, "spec": spec}
 
 
-def gpu_pool(stage: Stage) -> Manifest:
-    """Return a pool of nodes with one NVIDIA GPU each, for pods that ask for one and tolerate its taint."""
-    only = {
-        "kubernetes.io/arch": ["amd64"],
-        "eks.amazonaws.com/instance-family": ["g6", "g6e"],
-        "eks.amazonaws.com/instance-gpu-count": ["1"],
-    }
-    pool = _pool("sluice-gpu", only, limits={"nvidia.com/gpu": str(stage.max_replicas)})
-    pool["spec"]["template"]["spec"]["taints"] = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
+def model_pool(stage: Stage, node: Node) -> Manifest:
+    """Return the pool of the one instance type that the stage's numbers are made for.
+
+    Only pods that generate tolerate its taint, so a node is empty as soon as its replica has gone.
+    """
+    pool = _pool(MODEL_POOL, node, limit=stage.model_nodes)
+    pool["spec"]["template"]["spec"]["taints"] = [{"key": MODEL_TAINT, "effect": "NoSchedule"}]
+    # Only when empty: consolidating pods would interrupt answers, to save a node that the autoscaler empties anyway.
+    pool["spec"]["disruption"] = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": IDLE_TIME}
     return pool
 
 
-def _cpu_limits(stage: Stage, node: Node) -> dict[str, str]:
-    """Return the limit: a node for each replica, a quarter more for a rolling update, two for everything else."""
-    return {"cpu": str((math.ceil(stage.max_replicas * 1.25) + 2) * node.cpus)}
+def platform_pool(stage: Stage) -> Manifest:
+    """Return the pool for everything else. Its pods move together where fewer nodes suffice, one node at a time."""
+    pool = _pool(PLATFORM_POOL, stage.platform_node, limit=stage.platform_nodes)
+    pool["spec"]["disruption"] = {
+        "consolidationPolicy": "WhenEmptyOrUnderutilized",
+        "consolidateAfter": IDLE_TIME,
+        "budgets": [{"nodes": "1"}],
+    }
+    return pool
 
 
-def _pool(name: str, only: dict[str, list[str]], *, limits: dict[str, str], weight: int | None = None) -> Manifest:
-    """Return a pool of on-demand nodes that have one of the values of each label in `only`."""
-    labels = {"karpenter.sh/capacity-type": ["on-demand"], **only}
+def _pool(name: str, node: Node, *, limit: int) -> Manifest:
+    """Return a pool of on-demand nodes of one instance type, `limit` of them at most."""
+    only = {
+        "karpenter.sh/capacity-type": "on-demand",
+        "kubernetes.io/arch": "arm64" if node.arm64 else "amd64",
+        "node.kubernetes.io/instance-type": node.instance_type,
+    }
     template = {
-        "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": "default"},
-        "requirements": [{"key": key, "operator": "In", "values": values} for key, values in labels.items()],
+        "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": NODE_CLASS},
+        "requirements": [{"key": key, "operator": "In", "values": [value]} for key, value in only.items()],
         "expireAfter": NODE_LIFETIME,
         "terminationGracePeriod": f"{NODE_DRAIN // 60}m",
     }
-    # Only when empty: consolidating pods would interrupt answers, to save a node that the autoscaler empties anyway.
-    disruption = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": IDLE_TIME}
-    spec = {"template": {"spec": template}, "limits": limits, "disruption": disruption}
-    if weight is not None:
-        spec["weight"] = weight
+    spec: dict[str, Any] = {"template": {"spec": template}, "limits": {"cpu": str(limit * node.cpus)}}
     return {"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": name}, "spec": spec}

@@ -1,11 +1,11 @@
 import json
 from typing import cast
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, Environment, Stack
 from aws_cdk import aws_ecr as ecr
 from constructs import Construct
 
-from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
+from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from stacks.removal import removal_policy
 
 # Nodes are replaced far more often than that (stacks/node_pools.py), so every image that runs has been pulled since.
@@ -14,15 +14,18 @@ ARCHIVED_DAYS = 365
 
 
 class Registry(Stack):
-    """The repositories for the gateway's image and the models' weights, shared by every stage of the account.
+    """The repositories for the gateway's image, HAProxy's and the models' weights, shared by an account's stages.
 
     keep_images: they outlive `cdk destroy`. It must be the same whichever stage is being deployed.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, keep_images: bool, protect: bool) -> None:
-        super().__init__(scope, id_, termination_protection=protect, description="Sluice: image repositories")
+    def __init__(
+        self, scope: Construct, id_: str, *, env: Environment | None = None, keep_images: bool, protect: bool
+    ) -> None:
+        super().__init__(scope, id_, env=env, termination_protection=protect, description="Sluice: image repositories")
         self._add_repository("Image", IMAGE_REPOSITORY, keep_images)
         self._add_repository("Weights", WEIGHTS_REPOSITORY, keep_images)
+        self._add_repository("Proxy", PROXY_REPOSITORY, keep_images)
 
     def _add_repository(self, id_: str, name: str, keep: bool) -> None:
         repository = ecr.Repository(

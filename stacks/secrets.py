@@ -1,4 +1,4 @@
-from aws_cdk import CfnOutput, SecretValue, Stack
+from aws_cdk import CfnOutput, Environment, SecretValue, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
@@ -18,9 +18,15 @@ class Secrets(Stack):
     A person writes them, also to rotate them: CloudFormation has only what stands in their place until then.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, cluster_name: str) -> None:
+    def __init__(
+        self, scope: Construct, id_: str, *, env: Environment | None = None, stage: Stage, cluster_name: str
+    ) -> None:
         super().__init__(
-            scope, id_, termination_protection=stage.deletion_protection, description=f"Sluice: secrets of {stage.name}"
+            scope,
+            id_,
+            env=env,
+            termination_protection=stage.deletion_protection,
+            description=f"Sluice: secrets of {stage.name}",
         )
         role = pod_role(
             self,

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 from config import (
     BALANCER_DRAIN,
     BUFFER_BYTES,
+    C7G_XLARGE,
+    C7I_2XLARGE,
+    C7I_XLARGE,
     DEV,
     EXIT_MARGIN,
+    GATEWAY_CPUS,
     LOCAL,
+    M7G_LARGE,
     NODE_DRAIN,
     PROD,
     PROXY_MIB,
@@ -20,6 +25,7 @@ from config import (
     Autoscaling,
     ConfigError,
     LoadBalancer,
+    Node,
     Stage,
     find_stage,
 )
@@ -167,6 +173,25 @@ def test_the_gateway_takes_what_a_stage_says(stage: Stage) -> None:
         generation_timeout=stage.generation_timeout,
         prestop=stage.prestop,
     )
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "mib"),
+    # 8,192 less 7.5 %; less 1,465 kept for 110 pods, 100 before pods are evicted, and 128 for what ships logs.
+    [(C7I_XLARGE, 3.82, 5884), (C7I_2XLARGE, 7.81, 13462), (C7G_XLARGE, 3.82, 5825), (M7G_LARGE, 1.83, 5825)],
+    ids=lambda value: getattr(value, "instance_type", ""),
+)
+def test_a_node_has_to_give_what_karpenter_reckons(node: Node, cpus: float, mib: int) -> None:
+    assert (node.free_cpus, node.free_mib) == (cpus, mib)
+
+
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_everything_but_the_model_fits_on_as_many_platform_nodes_as_there_are_proxies(stage: Stage) -> None:
+    """Requests of argocd/*.yaml, and of metrics-server's add-on; a proxy more while they roll."""
+    cpus = 0.8 + (stage.proxy_replicas + 1) * (GATEWAY_CPUS + 0.1)
+    mib = 2600 + (stage.proxy_replicas + 1) * (stage.front_mib + PROXY_MIB)
+    assert cpus <= stage.proxy_replicas * stage.platform_node.free_cpus
+    assert mib <= stage.proxy_replicas * stage.platform_node.free_mib
 
 
 def test_what_is_kept_and_protected_differs_by_stage() -> None:

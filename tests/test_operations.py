@@ -5,7 +5,6 @@ from dataclasses import fields
 
 from config import STAGES
 from context import Context
-from stacks.node_pools import cpu_pool
 from testbed import ROOT
 
 GUIDE = (ROOT / "docs/operations.md").read_text()
@@ -32,9 +31,7 @@ def test_the_variables_in_the_guide_are_those_that_the_workflows_read() -> None:
 
 
 def test_the_quota_in_the_guide_is_what_each_stages_nodes_may_take() -> None:
-    limits = {
-        stage.name: cpu_pool(stage, stage.node)["spec"]["limits"]["cpu"] for stage in STAGES.values() if stage.node
-    }
+    limits = {stage.name: stage.vcpus for stage in STAGES.values() if stage.node}
     assert f"({limits['dev']} for dev, {limits['prod']} for prod)" in GUIDE
 
 

@@ -6,7 +6,18 @@ from dataclasses import fields, replace
 import pytest
 
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
-from config import COPIES, DEV, GATEWAY_BASE_MIB, LOCAL, OLLAMA_OVERHEAD_MIB, PROD, STAGES, ConfigError, Stage
+from config import (
+    COPIES,
+    DEV,
+    GATEWAY_BASE_MIB,
+    LOCAL,
+    MODEL_TAINT,
+    OLLAMA_OVERHEAD_MIB,
+    PROD,
+    STAGES,
+    ConfigError,
+    Stage,
+)
 from launcher.ollama_process import HEAP_MIB, ollama_environ
 from service.ollama import Ollama
 from service.settings import Role, Settings
@@ -172,16 +183,13 @@ def test_the_autoscaler_owns_the_number_of_pods(stage: Stage) -> None:
     assert "replicas" not in find(stage, "Deployment", "sluice")["spec"]
 
 
-def test_on_aws_pods_go_to_the_nodes_their_numbers_were_made_for() -> None:
-    def pools(stage: Stage) -> list[str]:
-        required = pod(stage, "sluice")["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        [[wanted]] = [term["matchExpressions"] for term in required["nodeSelectorTerms"]]
-        assert (wanted["key"], wanted["operator"]) == ("karpenter.sh/nodepool", "In")
-        return list(wanted["values"])
-
-    assert pools(DEV) == ["sluice"]
-    assert pools(replace(DEV, arm64_nodes=True)) == ["sluice", "sluice-arm64"]
-    assert "affinity" not in pod(LOCAL, "sluice")
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_on_aws_only_pods_that_generate_go_to_the_nodes_their_numbers_were_made_for(stage: Stage) -> None:
+    generates = pod(stage, "sluice")
+    assert generates["nodeSelector"] == {"karpenter.sh/nodepool": "sluice"}
+    assert generates["tolerations"] == [{"key": MODEL_TAINT, "operator": "Exists", "effect": "NoSchedule"}]
+    assert not {"nodeSelector", "tolerations"} & set(pod(stage, "proxy"))
+    assert not {"nodeSelector", "tolerations"} & set(pod(LOCAL, "sluice"))
 
 
 @each_stage

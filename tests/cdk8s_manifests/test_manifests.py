@@ -10,7 +10,7 @@ import yaml
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
-from config import LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage
+from config import DEV, HAPROXY_IMAGE, LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage
 from testbed import ROOT
 from tests.support.checkov import checkov, failed
 from tests.support.rendered import CONTEXT, IMAGE, WEIGHTS, Object, files, find, objects
@@ -69,6 +69,14 @@ def test_the_same_input_gives_the_same_bytes_in_another_process_too(tmp_path: Pa
     assert command(*arguments, PYTHONHASHSEED="1").returncode == 0
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == files(LOCAL, None)
     assert render(LOCAL, image=IMAGE, weights=WEIGHTS, context=None) == files(LOCAL, None)
+
+
+@pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
+def test_on_aws_haproxy_comes_from_the_accounts_own_registry_with_the_digest_of_the_original(stage: Stage) -> None:
+    [haproxy] = find(stage, "Deployment", "proxy")["spec"]["template"]["spec"]["initContainers"]
+    digest = HAPROXY_IMAGE.partition("@")[2]
+    assert haproxy["image"] == f"{CONTEXT.registry}/sluice/haproxy@{digest}"
+    assert "docker.io" not in "".join(files(stage).values())
 
 
 def test_what_is_no_longer_rendered_goes_and_other_files_stay(tmp_path: Path) -> None:

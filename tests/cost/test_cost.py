@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from config import DEV, PROD, STAGES, LoadBalancer, Node, Stage
+from config import C7G_2XLARGE, C7G_XLARGE, DEV, PROD, STAGES, LoadBalancer, Node, Stage
 from cost.__main__ import main
-from cost.estimate import estimate, per_thousand, pods_per_node
+from cost.estimate import estimate, per_thousand, pods_per_node, savings
 from cost.prices import PRICES, Prices
 from cost.report import CostReport
 
@@ -19,6 +19,7 @@ ON_AWS = [stage for stage in STAGES.values() if stage.node]
 # Round numbers, for a bill that can be checked in the head.
 ROUND = {
     "c7i.xlarge": 1,
+    "m7g.large": 0.5,
     "auto_mode": 0.1,
     "eks_cluster": 2,
     "gp3": 0.5,
@@ -29,21 +30,26 @@ ROUND = {
     "alb_unit": 0.5,
     "logs_ingested": 2,
     "logs_kept": 1,
+    "custom_metric": 4,
+    "alarm_metric": 1,
+    "composite_alarm": 3,
     "kms_key": 5,
     "ecr": 10,
 }
 ASSUMED = {
-    "other_nodes": 2,
     "node_disk_gb": 100,
     "nat_gb": 40,
     "load_balancer_units": 2,
     "control_plane_logs_gb": 7,
-    "flow_logs_gb": 3,
+    "flow_logs_gb": 2,
+    "pod_logs_gb": 1,
     "log_compression": 0.5,
     "image_gb": 0.5,
     "releases_kept": 4,
     "weights_kept": 0,
     "busy_share": 0.5,
+    "savings_plan_share": 0.75,
+    "spot_share": 0.5,
 }
 
 
@@ -65,35 +71,44 @@ def test_a_bill_is_what_a_hand_computes(round_prices: Prices) -> None:
     assert lines == {
         "EKS control plane": (1460, 1460),  # 2 × 730 hours
         "Nodes for the gateway": (730, 2920),  # 1 and 4 nodes, one pod each
-        "Nodes for the rest": (1460, 1460),  # 2 nodes
-        "EKS Auto Mode": pytest.approx((219, 438)),  # a tenth of 3 and 6 nodes
+        "Nodes for the rest": (730, 730),  # 2 nodes at half the price
+        "EKS Auto Mode": pytest.approx((146, 365)),  # a tenth of these
         "Disks of the nodes": (150, 300),  # 3 and 6 of 100 GB
         "NAT gateways": (2190, 2190),
         "NAT traffic": (10, 10),
         "Load balancer": (3650, 3650),  # (4 + 2 × 0.5) × 730
         "Public IPv4 addresses": pytest.approx((21.9, 21.9)),  # 1 + 2 addresses
         "KMS": (5, 5),
-        "Logs, written": (20, 20),  # 7 + 3 GB
+        "Logs, written": (20, 20),  # 7 + 2 + 1 GB
         "Logs, kept": pytest.approx((4.934, 4.934), abs=0.001),  # 10 GB × 30 of 30.4 days × 0.5
+        "Alarms": (28, 28),  # 3 × 4 + 10 × 1 + 2 × 3
         "Image repositories": (20, 20),  # 4 × 0.5 GB
+    }
+
+
+def test_a_years_commitment_and_spot_save_what_a_hand_computes(round_prices: Prices) -> None:
+    stage = replace(DEV, min_replicas=1, max_replicas=4)
+    assert {line.item: (line.minimum, line.maximum) for line in savings(stage, round_prices)} == {
+        "Compute Savings Plan": (365, 365),  # a quarter of the 1 + 2 × 0.5 dollars that always run, × 730
+        "Spot for the model's nodes": (365, 1460),  # half of 1 and 4 nodes
     }
 
 
 def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_prices: Prices) -> None:
     stage = replace(DEV, slots=4)
-    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
+    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices), savings=[])
     total = report.total()
-    assert (total.minimum, total.maximum) == pytest.approx((9940.834, 12499.834), abs=0.001)
+    assert (total.minimum, total.maximum) == pytest.approx((9165.834, 11724.834), abs=0.001)
     # 730 h × 3,600 s ÷ 12 s = 219,000 generations a slot: 876,000 with 4 slots, 3,504,000 with 4 replicas.
     (full, low, high), (half, low_half, high_half) = report.generations()
     assert (full, half) == (1, 0.5)
-    assert (low, high) == pytest.approx((9940.834 / 876, 12499.834 / 3504))
-    assert (low_half, high_half) == pytest.approx((2 * 9940.834 / 876, 2 * 12499.834 / 3504))
+    assert (low, high) == pytest.approx((9165.834 / 876, 11724.834 / 3504))
+    assert (low_half, high_half) == pytest.approx((2 * 9165.834 / 876, 2 * 11724.834 / 3504))
 
 
 def test_without_replicas_there_are_no_nodes_for_them_and_no_generations(round_prices: Prices) -> None:
     stage = replace(DEV, min_replicas=0)
-    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices))
+    report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices), savings=[])
     assert {line.item: line.minimum for line in report.lines}["Nodes for the gateway"] == 0
     assert report.generations()[0][1] is None
     assert "| 0 replicas |" in report.as_markdown()
@@ -103,8 +118,9 @@ def test_without_replicas_there_are_no_nodes_for_them_and_no_generations(round_p
 def test_a_node_holds_as_many_pods_as_both_its_cpus_and_its_memory_allow() -> None:
     stage = replace(DEV, cpus=3)
     assert pods_per_node(stage, Node(instance_type="x", cpus=4, memory_gib=8)) == 1
-    assert pods_per_node(stage, Node(instance_type="x", cpus=16, memory_gib=64)) == 4  # 15.5 ÷ 3.5
-    assert pods_per_node(stage, Node(instance_type="x", cpus=64, memory_gib=14)) == 13312 // stage.pod_mib
+    assert pods_per_node(stage, Node(instance_type="x", cpus=16, memory_gib=64)) == 4  # 15.79 ÷ 3.5
+    small = Node(instance_type="x", cpus=64, memory_gib=14)
+    assert pods_per_node(stage, small) == small.free_mib // stage.pod_mib
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -117,7 +133,8 @@ def test_everything_that_a_stage_can_use_is_priced(stage: Stage, region: str, lo
 
 def test_every_node_type_in_config_is_priced_in_every_region() -> None:
     for stage in ON_AWS:
-        assert set(REGIONS) <= set(TABLE["prices"][stage.node.instance_type])
+        for node in (stage.node, stage.platform_node, C7G_XLARGE, C7G_2XLARGE):
+            assert set(REGIONS) <= set(TABLE["prices"][node.instance_type])
 
 
 def test_every_price_has_its_page_its_unit_and_where_and_when_it_was_read() -> None:
@@ -131,7 +148,8 @@ def test_every_price_has_its_page_its_unit_and_where_and_when_it_was_read() -> N
 
 
 def test_every_assumption_is_in_the_table_with_its_reason() -> None:
-    report = CostReport(stage=PROD, prices=Prices("us-east-1"), seconds=12, lines=estimate(PROD, Prices("us-east-1")))
+    prices = Prices("us-east-1")
+    report = CostReport(stage=PROD, prices=prices, seconds=12, lines=estimate(PROD, prices), savings=[])
     text = report.as_markdown()
     for name, entry in TABLE["assumptions"].items():
         assert f"- `{name}` = {entry['value']}: {entry['why']}" in text

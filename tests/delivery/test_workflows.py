@@ -109,6 +109,7 @@ WRITERS = {
     "infra/deploy": {"id-token"},
     "models/build": {"id-token", "attestations"},
     "models/propose": {"contents"},
+    "nightly/drift": {"id-token"},
     "promote/propose": {"contents"},
     "rollback/rollback": {"contents"},
     "smoke/rollback": {"actions"},

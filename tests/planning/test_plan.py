@@ -298,8 +298,12 @@ def test_an_objective_that_a_request_alone_breaks_is_refused_before_any_search()
         (["--p95-wait", "-2"], "--p95-wait: '-2' is not a number of seconds from 0 to 86400"),
         (["--seed", "x"], "--seed: 'x' is not a whole number, 0 or more"),
         (["--stage", "staging"], "--stage: stage 'staging' doesn't exist: local, dev, prod do"),
-        (["--stage", "local"], "stage 'local' has no instance type: give --instance, c7i.xlarge or c7i.2xlarge"),
-        (["--instance", "m9z"], "--instance: 'm9z' is none of c7i.xlarge, c7i.2xlarge"),
+        (
+            ["--stage", "local"],
+            "stage 'local' has no instance type: give --instance, c7i.xlarge or c7i.2xlarge or c7g.xlarge or "
+            "c7g.2xlarge",
+        ),
+        (["--instance", "m9z"], "--instance: 'm9z' is none of c7i.xlarge, c7i.2xlarge, c7g.xlarge, c7g.2xlarge"),
         (["--slots", "0"], "--slots: '0' is not a whole number from 1 to 256"),
         (
             ["--slots", "16"],
@@ -312,7 +316,7 @@ def test_an_objective_that_a_request_alone_breaks_is_refused_before_any_search()
             "--decode: '1:10,8:17' has answers get faster with more at once: they share a pod's CPUs",
         ),
         (
-            ["--instance", "c7i.xlarge", "--instance", "c7i.2xlarge"],
+            ["--instance=c7i.xlarge", "--instance=c7i.2xlarge", "--slots=c7i.xlarge=4", "--slots=c7i.2xlarge=8"],
             "--prefill says nothing of c7i.xlarge: give --prefill c7i.xlarge=…",
         ),
         (["--region", "eu-north-9"], "region 'eu-north-9' has no prices in prices.toml: eu-central-1, us-east-1 have"),

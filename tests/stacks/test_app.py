@@ -22,9 +22,9 @@ EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.nam
 @EACH
 def test_a_stage_is_its_network_its_cluster_and_argo_cd_one_after_the_other(stage: Stage) -> None:
     stacks = synthesise(stage).artifacts()
-    parts = ("network", "cluster", "secrets", "gitops")
-    network, cluster, secrets, gitops = (f"sluice-{stage.name}-{part}" for part in parts)
-    assert set(stacks) == {"sluice-registry", "sluice-github", network, cluster, secrets, gitops}
+    parts = ("network", "monitoring", "cluster", "secrets", "gitops")
+    network, monitoring, cluster, secrets, gitops = (f"sluice-{stage.name}-{part}" for part in parts)
+    assert set(stacks) == {"sluice-registry", "sluice-github", network, monitoring, cluster, secrets, gitops}
     assert network in stacks[cluster]["dependencies"]
     assert {cluster, secrets} <= set(stacks[gitops]["dependencies"])
 
@@ -62,7 +62,14 @@ def test_a_stage_without_tls_on_the_internet_is_warned_of() -> None:
 def test_synth_looks_nothing_up(stage: Stage) -> None:
     assert "missing" not in json.loads((synthesise(stage).folder / "manifest.json").read_text())
     for each in synthesise(stage).artifacts().values():
-        assert each["environment"] == "aws://unknown-account/unknown-region"
+        assert each["environment"] == f"aws://{ACCOUNT}/{REGION}"
+
+
+@EACH
+def test_every_stack_says_whose_it_is_for_the_bill(stage: Stage) -> None:
+    for name, each in synthesise(stage).artifacts().items():
+        own = {"stage": stage.name} if name.startswith(f"sluice-{stage.name}-") else {}
+        assert each["properties"]["tags"] == {"project": "sluice", **own}
 
 
 def test_synth_gives_the_same_bytes_twice() -> None:

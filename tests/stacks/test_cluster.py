@@ -1,16 +1,21 @@
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aws_cdk import App, Stack
 
-from config import DEV, LOCAL, PROD, ConfigError, Stage
-from stacks.node_pools import cluster_manifests
-from tests.support.synth import ADMINS, Json, synthesise, text
+from app import build
+from config import C7G_2XLARGE, DEV, LOCAL, MODEL_TAINT, PROD, ConfigError, Stage
+from stacks.cluster import SDK_FUNCTION
+from stacks.node_pools import NODE_CLASS, cluster_manifests
+from tests.support.aws import REGION
+from tests.support.synth import ADMINS, OWNER, Json, cdk_context, empty_app, resources_of, synthesise, text
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
 OPEN = replace(DEV, api_allowed_cidrs=("203.0.113.0/24", "198.51.100.7/32"))
 POLICY = "arn:<AWS::Partition>:iam::aws:policy"
+CALLS = {"Create": True, "Delete": False}
 CLUSTER_ADMIN = "arn:<AWS::Partition>:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 
@@ -22,6 +27,10 @@ def named(stage: Stage, reference: Any) -> Json:
     """Return the resource of the cluster's stack that a Ref or Fn::GetAtt is about."""
     name = reference["Ref"] if "Ref" in reference else reference["Fn::GetAtt"][0]
     return dict(synthesise(stage).stacks()["cluster"]["Resources"][name])
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def policies(role: Json) -> list[str]:
@@ -59,6 +68,29 @@ def test_with_an_allow_list_its_networks_reach_the_api_and_the_vpc_does_still() 
     access = cluster(OPEN)["ResourcesVpcConfig"]
     assert (access["EndpointPrivateAccess"], access["EndpointPublicAccess"]) == (True, True)
     assert access["PublicAccessCidrs"] == list(OPEN.api_allowed_cidrs)
+
+
+def test_cdk_json_may_allow_networks_to_every_stage() -> None:
+    owner = replace(OWNER, api_allowed_cidrs=("198.51.100.7/32", "192.0.2.0/24"))
+    app = App(context=cdk_context(), builtin_cloud_formation_validation=False)
+    build(app, stage=OPEN, context=owner)
+    (stack,) = [each for each in app.node.children if each.node.id == "sluice-dev-cluster"]
+    (found,) = resources_of(cast(Stack, stack), "AWS::EKS::Cluster")
+    access = found["Properties"]["ResourcesVpcConfig"]
+    assert access["PublicAccessCidrs"] == ["203.0.113.0/24", "198.51.100.7/32", "192.0.2.0/24"]
+
+
+def test_what_is_no_network_in_cdk_json_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"api_allowed_cidrs has '10\.0\.0\.1/8', which is no network"):
+        build(empty_app(), stage=DEV, context=replace(OWNER, api_allowed_cidrs=("10.0.0.1/8",)))
+
+
+@EACH
+def test_people_in_the_vpc_reach_the_api_and_nothing_else_of_the_control_plane(stage: Stage) -> None:
+    (group,) = synthesise(stage).resources("cluster", "AWS::EC2::SecurityGroup")
+    (rule,) = group["Properties"]["SecurityGroupIngress"]
+    assert (rule["CidrIp"], rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) == (stage.vpc_cidr, "tcp", 443, 443)
+    assert text(cluster(stage)["ResourcesVpcConfig"]["SecurityGroupIds"][0]).startswith("<ClusterControlPlane")
 
 
 @pytest.mark.parametrize("stage", [DEV, OPEN], ids=["private", "allow-list"])
@@ -116,7 +148,7 @@ def test_the_kubectl_provider_may_look_at_this_cluster_only(stage: Stage) -> Non
         statement
         for each in synthesise(stage).resources("cluster", "AWS::IAM::Policy")
         for statement in each["Properties"]["PolicyDocument"]["Statement"]
-        if "eks:" in json.dumps(statement["Action"])
+        if "eks:Describe" in json.dumps(statement["Action"])
     ]
     assert [(each["Action"], text(each["Resource"])) for each in statements] == [
         ("eks:DescribeCluster", "<ClusterEB0386A7.Arn>")
@@ -137,7 +169,7 @@ def test_a_node_may_join_and_pull_images_and_nothing_else(stage: Stage) -> None:
 
 @EACH
 def test_every_node_is_auto_modes_so_that_imdsv2_with_one_hop_is_never_ours_to_weaken(stage: Stage) -> None:
-    kinds = {each["Type"] for _, _, each in synthesise(stage).everything()}
+    kinds = {each["Type"] for each in synthesise(stage).stacks()["cluster"]["Resources"].values()}
     own = (
         "AWS::EC2::Instance",
         "AWS::EC2::LaunchTemplate",
@@ -146,13 +178,31 @@ def test_every_node_is_auto_modes_so_that_imdsv2_with_one_hop_is_never_ours_to_w
     )
     assert not kinds & set(own)
     assert cluster(stage)["ComputeConfig"]["NodePools"] == ["system"]
-    assert {each["spec"]["template"]["spec"]["nodeClassRef"]["name"] for each in pools(stage)} == {"default"}
+    assert {each["spec"]["template"]["spec"]["nodeClassRef"]["name"] for each in pools(stage)} == {NODE_CLASS}
 
 
-@EACH
-def test_it_is_deleted_only_where_the_stage_does_not_protect_it(stage: Stage) -> None:
-    assert cluster(stage)["DeletionProtection"] is stage.deletion_protection
-    assert (DEV.deletion_protection, PROD.deletion_protection) == (False, True)
+def test_what_protects_the_cluster_comes_last_so_that_a_first_deployment_that_fails_can_be_rolled_back() -> None:
+    assert "DeletionProtection" not in cluster(PROD)
+    resources = synthesise(PROD).stacks()["cluster"]["Resources"]
+    (name,) = [name for name, each in resources.items() if each["Type"] == "Custom::AWS"]
+    waits_for = {resources[other]["Type"] for other in resources[name]["DependsOn"]}
+    assert "AWS::EKS::Addon" in waits_for
+    assert not [other for other, each in resources.items() if name in each.get("DependsOn", [])]
+    calls = {key: json.loads(text(value)) for key, value in resources[name]["Properties"].items() if key in CALLS}
+    for when, protected in CALLS.items():
+        assert (calls[when]["service"], calls[when]["action"]) == ("EKS", "updateClusterConfig")
+        assert calls[when]["parameters"]["deletionProtection"] is protected
+    assert synthesise(DEV).resources("cluster", "Custom::AWS") == []
+
+
+def test_what_protects_the_cluster_may_change_its_configuration_and_nothing_else() -> None:
+    resources = synthesise(PROD).stacks()["cluster"]["Resources"]
+    (name,) = [name for name in resources if name.startswith(f"{SDK_FUNCTION}ServiceRole")]
+    policies = [each["Properties"] for each in synthesise(PROD).resources("cluster", "AWS::IAM::Policy")]
+    found = [each["PolicyDocument"]["Statement"] for each in policies if {"Ref": name} in each["Roles"]]
+    assert [(each["Action"], text(each["Resource"])) for [each] in found] == [
+        ("eks:UpdateClusterConfig", "<ClusterEB0386A7.Arn>")
+    ]
 
 
 @EACH
@@ -165,27 +215,54 @@ def test_metrics_server_is_an_add_on_that_waits_for_nodes_and_goes_with_the_clus
     (addon,) = synthesise(stage).resources("cluster", "AWS::EKS::Addon")
     assert addon["Properties"]["AddonName"] == "metrics-server"
     assert addon["Properties"]["PreserveOnDelete"] is False
+    assert json.loads(addon["Properties"]["ConfigurationValues"]) == {
+        "nodeSelector": {"karpenter.sh/nodepool": "platform"}  # not on `system`, where it would start nodes for itself
+    }
     assert [named(stage, {"Ref": name})["Type"] for name in addon["DependsOn"]] == [
         "Custom::AWSCDK-EKS-KubernetesResource"
     ]
 
 
+def nodes(stage: Stage) -> Json:
+    """Return what is applied to the cluster, besides what ships its logs."""
+    applied = synthesise(stage).resources("cluster", "Custom::AWSCDK-EKS-KubernetesResource")
+    (found,) = [each["Properties"] for each in applied if "NodePool" in text(each["Properties"]["Manifest"])]
+    return dict(found)
+
+
 @EACH
 def test_the_cluster_gets_the_stages_node_pools(stage: Stage) -> None:
-    manifest = json.loads(synthesise(stage).properties("cluster", "Custom::AWSCDK-EKS-KubernetesResource")["Manifest"])
+    (_, parts) = nodes(stage)["Manifest"]["Fn::Join"]
+    manifest = json.loads("".join(part if isinstance(part, str) else text(part).replace('"', "") for part in parts))
     for each in manifest:
         del each["metadata"]["labels"]  # the CDK's own, by which it deletes what is no longer there
-    assert manifest == cluster_manifests(stage)
+    (class_,) = [each["spec"] for each in manifest if each["kind"] == "NodeClass"]
+    subnets = [each["id"] for each in class_["subnetSelectorTerms"]]
+    assert len(subnets) == stage.zones
+    assert all("privateSubnet" in each for each in subnets)
+    assert class_["role"].startswith("<NodeRole")
+    assert class_["securityGroupSelectorTerms"] == [{"id": "<ClusterEB0386A7.ClusterSecurityGroupId>"}]
+    group = class_["securityGroupSelectorTerms"][0]["id"]
+    assert manifest == cluster_manifests(stage, role=class_["role"], subnets=subnets, group=group)
+
+
+@EACH
+def test_what_a_failed_deployment_left_of_the_nodes_objects_is_no_obstacle(stage: Stage) -> None:
+    assert nodes(stage)["Overwrite"] is True
 
 
 @EACH
 def test_the_line_for_kubectl_is_an_output(stage: Stage) -> None:
     line = text(synthesise(stage).outputs("cluster")["UpdateKubeconfig"])
-    assert line == f"aws eks update-kubeconfig --name sluice-{stage.name} --region <AWS::Region>"
+    assert line == f"aws eks update-kubeconfig --name sluice-{stage.name} --region {REGION}"
+
+
+def manifests(stage: Stage) -> list[Json]:
+    return cluster_manifests(stage, role="nodes", subnets=["subnet-1"], group="sg-1")
 
 
 def pools(stage: Stage) -> list[Json]:
-    return [each for each in cluster_manifests(stage) if each["kind"] == "NodePool"]
+    return [each for each in manifests(stage) if each["kind"] == "NodePool"]
 
 
 def pool(stage: Stage, name: str) -> Json:
@@ -200,38 +277,63 @@ def requirements(spec: Json) -> dict[str, list[str]]:
 
 
 @EACH
-def test_pods_run_on_the_instance_type_that_their_numbers_were_made_for(stage: Stage) -> None:
-    assert requirements(pool(stage, "sluice")) == {
+@pytest.mark.parametrize("name", ["sluice", "platform"])
+def test_nodes_are_of_the_one_instance_type_that_the_stages_numbers_were_made_for(stage: Stage, name: str) -> None:
+    node = stage.node if name == "sluice" else stage.platform_node
+    assert requirements(pool(stage, name)) == {
         "karpenter.sh/capacity-type": ["on-demand"],
-        "node.kubernetes.io/instance-type": [stage.node.instance_type],
+        "kubernetes.io/arch": ["arm64" if node.arm64 else "amd64"],
+        "node.kubernetes.io/instance-type": [node.instance_type],
     }
+
+
+def test_a_stage_may_run_the_model_on_graviton() -> None:
+    arm64 = replace(PROD, node=C7G_2XLARGE)
+    assert requirements(pool(arm64, "sluice"))["kubernetes.io/arch"] == ["arm64"]
+    assert requirements(pool(arm64, "sluice"))["node.kubernetes.io/instance-type"] == ["c7g.2xlarge"]
+    synthesised = json.dumps(synthesise(arm64).stacks()["cluster"])
+    assert "c7g.2xlarge" in synthesised
+    assert "c7i" not in synthesised
 
 
 @EACH
 def test_every_replica_finds_a_node_and_the_bill_has_a_limit(stage: Stage) -> None:
     nodes = int(pool(stage, "sluice")["limits"]["cpu"]) / stage.node.cpus
-    assert stage.max_replicas + 2 <= nodes <= 2 * stage.max_replicas
+    assert stage.max_replicas < nodes <= 1.5 * stage.max_replicas
+    others = int(pool(stage, "platform")["limits"]["cpu"]) / stage.platform_node.cpus
+    assert others == stage.proxy_replicas + 1
 
 
-def test_gpu_and_arm64_nodes_are_there_on_request_only() -> None:
-    assert [each["metadata"]["name"] for each in pools(DEV)] == ["sluice"]
-    both = replace(DEV, gpu_nodes=True, arm64_nodes=True)
-    assert [each["metadata"]["name"] for each in pools(both)] == ["sluice", "sluice-arm64", "sluice-gpu"]
+@EACH
+def test_only_what_generates_runs_on_the_models_nodes_so_that_they_empty(stage: Stage) -> None:
+    (taint,) = pool(stage, "sluice")["template"]["spec"]["taints"]
+    assert taint == {"key": MODEL_TAINT, "effect": "NoSchedule"}
+    assert "taints" not in pool(stage, "platform")["template"]["spec"]
+    assert pool(stage, "sluice")["disruption"] == {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "5m"}
 
 
-def test_an_arm64_node_is_of_the_same_size_and_preferred() -> None:
-    spec = pool(replace(PROD, arm64_nodes=True), "sluice-arm64")
-    wanted = requirements(spec)
-    assert wanted["kubernetes.io/arch"] == ["arm64"]
-    assert wanted["eks.amazonaws.com/instance-cpu"] == ["8"]
-    assert wanted["eks.amazonaws.com/instance-memory"] == ["16384"]
-    assert spec["weight"] > pool(PROD, "sluice").get("weight", 0)
+@EACH
+def test_platform_pods_move_together_one_node_at_a_time(stage: Stage) -> None:
+    disruption = pool(stage, "platform")["disruption"]
+    assert disruption["consolidationPolicy"] == "WhenEmptyOrUnderutilized"
+    assert disruption["budgets"] == [{"nodes": "1"}]
 
 
-def test_a_gpu_node_runs_only_pods_that_want_one() -> None:
-    spec = pool(replace(PROD, gpu_nodes=True), "sluice-gpu")
-    assert spec["template"]["spec"]["taints"] == [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
-    assert spec["limits"] == {"nvidia.com/gpu": str(PROD.max_replicas)}
+@EACH
+def test_nodes_carry_the_stages_tags_and_the_cluster_may_set_them(stage: Stage) -> None:
+    (nodes,) = [each["spec"] for each in manifests(stage) if each["kind"] == "NodeClass"]
+    assert nodes["tags"] == {"project": "sluice", "stage": stage.name}
+    statements = [
+        statement
+        for each in synthesise(stage).resources("cluster", "AWS::IAM::Policy")
+        for statement in each["Properties"]["PolicyDocument"]["Statement"]
+        if "aws:RequestTag/eks:eks-cluster-name" in json.dumps(statement)
+    ]
+    allowed = {action for each in statements for action in as_list(each["Action"])}
+    assert {"ec2:CreateFleet", "ec2:CreateNetworkInterface", "elasticloadbalancing:CreateLoadBalancer"} <= allowed
+    for each in statements:
+        own = each["Condition"]["StringEquals"]["aws:RequestTag/eks:eks-cluster-name"]
+        assert own == "${aws:PrincipalTag/eks:eks-cluster-name}"
 
 
 @EACH
@@ -243,17 +345,12 @@ def test_a_node_is_drained_for_longer_than_a_pod_needs_and_shorter_than_cdk_dest
 
 
 @EACH
-def test_an_answer_is_not_interrupted_to_save_a_node(stage: Stage) -> None:
-    assert {each["spec"]["disruption"]["consolidationPolicy"] for each in pools(stage)} == {"WhenEmpty"}
-
-
-@EACH
 def test_network_policies_are_enforced(stage: Stage) -> None:
-    (switch,) = [each for each in cluster_manifests(stage) if each["kind"] == "ConfigMap"]
+    (switch,) = [each for each in manifests(stage) if each["kind"] == "ConfigMap"]
     assert (switch["metadata"]["namespace"], switch["metadata"]["name"]) == ("kube-system", "amazon-vpc-cni")
     assert switch["data"] == {"enable-network-policy-controller": "true"}
 
 
 def test_a_stage_without_nodes_on_aws_is_refused() -> None:
     with pytest.raises(ConfigError, match="stage 'local' isn't for AWS"):
-        cluster_manifests(LOCAL)
+        manifests(LOCAL)

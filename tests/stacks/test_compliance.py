@@ -15,6 +15,9 @@ from aws_cdk import aws_s3 as s3
 from cdk_nag import AwsSolutionsChecks
 
 from config import DEV, PROD, Stage
+from stacks.access import SESSION_ACTIONS
+from stacks.cluster import SDK_FUNCTION, tag_rights
+from stacks.github_oidc import DRIFT_ACTIONS
 from tests.support.checkov import checkov, failed
 from tests.support.synth import NAMED, Json, empty_app, synthesise, text
 
@@ -23,6 +26,16 @@ EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.nam
 # Every statement that is about more than resources it names, by stack and actions.
 WILDCARDS = {
     ("github", "ecr:GetAuthorizationToken"): "logs in to the account's registry as such, and takes no other resource",
+    ("network", ", ".join(SESSION_ACTIONS)): "registers an instance and carries its sessions; none takes a resource",
+    **{
+        (
+            "cluster",
+            ", ".join(sorted(each.actions)),
+        ): "creates what has no name before, and only with the cluster's own tag"
+        for each in tag_rights()
+    },
+    ("cluster", "logs:CreateLogStream, logs:DescribeLogStreams, logs:PutLogEvents"): "the streams of one log group",
+    ("github", ", ".join(DRIFT_ACTIONS)): "our stacks, whose names end in an id that AWS gives",
     ("cluster", "kms:*"): "in a key's own policy, * is this key; it leaves the rights on it to the account's IAM",
     ("cluster", "lambda:InvokeFunction"): "the versions of one function, the kubectl provider's handler",
     ("edge", "route53:ListHostedZones"): "takes no other resource",
@@ -33,8 +46,12 @@ CFN_LINT_SKIPS = {
 }
 
 CHECKOV_SKIPS = {
+    "CKV_AWS_26": "Alarms can't publish to a topic with KMS's own key, and one of ours costs more than it guards: "
+    "messages have names of alarms, and numbers.",
+    "CKV_AWS_111": "What Session Manager's agent does takes no resource; WILDCARDS lists each such statement.",
     "CKV_AWS_115": "Only CloudFormation calls the kubectl provider, once a change; what it reserves, others lack.",
     "CKV_AWS_116": "CloudFormation waits for the kubectl provider's answer and shows its errors: nothing is to queue.",
+    "CKV_AWS_117": "What protects a cluster calls EKS's API, which isn't in the VPC; the kubectl provider is in it.",
     "CKV_AWS_158": "CloudWatch encrypts logs with a key of its own. One of ours would have to outlive each log that is "
     "kept, and the logs hold neither prompts nor answers nor Secrets.",
     "CKV_AWS_149": "Secrets Manager encrypts with AWS's own key. One of ours would be for the same readers.",
@@ -69,28 +86,32 @@ def test_every_statement_about_more_than_it_names_is_listed_with_its_reason(stag
 
 
 @EACH
-def test_the_only_lambdas_are_the_kubectl_providers_two(stage: Stage) -> None:
+def test_the_only_lambdas_are_the_kubectl_providers_two_and_the_one_that_protects_a_cluster(stage: Stage) -> None:
     everything = synthesise(stage, **NAMED).everything()
     names = [name for _, name, each in everything if each["Type"] == "AWS::Lambda::Function"]
-    assert len(names) == 2
-    assert all(name.startswith("ClusterKubectlProvider") for name in names)
+    ours = [name for name in names if name.startswith("ClusterKubectlProvider")]
+    others = [name for name in names if name not in ours]
+    assert (len(ours), [name[:35] for name in others]) == (2, [SDK_FUNCTION] * stage.deletion_protection)
 
 
 @EACH
-def test_the_only_custom_resources_are_the_kubectl_providers(stage: Stage) -> None:
+def test_the_only_custom_resources_are_theirs(stage: Stage) -> None:
     custom = [each for _, _, each in synthesise(stage, **NAMED).everything() if "Custom" in each["Type"]]
-    assert Counter(each["Type"] for each in custom) == {
-        "Custom::AWSCDK-EKS-KubernetesResource": 25,
+    protection = {"Custom::AWS": 1} if stage.deletion_protection else {}
+    assert Counter(each["Type"] for each in custom) == protection | {
+        "Custom::AWSCDK-EKS-KubernetesResource": 26,
         "Custom::AWSCDK-EKS-HelmChart": 1,
         "Custom::AWSCDK-EKS-KubernetesObjectValue": 2,
     }
-    assert all("ClusterKubectlProviderframeworkonEvent" in str(each["Properties"]["ServiceToken"]) for each in custom)
+    for each in custom:
+        function = SDK_FUNCTION if each["Type"] == "Custom::AWS" else "ClusterKubectlProviderframeworkonEvent"
+        assert function in str(each["Properties"]["ServiceToken"])
 
 
 @EACH
 def test_logs_are_kept_as_long_as_the_stage_says_and_no_service_makes_a_group_of_its_own(stage: Stage) -> None:
     groups = [each for _, _, each in synthesise(stage, **NAMED).everything() if each["Type"] == "AWS::Logs::LogGroup"]
-    assert len(groups) == 4  # the VPC's traffic, the control plane, two Lambdas
+    assert len(groups) == 5 + stage.deletion_protection  # the VPC's traffic, control plane, pods, two or three Lambdas
     for each in groups:
         assert each["Properties"]["RetentionInDays"] == (365 if stage.keep_data else 30)
         assert each["DeletionPolicy"] == ("RetainExceptOnCreate" if stage.keep_data else "Delete")

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from config import DEV
-from stacks.github_oidc import DEPLOYING, PUSHING
+from stacks.github_oidc import DEPLOYING, LOOKING, PUSHING
 from testbed import ROOT
+from tests.support.aws import ACCOUNT, REGION
 from tests.support.synth import Json, synthesise, text
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -106,6 +107,13 @@ def test_the_main_branch_pushes_images_and_the_environment_prod_deploys(reposito
     assert assumes("sluice-deploy", token(PROD, repository))
 
 
+def test_the_nightly_looks_for_drift_and_no_other_workflow_does() -> None:
+    nightly = "octo/sluice/.github/workflows/nightly.yml@refs/heads/main"
+    assert assumes("sluice-drift", token(MAIN, job_workflow_ref=nightly))
+    assert not assumes("sluice-drift", token(MAIN))
+    assert not assumes("sluice-push-images", token(MAIN, job_workflow_ref=nightly))
+
+
 def test_the_workflow_for_models_pushes_images_too() -> None:
     models = "octo/sluice/.github/workflows/models.yml@refs/heads/main"
     assert assumes("sluice-push-images", token(MAIN, job_workflow_ref=models))
@@ -116,7 +124,11 @@ def test_the_trust_names_the_workflows_that_become_a_role() -> None:
     for path in (ROOT / ".github/workflows").iterdir():
         for variable in re.findall(r"role-to-assume: \$\{\{ vars\.(\w+) \}\}", path.read_text()):
             assuming.setdefault(variable, set()).add(path.name)
-    assert assuming == {"PUSH_ROLE_ARN": set(PUSHING), "DEPLOY_ROLE_ARN": set(DEPLOYING)}
+    assert assuming == {
+        "PUSH_ROLE_ARN": set(PUSHING),
+        "DEPLOY_ROLE_ARN": set(DEPLOYING),
+        "DRIFT_ROLE_ARN": set(LOOKING),
+    }
 
 
 @pytest.mark.parametrize("repository", [NAMES, IDS], ids=["names", "names and ids"])
@@ -126,7 +138,7 @@ def test_neither_may_do_what_is_the_others(repository: str) -> None:
 
 
 @pytest.mark.parametrize("claims", REFUSED.values(), ids=REFUSED)
-@pytest.mark.parametrize("name", ["sluice-push-images", "sluice-deploy"])
+@pytest.mark.parametrize("name", ["sluice-push-images", "sluice-drift", "sluice-deploy"])
 def test_everybody_else_is_refused(name: str, claims: Json) -> None:
     assert not assumes(name, claims)
 
@@ -135,23 +147,22 @@ def test_only_tokens_of_github_for_sts_are_looked_at() -> None:
     provider = synthesise(DEV).properties("github", "AWS::IAM::OIDCProvider")
     assert provider == {"Url": f"https://{ISSUER}", "ClientIdList": ["sts.amazonaws.com"]}
     (name,) = [name for stack, name, each in synthesise(DEV).everything() if each["Type"] == "AWS::IAM::OIDCProvider"]
-    for each in ("sluice-push-images", "sluice-deploy"):
+    for each in ("sluice-push-images", "sluice-drift", "sluice-deploy"):
         (statement,) = role(each)["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"] == {"Federated": {"Ref": name}}
 
 
 def test_trust_has_no_wildcard() -> None:
-    for each in ("sluice-push-images", "sluice-deploy"):
+    for each in ("sluice-push-images", "sluice-drift", "sluice-deploy"):
         assert "*" not in str(role(each)["AssumeRolePolicyDocument"])
 
 
 def test_the_push_role_pushes_to_the_three_repositories_and_does_nothing_else() -> None:
     login, push = sorted(statements("sluice-push-images"), key=lambda each: len(as_list(each["Action"])))
     assert (login["Action"], login["Resource"]) == ("ecr:GetAuthorizationToken", "*")
-    prefix = "arn:<AWS::Partition>:ecr:<AWS::Region>:<AWS::AccountId>:repository"
-    assert [text(each) for each in push["Resource"]] == [
-        f"{prefix}/sluice/{name}" for name in ("gateway", "haproxy", "weights")
-    ]
+    prefix = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository"
+    names = ("gateway", "haproxy", "weights")
+    assert [text(each) for each in push["Resource"]] == [f"{prefix}/sluice/{name}" for name in names]
     assert set(push["Action"]) == {
         "ecr:BatchCheckLayerAvailability",
         "ecr:BatchGetImage",
@@ -165,15 +176,27 @@ def test_the_push_role_pushes_to_the_three_repositories_and_does_nothing_else() 
 
 def test_the_deploy_role_may_become_the_cdks_own_roles_of_this_account_and_region_and_nothing_else() -> None:
     (statement,) = statements("sluice-deploy")
-    place = "<AWS::AccountId>-<AWS::Region>"
-    roles = "arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-hnb659fds"
+    place = f"{ACCOUNT}-{REGION}"
+    roles = f"arn:aws:iam::{ACCOUNT}:role/cdk-hnb659fds"
     assert statement["Action"] == "sts:AssumeRole"
     assert [text(each) for each in statement["Resource"]] == [
         f"{roles}-{name}-{place}" for name in ("deploy-role", "file-publishing-role", "lookup-role")
     ]
 
 
+def test_the_drift_role_reads_configurations_and_compares_our_stacks() -> None:
+    (statement,) = statements("sluice-drift")
+    assert all(
+        action.startswith(("cloudformation:Describe", "cloudformation:Detect")) for action in statement["Action"]
+    )
+    stacks = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/sluice-*/*"
+    assert text(statement["Resource"]) == stacks
+    assert [text(each) for each in role("sluice-drift")["ManagedPolicyArns"]] == [
+        "arn:<AWS::Partition>:iam::aws:policy/SecurityAudit"
+    ]
+
+
 def test_the_roles_have_no_rights_besides_and_their_arns_are_outputs() -> None:
     for each in ("sluice-push-images", "sluice-deploy"):
         assert not {"ManagedPolicyArns", "Policies"} & set(role(each))
-    assert set(synthesise(DEV).outputs("github")) == {"PushImagesRole", "DeployRole"}
+    assert set(synthesise(DEV).outputs("github")) == {"PushImagesRole", "DeployRole", "DriftRole"}

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from config import DEV, IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
+from config import DEV, IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from cost.estimate import KMS_KEYS, log_days
+from stacks.github_oidc import DEPLOYING, LOOKING, PUSHING
 from testbed import ROOT
 from tests.support.aws import ACCOUNT, REGION, Deployment, run_moto
 
 # moto's CloudFormation has no EKS: see "What is tested without AWS" in docs/operations.md.
-STACKS = ("sluice-registry", "sluice-github", "sluice-dev-network")
+STACKS = ("sluice-registry", "sluice-github", "sluice-dev-network", "sluice-dev-monitoring")
+REPOSITORIES = (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, PROXY_REPOSITORY)
 ISSUER = "token.actions.githubusercontent.com"
 # What an operator edits in config.py: one more NAT gateway, and no protection before a tear-down.
 CHANGED = f"""
@@ -44,9 +46,9 @@ def test_every_stack_is_complete_and_the_shared_ones_are_protected(deployed: Dep
     assert protected == {"sluice-registry", "sluice-github"}
 
 
-def test_both_repositories_are_there_and_never_move_a_tag(deployed: Deployment) -> None:
+def test_all_repositories_are_there_and_never_move_a_tag(deployed: Deployment) -> None:
     mutability = {name: repository["imageTagMutability"] for name, repository in deployed.repositories().items()}
-    assert mutability == {IMAGE_REPOSITORY: "IMMUTABLE", WEIGHTS_REPOSITORY: "IMMUTABLE"}
+    assert mutability == dict.fromkeys(REPOSITORIES, "IMMUTABLE")
 
 
 def test_the_outputs_name_the_repositories_and_the_roles_for_github(deployed: Deployment) -> None:
@@ -54,10 +56,10 @@ def test_the_outputs_name_the_repositories_and_the_roles_for_github(deployed: De
     registry = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
     roles = f"arn:aws:iam::{ACCOUNT}:role"
     assert set(outputs) == {
-        f"{registry}/{IMAGE_REPOSITORY}",
-        f"{registry}/{WEIGHTS_REPOSITORY}",
+        *(f"{registry}/{name}" for name in REPOSITORIES),
         f"{roles}/sluice-push-images",
         f"{roles}/sluice-deploy",
+        f"{roles}/sluice-drift",
     }
 
 
@@ -69,9 +71,16 @@ def test_there_is_one_identity_provider_and_it_is_github_for_sts(deployed: Deplo
 
 
 @pytest.mark.parametrize(
-    ("role", "subject"), [("sluice-push-images", "ref:refs/heads/main"), ("sluice-deploy", "environment:prod")]
+    ("role", "subject", "workflows"),
+    [
+        ("sluice-push-images", "ref:refs/heads/main", PUSHING),
+        ("sluice-deploy", "environment:prod", DEPLOYING),
+        ("sluice-drift", "ref:refs/heads/main", LOOKING),
+    ],
 )
-def test_each_role_trusts_only_its_part_of_the_repository(deployed: Deployment, role: str, subject: str) -> None:
+def test_each_role_trusts_only_its_part_of_the_repository(
+    deployed: Deployment, role: str, subject: str, workflows: tuple[str, ...]
+) -> None:
     trust = deployed.trust(role)
     assert trust["Principal"] == {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}"}
     assert (trust["Effect"], trust["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
@@ -80,6 +89,10 @@ def test_each_role_trusts_only_its_part_of_the_repository(deployed: Deployment, 
             f"{ISSUER}:aud": "sts.amazonaws.com",
             f"{ISSUER}:sub": [f"repo:octo/sluice:{subject}", f"repo:octo@1234/sluice@5678:{subject}"],
             f"{ISSUER}:repository_id": "5678",
+            f"{ISSUER}:ref": "refs/heads/main",
+            f"{ISSUER}:job_workflow_ref": [
+                f"octo/sluice/.github/workflows/{name}@refs/heads/main" for name in workflows
+            ],
         }
     }
 
@@ -176,4 +189,4 @@ def test_destroying_the_shared_stacks_leaves_only_the_images(changed: Deployment
     assert changed.stack_names() == set()
     assert iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
     assert not [role["RoleName"] for role in iam.list_roles()["Roles"] if role["RoleName"].startswith("sluice-")]
-    assert set(changed.repositories()) == {IMAGE_REPOSITORY, WEIGHTS_REPOSITORY}
+    assert set(changed.repositories()) == set(REPOSITORIES)

@@ -72,10 +72,9 @@ def test_the_only_endpoint_is_the_one_that_costs_nothing_and_all_private_subnets
 
 
 @EACH
-def test_it_takes_neither_a_lambda_nor_a_security_group(stage: Stage) -> None:
+def test_it_takes_no_lambda(stage: Stage) -> None:
     kinds = {each["Type"] for each in synthesise(stage).stacks()["network"]["Resources"].values()}
     assert not [kind for kind in kinds if kind.startswith(("AWS::Lambda", "Custom::"))]
-    assert "AWS::EC2::SecurityGroup" not in kinds
 
 
 def test_names_resolve_inside_as_the_private_api_needs() -> None:

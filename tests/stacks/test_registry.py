@@ -17,21 +17,23 @@ def properties(repositories: dict[str, Json]) -> list[Json]:
     return [each["Properties"] for each in repositories.values()]
 
 
-def test_there_is_one_repository_for_the_image_and_one_for_the_weights(repositories: dict[str, Json]) -> None:
-    assert set(repositories) == {"sluice/gateway", "sluice/weights"}
-    assert set(synthesise(DEV).outputs("registry")) == {"ImageRepository", "WeightsRepository"}
+def test_there_is_a_repository_for_the_image_one_for_the_weights_and_one_for_haproxy(
+    repositories: dict[str, Json],
+) -> None:
+    assert set(repositories) == {"sluice/gateway", "sluice/weights", "sluice/haproxy"}
+    assert set(synthesise(DEV).outputs("registry")) == {"ImageRepository", "WeightsRepository", "ProxyRepository"}
 
 
 def test_a_tag_never_moves(repositories: dict[str, Json]) -> None:
-    assert [each["ImageTagMutability"] for each in properties(repositories)] == ["IMMUTABLE"] * 2
+    assert [each["ImageTagMutability"] for each in properties(repositories)] == ["IMMUTABLE"] * 3
 
 
 def test_images_are_scanned_when_they_are_pushed(repositories: dict[str, Json]) -> None:
-    assert [each["ImageScanningConfiguration"] for each in properties(repositories)] == [{"ScanOnPush": True}] * 2
+    assert [each["ImageScanningConfiguration"] for each in properties(repositories)] == [{"ScanOnPush": True}] * 3
 
 
 def test_images_are_encrypted_with_a_key_of_kms(repositories: dict[str, Json]) -> None:
-    assert [each["EncryptionConfiguration"] for each in properties(repositories)] == [{"EncryptionType": "KMS"}] * 2
+    assert [each["EncryptionConfiguration"] for each in properties(repositories)] == [{"EncryptionType": "KMS"}] * 3
 
 
 def test_nothing_but_what_was_not_pulled_for_long_and_then_archived_for_long_is_deleted(

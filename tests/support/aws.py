@@ -27,6 +27,7 @@ CONTEXT = {
     "github_repository": "sluice",
     "github_repository_id": "5678",
     "admin_arns": f"arn:aws:iam::{ACCOUNT}:role/admin",
+    "alert_emails": "ops@example.com",
 }
 
 
