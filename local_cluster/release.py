@@ -97,11 +97,17 @@ class DeliveryLoop:
         return eventually(lambda: state if (state := self.state(revision)) in ends else "", SYNC_SECONDS)
 
     def smoke(self, url: str, report: Path) -> bool:
-        """Run the smoke test as .github/workflows/smoke.yml does, and return whether the release passed."""
+        """Run the smoke test as .github/workflows/smoke.yml does, and return whether the release passed.
+
+        Raises ClusterError if others' load kept it from asking: then the release is neither good nor bad.
+        """
         variables = {"TARGET": url, "MODEL": self.stage.model.name, "TIMEOUT": str(self.stage.client_timeout)}
         environ = {**os.environ, **variables, "REPORT": str(report)}
         command = [str(K6), "run", "--quiet", "--no-usage-report", "loadtest/smoke.js"]
-        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True).returncode == 0
+        failed = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True).returncode
+        if not failed and (report / "verdict").read_text() == "busy":
+            raise ClusterError("the stage was too busy for its smoke test: run it again without other load")
+        return not failed
 
     def passed(self, revision: str) -> None:
         """Mark the release as one to roll back to."""
