@@ -3,9 +3,9 @@
 # Paths and addresses reach the shell as its own variables ("$$OUT"), so that they may contain any character.
 
 .DEFAULT_GOAL := all
-.PHONY: all serve test e2e lint types bench image render demo load compare-reports ramp-comparison real-ramp balancing \
-	autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy doctor access github cost \
-	bill help stage sync uv
+.PHONY: all serve unit coverage test e2e lint types bench image render demo load compare-reports ramp-comparison \
+	real-ramp balancing autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy doctor \
+	access github cost bill help stage sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -29,6 +29,12 @@ all: lint types test ## Lint, types and tests: what CI runs
 serve: uv ## Serve a model at http://localhost:5000, installing what is missing
 	@$(UV) sync --locked --inexact --no-default-groups --group release
 	@exec .venv/bin/python -m launcher
+
+unit: sync ## Run the tests that need only Python and git, in about a minute
+	$(RUN) pytest -m unit -n auto --dist loadfile
+
+coverage: sync ## Run the same tests, and list the lines that they don't reach
+	$(RUN) pytest -m unit -n auto --dist loadfile --cov --cov-report term-missing:skip-covered
 
 test: sync node_modules ## Run the tests; CI=true fails those whose tools are missing instead of skipping them
 	$(RUN) pytest --ignore tests/e2e -n auto --dist loadfile

@@ -40,7 +40,7 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def make_server(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def make_server(programs: None, stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Return a function that starts the gateway under gunicorn with the given settings."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(serve(stand_in.url, tmp_path / "log", **settings))

@@ -28,6 +28,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", *installed, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True)
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_path_may_have_spaces_and_quotes(tmp_path: Path) -> None:
     folders = [tmp_path / "last night's", tmp_path / 'the "new" one']
     for seed, folder in enumerate(folders):
@@ -38,6 +39,7 @@ def test_a_path_may_have_spaces_and_quotes(tmp_path: Path) -> None:
     assert "Nothing got worse by more than noise." in done.stdout
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
@@ -52,6 +54,7 @@ def test_a_missing_variable_is_a_missing_argument(arguments: list[str], missing:
     assert f"the following arguments are required: {missing}\n" in done.stderr
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_password_in_an_address_is_not_printed() -> None:
     done = make("load", "SCENARIO=steady", "TARGET=http://ada:secret@127.0.0.1:9", "OPTIONS=--rate 0")
     assert done.returncode == 2

@@ -67,6 +67,7 @@ class Server:
     def __init__(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
         self._answer = answer
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        self._opening = 0  # connections that _serve() hasn't begun with
 
     async def listen(self, host: str, port: int) -> int:
         """Accept connections, and return the port: port 0 takes a free one."""
@@ -77,7 +78,8 @@ class Server:
     async def close(self) -> None:
         """Accept no more connections, and cut those that there are."""
         self._listener.close()
-        for _ in range(3):  # until _serve() has begun with a connection that has just been accepted
+        await asyncio.sleep(0)  # until a connection that has just been accepted has its protocol
+        while self._opening:
             await asyncio.sleep(0)
         connections = dict(self._connections)
         for task, writer in connections.items():
@@ -86,6 +88,7 @@ class Server:
         await asyncio.gather(*connections, return_exceptions=True)
 
     def _protocol(self) -> asyncio.StreamReaderProtocol:
+        self._opening += 1
         reader = _Reader(limit=HEAD_LIMIT)
         return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._serve(reader, writer))
 
@@ -94,6 +97,7 @@ class Server:
         task = asyncio.current_task()
         assert task
         self._connections[task] = writer
+        self._opening -= 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while True:

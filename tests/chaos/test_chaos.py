@@ -50,7 +50,7 @@ ERROR_BODY = b'{"error": {"code": "saturated", "message": "m", "hint": null}}'
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[systems.Engine]:
+def engine(programs: None) -> Iterator[systems.Engine]:
     with systems.Engine(seconds=0.1) as engine:
         yield engine
 
@@ -124,6 +124,7 @@ def test_callers_who_misbehave_leave_nothing_behind(served: Served, kind: str) -
     assert fetch(f"{served.url}/generate", {"prompt": f"after {kind}"}).status == 200
 
 
+@pytest.mark.usefixtures("programs")
 def test_sixty_random_faults_lose_nobody_and_leave_nothing_behind() -> None:
     result = faults.inflict(60, seed=3)
     assert not result.late
@@ -137,6 +138,7 @@ def test_the_same_seed_draws_the_same_faults(engine: systems.Engine) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_killed_engine_is_seen_in_the_row_and_nobody_is_lost() -> None:
     with systems.Engine() as engine, systems.gateway(engine.url) as served:
         engine.revive(0.2)
@@ -216,6 +218,7 @@ def test_expensive_requests_are_within_the_body_limit() -> None:
         assert len(body.make().partition(b"\r\n\r\n")[2]) <= MOST, body.name
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_process_at_its_memory_limit_is_killed_and_its_parent_is_not() -> None:
     if os.geteuid() or not limits.CGROUPS.exists():
         missing("memory limits need root")
@@ -226,6 +229,7 @@ def test_a_process_at_its_memory_limit_is_killed_and_its_parent_is_not() -> None
     assert child.returncode == -9
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_wall_clock_jumps_and_the_monotonic_clock_does_not(tmp_path: Path) -> None:
     need_tool("gcc", "gcc")
     clock = limits.Clock(tmp_path)
@@ -248,6 +252,7 @@ def test_a_slow_network_is_put_between_gateway_and_engine(engine: systems.Engine
             assert time.monotonic() - started >= 0.3
 
 
+@pytest.mark.usefixtures("programs")
 def test_make_serve_lives_on_small_full_disks_and_is_started_again() -> None:
     try:
         with launched() as running:

@@ -257,6 +257,7 @@ def test_a_repository_without_keys_says_how_to_make_one(
     assert "sluice: argocd/keys has no key, so no signature counts: run make github" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_rollback_needs_nothing_but_python_and_git() -> None:
     command = [sys.executable, "-S", "-m", "delivery", "revert", "--help"]
     assert subprocess.run(command, cwd=ROOT, env={}, capture_output=True).returncode == 0

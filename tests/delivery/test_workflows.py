@@ -79,6 +79,7 @@ def test_actionlint_and_shellcheck_have_nothing_to_say() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("programs")
 def test_zizmor_has_nothing_to_say() -> None:
     command = [tool("zizmor"), "--offline", "--no-progress", "--persona=pedantic", ".github"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -127,6 +128,7 @@ def test_each_job_has_the_permissions_that_it_needs_and_no_workflow_has_any() ->
         assert set(job["permissions"]) <= written | read | {"contents"}, name
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_end_to_end_tests_run_on_changes_of_all_that_they_import() -> None:
     paths = load("e2e")[True]["pull_request"]["paths"]
     assert [path for path in paths if not (ROOT / path.lstrip("!").removesuffix("/**")).exists()] == []

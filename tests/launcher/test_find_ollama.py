@@ -25,22 +25,26 @@ def put_ollama(environ: dict[str, str], version: str) -> Path:
     return put_program(environ["PATH"], "ollama", f"printf '{words} {version}\\n'")
 
 
+@pytest.mark.usefixtures("programs")
 def test_ollama_on_path_comes_first(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     program = put_ollama(environ, VERSION)
     assert install(environ, UNREACHABLE) == program
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("programs")
 def test_one_on_path_that_does_not_say_its_version_is_used(environ: dict[str, str]) -> None:
     program = put_program(environ["PATH"], "ollama", "exit 1")
     assert install(environ, UNREACHABLE) == program
 
 
+@pytest.mark.usefixtures("programs")
 def test_one_on_path_that_is_newer_is_used(environ: dict[str, str]) -> None:
     program = put_ollama(environ, "9.0.1")
     assert install(environ, UNREACHABLE) == program
 
 
+@pytest.mark.usefixtures("programs")
 def test_one_on_path_that_is_too_old_is_passed_over_with_a_word(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

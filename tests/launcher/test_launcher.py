@@ -27,6 +27,8 @@ from testbed.waiting import eventually
 from tests.support.needs import RunOllama
 from tests.support.stub import scripted
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 STORY = {"prompt": "Tell me a story about a dog.", "stream": True, "seed": 1, "stop": ["@@@"]}
 
 

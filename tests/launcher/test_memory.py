@@ -12,7 +12,7 @@ GREEDY = "import sys; sys.stdin.read(); block = bytearray(1 << 30); print(len(bl
 
 
 @pytest.fixture
-def greedy() -> Iterator[subprocess.Popen[str]]:
+def greedy(programs: None) -> Iterator[subprocess.Popen[str]]:
     """Yield a process that takes 1 GiB when its input ends."""
     command = [sys.executable, "-c", GREEDY]
     with subprocess.Popen(
@@ -38,6 +38,7 @@ def test_a_tighter_limit_of_the_users_own_stays(greedy: subprocess.Popen[str]) -
     assert resource.prlimit(greedy.pid, resource.RLIMIT_DATA) == (1 << 29, 1 << 29)
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_process_that_has_ended_needs_no_limit() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()

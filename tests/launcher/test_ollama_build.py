@@ -22,7 +22,7 @@ TOOLS = {
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
+def environ(programs: None, tmp_path: Path) -> dict[str, str]:
     """Return the environment of a machine with every tool, each of which only says its version."""
     environ = {"SLUICE_CACHE": str(tmp_path / "cache"), "PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
     for tool, script in TOOLS.items():

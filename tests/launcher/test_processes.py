@@ -12,6 +12,8 @@ from launcher.console import Problem
 from launcher.processes import Step, failure, run_step, run_steps, spawn
 from testbed.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 
 def test_a_step_that_fails_says_its_last_words_and_where_the_rest_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -206,7 +206,7 @@ def test_settings_that_are_not_the_defaults_are_in_the_report(monkeypatch: pytes
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def engine(programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the engine that sleeps first on PATH, as `ollama`; give Sluice a cache of its own."""
     program = tmp_path / "bin/ollama"
     program.parent.mkdir()

@@ -34,7 +34,7 @@ OPEN = ["--time-scale", "0.01", "--minutes", "2", "--slo", "600", "--timeout", "
 
 
 @pytest.fixture(autouse=True, scope="module")
-def k6() -> None:
+def k6(programs: None) -> None:
     try:
         find_k6()
     except CannotRun as problem:

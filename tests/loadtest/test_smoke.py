@@ -30,7 +30,7 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="session")
-def k6() -> str:
+def k6(programs: None) -> str:
     return shutil.which("k6", path=f"{BIN}{os.pathsep}{os.environ['PATH']}") or missing("k6 is missing: make sync")
 
 

@@ -16,6 +16,7 @@ SCRIPTS = [KIND / name for name in ("up", "down", "argocd", "git-server", "bin/a
 UP = (KIND / "up").read_text()
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
     shellcheck = str(Path(sys.executable).with_name("shellcheck"))

@@ -58,6 +58,7 @@ def test_the_engines_slots_slow_each_other(engine: Stepped) -> None:
     assert together - alone == pytest.approx(0.01 + 30 * 0.01, abs=0.1)
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_replay_sees_the_waits_of_the_gateways_queue(engine: Stepped, tmp_path: Path) -> None:
     trace = Trace(np.array([0.1, 0.1, 0.1]), np.array([100.0] * 3), np.array([11.0] * 3))
     with serve(engine.url, tmp_path / "log", slots=1, max_queue=1, model=MODEL) as served:

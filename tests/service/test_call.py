@@ -401,6 +401,7 @@ def test_a_proxy_that_breaks_off_is_asked_again_and_nobody_is_blamed(
     assert ollama.lives()
 
 
+@pytest.mark.usefixtures("programs")
 def test_two_killers_and_a_bystander_all_along(tmp_path: Path, deadly: StandIn) -> None:
     deadly.token_delay = 0.1
     with serve(deadly.url, tmp_path / "log") as served, ThreadPoolExecutor(24) as pool:

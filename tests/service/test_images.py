@@ -300,6 +300,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("name", HEAVY)
 def test_no_picture_costs_much(tmp_path: Path, name: str) -> None:
     said, seconds, mebibytes = cost(HEAVY[name](), tmp_path)
@@ -308,6 +309,7 @@ def test_no_picture_costs_much(tmp_path: Path, name: str) -> None:
     assert seconds < 2  # 0.3 where nothing else runs
 
 
+@pytest.mark.usefixtures("programs")
 def test_webp_that_takes_far_more_than_its_pixels_is_refused_in_a_process_of_its_own(tmp_path: Path) -> None:
     # 376 MiB in libwebp, of a file of 0.3 MB.
     said, seconds, mebibytes = cost(webp_with_many_codes(1024), tmp_path)

@@ -9,6 +9,7 @@ from testbed.gateway import serve
 from testbed.stand_in import StandIn
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_gateway_listens_on_every_address_of_both_kinds(stand_in: StandIn, tmp_path: Path) -> None:
     with serve(stand_in.url, tmp_path / "log", host="::", private_host="::") as served:
         for host in ("[::1]", "127.0.0.1"):
@@ -16,6 +17,7 @@ def test_the_gateway_listens_on_every_address_of_both_kinds(stand_in: StandIn, t
             assert fetch(f"http://{host}:{served.private_port}/readyz").status == 200
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_gateway_listens_on_one_address_and_reaches_ollama_there(tmp_path: Path) -> None:
     ollama = StandIn(host="::1").start()
     try:

@@ -122,12 +122,14 @@ def check_cost(body: Path, path: str = "/generate") -> None:
     assert seconds < 1, done.stdout  # 0.1 where nothing else runs
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("name", WORST)
 def test_no_body_of_eight_megabytes_costs_much(tmp_path: Path, name: str) -> None:
     (tmp_path / "body").write_bytes(WORST[name])
     check_cost(tmp_path / "body")
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("wide", WIDE, ids=lambda body: body.name)
 def test_a_text_of_wide_characters_is_not_copied(tmp_path: Path, wide: Body) -> None:
     head, _, body = wide.make().partition(b"\r\n\r\n")

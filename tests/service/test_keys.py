@@ -169,6 +169,7 @@ def test_concurrent_requests_are_divided_too_and_the_sentence_says_how(tmp_path:
         key.acquire(1)
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_key_of_ten_a_minute_gets_ten_answers_from_two_gateways(stand_in: StandIn, tmp_path: Path) -> None:
     path = write(tmp_path / "keys", entry("alice", "secret", requests_per_minute=10))
     settings = {"api_keys_file": path, "quota_shares": 2}
@@ -294,6 +295,7 @@ def test_every_route_of_the_api_needs_the_key(make_app: Callable[..., Flask], tm
     assert 1 <= int(reply.headers["Retry-After"]) <= 60
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_command_makes_a_key_and_its_entry() -> None:
     command = [sys.executable, "-m", "service.keys", "carol"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

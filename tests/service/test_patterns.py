@@ -11,6 +11,17 @@ from tests.support.patterns import EVERYDAY
 EVERYDAY_IDS = list(EVERYDAY)
 
 
+def texts(pattern: str) -> st.SearchStrategy[str]:
+    """Draw texts that fit what is sent on for a pattern, of a range of all characters only those at its ends.
+
+    Hypothesis lists each character that a class has: all of Unicode takes it half a minute.
+    """
+    ends = r"\xA0-\u017F\uD7FF\uE000-\uE00F\uFFF0-\uFFFD\U00010000-\U0001000F\U0010FFF0-\U0010FFFF"
+    few = safe_pattern(pattern).text.replace(r"\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF", ends)
+    assert "10FFFF" not in few.replace(ends, "")
+    return st.from_regex(few, fullmatch=True)
+
+
 @pytest.mark.parametrize("name", EVERYDAY_IDS)
 def test_everyday_patterns_are_held_to(name: str) -> None:
     pattern, example = EVERYDAY[name]
@@ -23,15 +34,13 @@ def test_everyday_patterns_are_held_to(name: str) -> None:
 @given(data=st.data())
 def test_every_text_that_fits_what_is_sent_on_fits_what_was_asked(name: str, data: st.DataObject) -> None:
     pattern, _ = EVERYDAY[name]
-    text = data.draw(st.from_regex(safe_pattern(pattern).text, fullmatch=True))
-    assert re.search(pattern, text, re.ASCII)
+    assert re.search(pattern, data.draw(texts(pattern)), re.ASCII)
 
 
 @pytest.mark.parametrize("pattern", KNOWN)
 @given(data=st.data())
 def test_what_stands_in_for_a_known_pattern_is_part_of_it(pattern: str, data: st.DataObject) -> None:
-    text = data.draw(st.from_regex(safe_pattern(pattern).text, fullmatch=True))
-    assert re.search(pattern, text, re.ASCII)
+    assert re.search(pattern, data.draw(texts(pattern)), re.ASCII)
 
 
 @pytest.mark.parametrize("pattern", [*FORMATS.values(), *(pattern for pattern, _ in EVERYDAY.values())])

@@ -26,6 +26,8 @@ from testbed.stand_in.model import VERSION
 from testbed.stand_in.timed import Timed
 from testbed.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 
 @dataclass
 class Running:

@@ -56,6 +56,7 @@ def test_bad_input_gets_one_sentence(more: list[str], words: str, capsys: pytest
     assert words in err
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(
     ("version", "model", "words"),
     [
@@ -73,6 +74,7 @@ def test_a_model_that_cannot_be_tuned_gets_one_sentence(
     assert words in err
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_running_ollama_is_tuned_by_how_it_is_started_and_asked(
     assert all(row[11].isdecimal() for row in rows[1:] if row[6] != "0"), "llama-server's memory"
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_grid_measures_each_combination_of_the_lists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def test_rounds_end_on_a_machine_that_is_never_quiet() -> None:
     assert rounds(Round, 2, lambda: lambda: None, lambda state: None).run == 2
 
 
+@pytest.mark.usefixtures("programs")
 def test_others_are_those_that_are_not_measured() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:

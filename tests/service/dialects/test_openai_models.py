@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -6,8 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from testbed.gateway import Served, serve
-from testbed.stand_in import StandIn
+from testbed.gateway import Served
 from tests.support.errors import error_of
 
 NAME = "hf.co/unsloth/Qwen3-GGUF:Q4_K_M"
@@ -42,13 +41,8 @@ def test_anthropics_clients_get_their_form(client: FlaskClient) -> None:
     assert (refused["type"], refused["error"]["type"]) == ("error", "not_found_error")
 
 
-@pytest.fixture
-def served(stand_in: StandIn, tmp_path: Any) -> Iterator[Served]:
-    with serve(stand_in.url, tmp_path / "log") as running:
-        yield running
-
-
-def test_the_official_client_asks_for_names_with_slashes(served: Served) -> None:
+def test_the_official_client_asks_for_names_with_slashes(make_server: Callable[..., Served]) -> None:
+    served = make_server()
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
         assert client.models.retrieve("registry.ollama.ai/library/stand-in").id == "stand-in"
         with pytest.raises(openai.NotFoundError, match="this server serves stand-in only") as error:
