@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from chaos import attack, targets
@@ -24,10 +25,11 @@ from loadtest.reporting.part import publish
 from loadtest.reporting.statistics import percentile
 from loadtest.reporting.target import result
 from testbed import ROOT
+from testbed.waiting import eventually
 
 SHARE, OVERLOAD = 0.6, 10.0  # of the capacity
-RAMP = 6.0  # seconds in which the attack opens its connections
-LONGEST = 60.0  # seconds that an attack lasts at most
+RAMP = 30.0  # seconds in which the attack has opened its connections: 2,000 take it 4
+LONGEST = 90.0  # seconds that an attack lasts at most
 HEAD = ("honest goodput", "compared with no attack", "refusals p99", "health", "connections", "result")
 NOTE = (
     "Honest callers send {rate:g} requests/s (60 % of the capacity) for {seconds:g} s, then {over:g}/s for "
@@ -84,19 +86,27 @@ def measure(target: AttackTarget, seconds: float, overload: float) -> Figures:
 
 @contextmanager
 def attacking(kind: str, target: AttackTarget, count: int, seconds: float) -> Iterator[list[dict[str, Any]]]:
-    """Run the attack in a process of its own until the block ends; afterwards the list has what it said."""
+    """Run the attack in a process of its own, from when all its connections are opened until the block ends.
+
+    Afterwards the list has what the attack said.
+    """
     options = ["--url", target.url, "--count", str(count), "--seconds", str(seconds)]
     command = [sys.executable, "-m", "chaos", "attack", kind, *options, "--sources", ",".join(target.sources)]
     said: list[dict[str, Any]] = []
-    with tempfile.TemporaryFile() as output:
+    with tempfile.NamedTemporaryFile() as output:
         process = spawn(command, death_signal=signal.SIGKILL, cwd=ROOT, output=output)
         try:
-            time.sleep(RAMP)
+            eventually(lambda: any(each["opened"] >= count for each in _figures(output.name)), RAMP)
             yield said
         finally:
             kill_session(process)
-            output.seek(0)
-            said += [json.loads(line) for line in output.read().splitlines() if line.startswith(b"{")]
+            said += _figures(output.name)
+
+
+def _figures(output: str) -> list[dict[str, Any]]:
+    """Return the lines that the attack has written so far."""
+    whole = Path(output).read_bytes().rpartition(b"\n")[0]
+    return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
 
 def row(kind: str, alone: Figures, attacked: Figures, said: list[dict[str, Any]]) -> tuple[list[str], bool]:
