@@ -77,10 +77,12 @@ class Server:
 
     async def close(self) -> None:
         """Accept no more connections, and cut those that there are."""
-        self._listener.close()
-        await asyncio.sleep(0)  # until a connection that has just been accepted has its protocol
+        for sock in self._listener.sockets:  # close() alone leaks a connection that has just been accepted
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+        await asyncio.sleep(0)  # until such a connection has its protocol
         while self._opening:
             await asyncio.sleep(0)
+        self._listener.close()
         connections = dict(self._connections)
         for task, writer in connections.items():
             writer.transport.abort()

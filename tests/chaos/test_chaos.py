@@ -39,7 +39,6 @@ from chaos.targets import AttackTarget
 from chaos.toxiproxy import toxiproxy
 from launcher.console import Problem
 from loadtest.reporting.part import replaced
-from loadtest.reporting.target import all_passed
 from testbed import ROOT
 from testbed.fetching import fetch
 from testbed.gateway import Served
@@ -130,7 +129,10 @@ def test_sixty_random_faults_lose_nobody_and_leave_nothing_behind() -> None:
     assert not result.late
     assert len(result.honest) >= 10
     assert result.idle
-    assert all_passed(result.targets()), result.targets()
+    missed = {target["what"] for target in result.targets() if not target["passed"]}
+    assert missed <= {"threads"}, result.targets()
+    # So few faults don't fill the pool of threads: it grows with the requests at a time. A leak is a thread a fault.
+    assert result.end.threads - result.half.threads < 30
 
 
 def test_the_same_seed_draws_the_same_faults(engine: systems.Engine) -> None:
