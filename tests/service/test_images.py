@@ -3,11 +3,8 @@ import io
 import json
 import random
 import struct
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +19,9 @@ from service.errors import ImageTooLarge, InvalidRequest, ServiceError
 from service.image_files import read_image_file
 from service.images import ALL_IMAGES, for_model
 from service.settings import Settings
-from testbed import ROOT
 from testbed.pictures import base64_of, encoded, picture_of, png, webp_with_many_codes
 from testbed.stand_in import StandIn
+from tests.support.costs import cost_of_picture
 
 SETTINGS = Settings()
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -240,45 +237,6 @@ def test_the_file_that_was_sent_is_not_what_the_model_gets() -> None:
     assert not Image.open(io.BytesIO(file)).info.get("exif")
 
 
-# Checks a picture from a file as a request's, and prints what that cost, also in a process of its own: seconds of CPU,
-# MiB at the peak.
-COST = """
-import os, sys
-from base64 import b64encode
-from pathlib import Path
-from PIL import Image
-from service.errors import ServiceError
-from service.decoding import decoded
-from service.image_files import read_image_file
-from service.images import for_model
-from service.settings import Settings
-Image.init()
-text = b64encode(Path(sys.argv[1]).read_bytes()).decode()
-def memory(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-before = memory("VmRSS")
-def spent():
-    return sum(os.times()[:4])
-began = spent()
-try:
-    for_model("image", text, Settings())
-except ServiceError as error:
-    print(error.message)
-print(spent() - began, memory("VmHWM") - before)
-"""
-
-
-def cost(picture: bytes, folder: Path) -> tuple[list[str], float, float]:
-    """Return the errors that a picture gets, and what checking it costs: seconds of CPU, MiB at the peak."""
-    (folder / "picture").write_bytes(picture)
-    command = [sys.executable, "-c", COST, str(folder / "picture")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
-    *said, figures = done.stdout.splitlines()
-    seconds, mebibytes = map(float, figures.split())
-    return said, seconds, mebibytes
-
-
 def smooth(mode: str, width: int, height: int) -> Image.Image:
     one = Image.radial_gradient("L").resize((width, height))
     return one if mode == "L" else Image.merge(mode, [one] * len(mode))
@@ -302,20 +260,21 @@ HEAVY = {
 
 @pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("name", HEAVY)
-def test_no_picture_costs_much(tmp_path: Path, name: str) -> None:
-    said, seconds, mebibytes = cost(HEAVY[name](), tmp_path)
-    assert said == []
-    assert mebibytes < 64
-    assert seconds < 2  # 0.3 where nothing else runs
+def test_no_picture_costs_much(name: str) -> None:
+    cost = cost_of_picture(HEAVY[name]())
+    assert cost.refused == ""
+    assert cost.mebibytes < 64
+    assert cost.seconds < 2  # 0.3 where nothing else runs
 
 
 @pytest.mark.usefixtures("programs")
-def test_webp_that_takes_far_more_than_its_pixels_is_refused_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_webp_that_takes_far_more_than_its_pixels_is_refused_in_a_process_of_its_own() -> None:
     # 376 MiB in libwebp, of a file of 0.3 MB.
-    said, seconds, mebibytes = cost(webp_with_many_codes(1024), tmp_path)
-    assert said == ["image: is a broken image, or takes more memory to decode than there is: send a PNG or a JPEG"]
-    assert mebibytes < 16
-    assert seconds < 1  # 0.1 where nothing else runs
+    cost = cost_of_picture(webp_with_many_codes(1024))
+    complaint = "image: is a broken image, or takes more memory to decode than there is: send a PNG or a JPEG"
+    assert cost.refused == complaint
+    assert cost.mebibytes < 16
+    assert cost.seconds < 1  # 0.1 where nothing else runs
 
 
 def test_webp_is_the_same_picture_in_a_process_of_its_own() -> None:
