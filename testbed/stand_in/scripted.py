@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from testbed.stand_in import model
@@ -55,6 +55,12 @@ class StandIn(Ollama):
         super().__post_init__()
         self._gate = asyncio.Event()
         self._stuck = self._dead = False
+
+    def renew(self) -> None:
+        """Do as a new one does, and forget all that came."""
+        for each in fields(StandIn):
+            setattr(self, each.name, getattr(StandIn(host=self.host), each.name))
+        self.hold()
 
     def release(self) -> None:
         """Let the answers go on that are held at the gate, and all later ones."""

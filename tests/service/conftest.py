@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from service import create_app
 from service.gateway import Gateway
 from service.settings import Settings
+from testbed.gateway import Served, serve
 from testbed.stand_in import MODEL, StandIn
 from testbed.tools import missing
 
@@ -34,6 +35,20 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[StandIn]:
+    server = StandIn().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(programs: None, engine: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Return a gateway before `engine` for tests that leave it as it was."""
+    with serve(engine.url, tmp_path_factory.mktemp("gateway") / "log") as served:
+        yield served
 
 
 @pytest.fixture

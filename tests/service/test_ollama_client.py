@@ -23,6 +23,7 @@ from testbed.stand_in import model as stand_in_model
 from testbed.waiting import eventually
 from tests.support.ollama_cli import cli, command
 
+CAPABILITIES = ["completion", "vision", "tools", "thinking"]
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -36,16 +37,23 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@pytest.fixture
-def served(make_server: Any, stand_in: StandIn) -> Served:
-    stand_in.capabilities = ["completion", "vision", "tools", "thinking"]
-    served: Served = make_server()
-    return served
+@pytest.fixture(scope="module")
+def engine() -> Iterator[StandIn]:
+    server = StandIn(capabilities=CAPABILITIES).start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[ollama.Client]:
-    with ollama.Client(served.url) as client:
+def stand_in(engine: StandIn) -> StandIn:
+    engine.renew()
+    engine.capabilities = CAPABILITIES
+    return engine
+
+
+@pytest.fixture
+def client(shared: Served, stand_in: StandIn) -> Iterator[ollama.Client]:
+    with ollama.Client(shared.url) as client:
         yield client
 
 
@@ -67,9 +75,9 @@ def test_the_client_generates_whole_and_streamed(client: ollama.Client) -> None:
     assert client.generate(MODEL, keep_alive=0).done_reason == "unload"
 
 
-def test_the_async_client_does_the_same(served: Served) -> None:
+def test_the_async_client_does_the_same(shared: Served, stand_in: StandIn) -> None:
     async def both() -> tuple[str | None, str]:
-        async with ollama.AsyncClient(served.url) as client:
+        async with ollama.AsyncClient(shared.url) as client:
             whole = await client.chat(MODEL, HI)
             stream = await client.chat(MODEL, HI, stream=True)
             return whole.message.content, "".join([piece.message.content or "" async for piece in stream])
@@ -160,9 +168,9 @@ def test_the_clients_key_is_ours(make_server: Any, tmp_path: Path, monkeypatch: 
         assert client.chat(MODEL, HI).message.content == "Hello, world"
 
 
-def test_the_cli_runs_a_prompt(served: Served, stand_in: StandIn) -> None:
+def test_the_cli_runs_a_prompt(shared: Served, stand_in: StandIn) -> None:
     stand_in.thoughts = ["Hm"]
-    done = cli(served, "run", MODEL, "--verbose", "Hi")
+    done = cli(shared, "run", MODEL, "--verbose", "Hi")
     assert done.returncode == 0, done.stderr
     assert "Hello, world" in done.stdout
     assert "Hm" in done.stdout  # it asks for thoughts where the model can think
@@ -190,10 +198,10 @@ class Terminal:
         os.write(self.end, line.encode() + b"\r")
 
 
-def test_the_cli_talks_with_somebody_at_a_terminal(served: Served, stand_in: StandIn) -> None:
+def test_the_cli_talks_with_somebody_at_a_terminal(shared: Served, stand_in: StandIn) -> None:
     ours, its = pty.openpty()
     terminal = Terminal(ours)
-    started = command(served, "run", MODEL)
+    started = command(shared, "run", MODEL)
     process = subprocess.Popen(**started, stdin=its, stdout=its, stderr=its, start_new_session=True)
     os.close(its)
     try:
@@ -212,27 +220,27 @@ def test_the_cli_talks_with_somebody_at_a_terminal(served: Served, stand_in: Sta
     ]
 
 
-def test_the_cli_takes_a_form_and_its_prompt_from_a_pipe(served: Served, stand_in: StandIn) -> None:
-    done = cli(served, "run", MODEL, "--format", "json", "--think=false", "--keepalive", "5m", said="Say it in JSON")
+def test_the_cli_takes_a_form_and_its_prompt_from_a_pipe(shared: Served, stand_in: StandIn) -> None:
+    done = cli(shared, "run", MODEL, "--format", "json", "--think=false", "--keepalive", "5m", said="Say it in JSON")
     assert (done.returncode, done.stdout.strip()) == (0, "Hello, world")
     [asked] = stand_in.chats()
     assert (asked["format"], asked["messages"][0]["content"]) == ("json", "Say it in JSON")
 
 
-def test_the_cli_tells_of_the_model(served: Served) -> None:
-    assert re.search(rf"{NAME} +{stand_in_model.DIGEST[:12]} +253 MB", cli(served, "list").stdout)
-    assert re.search(rf"{NAME} .* 100% CPU +2048 +Forever", cli(served, "ps").stdout)
-    shown = cli(served, "show", MODEL).stdout
+def test_the_cli_tells_of_the_model(shared: Served, stand_in: StandIn) -> None:
+    assert re.search(rf"{NAME} +{stand_in_model.DIGEST[:12]} +253 MB", cli(shared, "list").stdout)
+    assert re.search(rf"{NAME} .* 100% CPU +2048 +Forever", cli(shared, "ps").stdout)
+    shown = cli(shared, "show", MODEL).stdout
     assert re.search(r"architecture +gemma3", shown)
     assert re.search(r"context length +32768", shown)
     assert "thinking" in shown
-    assert f"ollama version is {stand_in_model.VERSION}" in cli(served, "--version").stdout
+    assert f"ollama version is {stand_in_model.VERSION}" in cli(shared, "--version").stdout
 
 
-def test_the_cli_stops_nothing_and_pulls_nothing(served: Served, stand_in: StandIn) -> None:
-    assert cli(served, "stop", MODEL).returncode == 0
+def test_the_cli_stops_nothing_and_pulls_nothing(shared: Served, stand_in: StandIn) -> None:
+    assert cli(shared, "stop", MODEL).returncode == 0
     assert stand_in.unloads == 0
-    for done in (cli(served, "pull", MODEL), cli(served, "run", "llama3", "Hi"), cli(served, "rm", MODEL)):
+    for done in (cli(shared, "pull", MODEL), cli(shared, "run", "llama3", "Hi"), cli(shared, "rm", MODEL)):
         assert done.returncode != 0
         assert f"the operator of this server chooses its model, which is {MODEL}" in done.stderr
 

@@ -149,50 +149,46 @@ def refuses_connections(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_the_private_port_answers_probes_and_metrics_only(make_server: Make) -> None:
-    served = make_server()
-    assert fetch(f"{served.private}/healthz").json() == {"status": "ok"}
-    assert fetch(f"{served.private}/readyz").json() == {"status": "ready"}
-    metrics = fetch(f"{served.private}/metrics")
+def test_the_private_port_answers_probes_and_metrics_only(shared: Served) -> None:
+    assert fetch(f"{shared.private}/healthz").json() == {"status": "ok"}
+    assert fetch(f"{shared.private}/readyz").json() == {"status": "ready"}
+    metrics = fetch(f"{shared.private}/metrics")
     assert metrics.headers["Content-Type"].startswith("text/plain")
     for path in ("/", "/generate", "/v1/models"):
-        reply = fetch(f"{served.private}{path}")
+        reply = fetch(f"{shared.private}{path}")
         assert (reply.status, reply.json()["error"]["code"]) == (404, "not_found")
-    reply = fetch(f"{served.private}/metrics", {})
+    reply = fetch(f"{shared.private}/metrics", {})
     assert (reply.status, reply.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\r\n", b'GET /"<%s HTTP/9\r\n\r\n', b"GET /" + b"a" * 70_000])
-def test_the_private_port_says_in_json_that_it_can_not_read_a_request(make_server: Make, sent: bytes) -> None:
-    served = make_server()
-    with socket.create_connection(("127.0.0.1", served.private_port), timeout=10) as sock:
+def test_the_private_port_says_in_json_that_it_can_not_read_a_request(shared: Served, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", shared.private_port), timeout=10) as sock:
         sock.sendall(sent)
         answer = b"".join(iter(lambda: sock.recv(65536), b""))  # to HTTP/0.9, or to what may be, without a head
     assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
 
 
-def test_a_head_without_end_is_answered_on_the_private_port_after_a_few_kilobytes(make_server: Make) -> None:
-    served = make_server()
+def test_a_head_without_end_is_answered_on_the_private_port_after_a_few_kilobytes(shared: Served) -> None:
     for head in (
         b"GET /" + b"x" * 9_000,
         b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 90 + b"X-Long: " + b"x" * 9_000,
     ):
-        with socket.create_connection(("127.0.0.1", served.private_port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", shared.private_port), timeout=5) as sock:
             sock.sendall(head)
             assert b'"bad_request"' in b"".join(iter(lambda: sock.recv(1024), b""))
 
 
-def test_silent_connections_leave_the_private_port_to_probes(make_server: Make) -> None:
-    served = make_server()
-    worker = psutil.Process(served.process.pid).children()[0]
+def test_silent_connections_leave_the_private_port_to_probes(shared: Served) -> None:
+    worker = psutil.Process(shared.process.pid).children()[0]
     threads = worker.num_threads()
     with contextlib.ExitStack() as stack:
         for _ in range(200):
-            stack.enter_context(socket.create_connection(("127.0.0.1", served.private_port)))
-        assert fetch(f"{served.private}/healthz").status == 200
+            stack.enter_context(socket.create_connection(("127.0.0.1", shared.private_port)))
+        assert fetch(f"{shared.private}/healthz").status == 200
         eventually(lambda: worker.num_threads() <= threads + 64)
     eventually(lambda: worker.num_threads() <= threads + 4)
-    assert "Traceback" not in served.log.read_text()
+    assert "Traceback" not in shared.log.read_text()
 
 
 def test_the_metrics_tell_what_happened(make_server: Make, stand_in: StandIn) -> None:
@@ -247,9 +243,8 @@ def test_the_log_has_one_line_a_request_without_prompt_answer_or_key(make_server
         (b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
     ],
 )
-def test_what_is_not_http_is_a_json_error_too(make_server: Make, sent: bytes, status: int) -> None:
-    served = make_server()
-    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+def test_what_is_not_http_is_a_json_error_too(shared: Served, sent: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=30) as sock:
         sock.sendall(sent)
         response = http.client.HTTPResponse(sock)
         response.begin()
@@ -361,53 +356,49 @@ def unread(sock: socket.socket) -> int:
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-def test_clients_that_reset_at_odd_moments_end_nothing(make_server: Make) -> None:
-    served = make_server()
-    worker = psutil.Process(served.process.pid).children()[0].pid
+def test_clients_that_reset_at_odd_moments_end_nothing(shared: Served) -> None:
+    worker = psutil.Process(shared.process.pid).children()[0].pid
     first = b"HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
     then = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n"
     for _ in range(50):
-        sock = served.open(first + then)
+        sock = shared.open(first + then)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its close is a reset
         sock.recv(1)
         sock.close()
-    assert fetch(f"{served.url}/generate", {"prompt": "x"}).status == 200
-    assert psutil.Process(served.process.pid).children()[0].pid == worker
+    assert fetch(f"{shared.url}/generate", {"prompt": "x"}).status == 200
+    assert psutil.Process(shared.process.pid).children()[0].pid == worker
 
 
 @pytest.mark.parametrize("path", ["/%67enerate", "//generate", "/v1/chat%2fcompletions", "/./generate"])
-def test_only_a_plainly_written_path_gets_in(make_server: Make, stand_in: StandIn, path: str) -> None:
-    served = make_server()
-    sock = served.connect(path, {"prompt": "x"})
+def test_only_a_plainly_written_path_gets_in(shared: Served, engine: StandIn, path: str) -> None:
+    before = len(engine.chats())
+    sock = shared.connect(path, {"prompt": "x"})
     assert sock.recv(65536).startswith(b"HTTP/1.1 400 ")
-    assert stand_in.chats() == []
+    assert len(engine.chats()) == before
 
 
-def test_a_body_over_the_limit_is_refused_so_that_every_client_reads_it(make_server: Make) -> None:
-    served = make_server()
-    reply = fetch(f"{served.url}/generate", b"x" * 9_000_000)  # urllib writes all of it before it reads
+def test_a_body_over_the_limit_is_refused_so_that_every_client_reads_it(shared: Served) -> None:
+    reply = fetch(f"{shared.url}/generate", b"x" * 9_000_000)  # urllib writes all of it before it reads
     assert (reply.status, reply.json()["error"]["code"]) == (413, "body_too_large")
     assert "8388608 bytes" in reply.json()["error"]["message"]
 
 
-def test_requests_may_follow_each_other_without_waiting(make_server: Make) -> None:
-    served = make_server()
+def test_requests_may_follow_each_other_without_waiting(shared: Served) -> None:
     one = b'POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"prompt": "x"}'
-    with served.open(one * 3 + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as sock:
+    with shared.open(one * 3 + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as sock:
         text = b""
         while part := sock.recv(65536):
             text += part
     assert (text.count(b"HTTP/1.1 200 OK"), text.count(b"HTTP/1.1 404 ")) == (3, 1)
 
 
-def test_a_client_that_expects_a_100_gets_one_before_it_sends(make_server: Make) -> None:
-    served = make_server()
+def test_a_client_that_expects_a_100_gets_one_before_it_sends(shared: Served) -> None:
     head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
-    sock = served.open(head + b"15\r\n\r\n")
+    sock = shared.open(head + b"15\r\n\r\n")
     assert sock.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
     sock.sendall(b'{"prompt": "x"}')
     assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
-    assert served.open(head + b"9000000\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 413 ")
+    assert shared.open(head + b"9000000\r\n\r\n").recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("stream", [True, False])

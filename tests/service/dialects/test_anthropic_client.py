@@ -41,8 +41,14 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture
-def client(make_server: Callable[..., Served], connect: Connect) -> anthropic.Anthropic:
-    return connect(make_server())
+def stand_in(engine: StandIn) -> StandIn:
+    engine.renew()
+    return engine
+
+
+@pytest.fixture
+def client(shared: Served, stand_in: StandIn, connect: Connect) -> anthropic.Anthropic:
+    return connect(shared)
 
 
 def test_the_official_client_works_unchanged(client: anthropic.Anthropic, stand_in: StandIn) -> None:
@@ -125,7 +131,7 @@ def test_errors_are_those_that_the_client_knows(client: anthropic.Anthropic, sta
 def test_its_own_retry_comes_back_when_it_is_told_to(
     make_server: Callable[..., Served], connect: Connect, stand_in: StandIn
 ) -> None:
-    served = make_server(slots=1, max_queue=0)
+    served = make_server(slots=1, max_queue=0, queue_timeout=1)  # what Retry-After says
     stand_in.hold_at = 0
     answers: list[tuple[float, httpx2.Response]] = []
     hooks: Any = {"response": [lambda response: answers.append((time.monotonic(), response))]}

@@ -134,51 +134,46 @@ def test_json_mode_reaches_ollama(client: FlaskClient, stand_in: StandIn) -> Non
 
 
 @pytest.fixture
-def official(make_server: Any) -> Iterator[tuple[openai.OpenAI, Served]]:
-    served: Served = make_server()
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
-        yield client, served
+def official(shared: Served, engine: StandIn) -> Iterator[openai.OpenAI]:
+    engine.renew()
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
-def test_the_official_client_works_unchanged(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
-    client, _ = official
-    whole = client.chat.completions.create(model=MODEL, messages=HI)
+def test_the_official_client_works_unchanged(official: openai.OpenAI, engine: StandIn) -> None:
+    whole = official.chat.completions.create(model=MODEL, messages=HI)
     assert whole.choices[0].message.content == "Hello, world"
     assert (whole.choices[0].finish_reason, whole.usage.total_tokens) == ("stop", 10)
-    stream = client.chat.completions.create(
+    stream = official.chat.completions.create(
         model=MODEL, messages=HI, stream=True, stream_options={"include_usage": True}
     )
     *chunks, last = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello, world"
     assert (chunks[-1].choices[0].finish_reason, last.choices, last.usage.total_tokens) == ("stop", [], 10)
-    assert [model.id for model in client.models.list()] == [MODEL]
-    assert client.embeddings.create(model=MODEL, input=["a", "b"]).data[1].embedding == pytest.approx([0.6, 0.8])
+    assert [model.id for model in official.models.list()] == [MODEL]
+    assert official.embeddings.create(model=MODEL, input=["a", "b"]).data[1].embedding == pytest.approx([0.6, 0.8])
 
 
-def test_the_official_client_sees_tool_calls(official: tuple[openai.OpenAI, Served], stand_in: StandIn) -> None:
-    client, _ = official
-    stand_in.tokens, stand_in.message = [""], {"tool_calls": [CALL]}
-    whole = client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL])
+def test_the_official_client_sees_tool_calls(official: openai.OpenAI, engine: StandIn) -> None:
+    engine.tokens, engine.message = [""], {"tool_calls": [CALL]}
+    whole = official.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL])
     [choice] = whole.choices
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
     assert (
         choice.message.tool_calls[0].function.name,
         json.loads(choice.message.tool_calls[0].function.arguments),
     ) == ("add", {"a": 1})
-    stream = list(client.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL], stream=True))
+    stream = list(official.chat.completions.create(model=MODEL, messages=HI, tools=[TOOL], stream=True))
     assert stream[1].choices[0].delta.tool_calls[0].function.name == "add"
     assert stream[-1].choices[0].finish_reason == "tool_calls"
 
 
-def test_the_official_client_sees_errors_by_their_status(
-    official: tuple[openai.OpenAI, Served], stand_in: StandIn
-) -> None:
-    client, _ = official
+def test_the_official_client_sees_errors_by_their_status(official: openai.OpenAI, engine: StandIn) -> None:
     with pytest.raises(openai.NotFoundError, match="serves stand-in only"):
-        client.chat.completions.create(model="gpt-5", messages=HI)
-    stand_in.error_at = 1
+        official.chat.completions.create(model="gpt-5", messages=HI)
+    engine.error_at = 1
     with pytest.raises(openai.APIError, match="the model server failed"):
-        list(client.chat.completions.create(model=MODEL, messages=HI, stream=True))
+        list(official.chat.completions.create(model=MODEL, messages=HI, stream=True))
 
 
 def test_embeddings_in_both_encodings(client: FlaskClient, stand_in: StandIn) -> None:

@@ -298,45 +298,45 @@ class Sum(pydantic.BaseModel):
 
 
 @pytest.fixture
-def official(make_server: Any) -> Iterator[openai.OpenAI]:
-    served: Served = make_server()
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+def official(shared: Served, engine: StandIn) -> Iterator[openai.OpenAI]:
+    engine.renew()
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
-def test_the_official_client_goes_on_with_what_it_got(official: openai.OpenAI, stand_in: StandIn) -> None:
-    stand_in.script = [{"content": "Let me see.", **CALLED}, "It is 2."]
+def test_the_official_client_goes_on_with_what_it_got(official: openai.OpenAI, engine: StandIn) -> None:
+    engine.script = [{"content": "Let me see.", **CALLED}, "It is 2."]
     first = official.responses.create(model=MODEL, input="1 + 1?", tools=[ADD])
     message, call = first.output
     assert (first.output_text, first.usage.total_tokens) == ("Let me see.", 8)
     asked: Any = [{"role": "user", "content": "1 + 1?"}]
     for answered in (first.output, first.model_dump()["output"]):
-        stand_in.script = ["It is 2."]
+        engine.script = ["It is 2."]
         result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "2"}
         second = official.responses.create(model=MODEL, input=[*asked, *answered, result], tools=[ADD])
         assert second.output_text == "It is 2."
-        turn = stand_in.chats()[-1]["messages"][1]
+        turn = engine.chats()[-1]["messages"][1]
         called = {"id": call.call_id, "function": {"name": "add", "arguments": {"a": 1}}}
         assert turn == {"role": "assistant", "content": "Let me see.", "tool_calls": [called]}
     assert message.id != call.id
 
 
-def test_the_official_client_streams(official: openai.OpenAI, stand_in: StandIn) -> None:
+def test_the_official_client_streams(official: openai.OpenAI, engine: StandIn) -> None:
     with official.responses.stream(model=MODEL, input="Hi") as stream:
         assert "".join(each.delta for each in stream if each.type == "response.output_text.delta") == "Hello, world"
         assert stream.get_final_response().output_text == "Hello, world"
-    stand_in.script = [CALLED]
+    engine.script = [CALLED]
     with official.responses.stream(model=MODEL, input="Hi", tools=[ADD]) as stream:
         [call] = stream.get_final_response().output
         assert (call.name, call.parsed_arguments) == ("add", None)
-    stand_in.error_at = 1
+    engine.error_at = 1
     with pytest.raises(openai.APIError, match="the model server failed") as error:
         list(official.responses.create(model=MODEL, input="Hi", stream=True))
     assert error.value.code == "engine_failed"
 
 
-def test_the_official_client_parses_and_takes_back_what_it_parsed(official: openai.OpenAI, stand_in: StandIn) -> None:
-    stand_in.script = ['{"a": 2}', '{"a": 3}']
+def test_the_official_client_parses_and_takes_back_what_it_parsed(official: openai.OpenAI, engine: StandIn) -> None:
+    engine.script = ['{"a": 2}', '{"a": 3}']
     parsed = official.responses.parse(model=MODEL, input="1 + 1?", text_format=Sum)
     assert parsed.output_parsed == Sum(a=2)
     again: Any = [
