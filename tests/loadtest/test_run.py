@@ -351,13 +351,15 @@ def soaking(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_an_interrupted_run_ends_k6_and_leaves_a_report_that_says_so(soaking: Any, tmp_path: Path, number: int) -> None:
     with answering() as target:
         process = soaking(target.url)
-        eventually(lambda: len(target.prompts) > 9, 60)
+        eventually(lambda: len(target.prompts) > 9, 120)
         [k6] = children(process.pid)
         process.send_signal(number)
         time.sleep(0.3)
         process.send_signal(number)  # `uv run` sends one too, a moment after the terminal's
-        out, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "sluice: interrupted: the report has what was measured until then\n")
+        out, said = process.communicate(timeout=120)
+    *progress, last = said.splitlines()
+    assert (process.returncode, last) == (130, "sluice: interrupted: the report has what was measured until then")
+    assert all(line.startswith("soak: ") for line in progress)
     assert not Path(f"/proc/{k6}").exists()
     report = read(tmp_path / "soak")
     assert (report["interrupted"], report["valid"]) == (True, False)
@@ -372,9 +374,9 @@ def test_a_run_that_is_interrupted_before_anything_counts_leaves_nothing(soaking
     with answering() as target:
         target.hold_warm_up = True
         process = soaking(target.url)
-        eventually(lambda: target.paths["/generate"] > 0, 60)
+        eventually(lambda: target.paths["/generate"] > 0, 120)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (130, "sluice: interrupted, so there is no report\n")
     assert list(tmp_path.iterdir()) == []
 
