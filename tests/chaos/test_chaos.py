@@ -296,6 +296,7 @@ def test_the_commands_of_the_page_exist() -> None:
             assert command[3] in COMMANDS
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -12,7 +12,7 @@ Command = Callable[..., tuple[int, dict[str, str]]]
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> Origin:
+def origin(programs: None, tmp_path: Path) -> Origin:
     return new_origin(tmp_path)
 
 

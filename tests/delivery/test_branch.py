@@ -198,6 +198,7 @@ def test_a_remote_that_is_not_there_is_one_line(origin: Origin) -> None:
         branch.fetch()
 
 
+@pytest.mark.usefixtures("programs")
 def test_of_twenty_writers_the_newest_wins_and_nothing_is_lost(tmp_path: Path) -> None:
     origin = new_origin(tmp_path, commits=20)
     writers = list(range(20))

@@ -99,7 +99,7 @@ class GitHub:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+def hub(programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     hub = GitHub()
     server = Stub(hub.answer).start()
     (tmp_path / "bin").mkdir()

@@ -130,6 +130,7 @@ def test_an_endpoint_that_is_not_there_costs_no_request(make_server: Callable[..
     assert [fetch(f"{served.url}/generate", {"prompt": "Hi"}).status for _ in range(3)] == [200] * 3
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("disabled", [False, True])
 def test_nothing_of_it_is_imported_by_default(disabled: bool) -> None:
     told = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"} if disabled else {}

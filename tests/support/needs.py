@@ -29,15 +29,17 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_look)
 
 
+_running_unit_test = False
+
+
 class _Imports:
     """Skips modules that import the CDK or cdk8s, which start Node.js, or Anthropic's client, which takes seconds."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name in ("anthropic", "aws_cdk", "cdk8s", "constructs"):
+            if _running_unit_test:
+                pytest.fail(f"a unit test imports {name}: it must take the fixture `programs`")
             pytest.skip(f"imports {name}", allow_module_level=True)
-
-
-_running_unit_test = False
 
 
 def _look(event: str, arguments: tuple[Any, ...]) -> None:
