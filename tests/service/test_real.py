@@ -247,7 +247,7 @@ def test_a_whole_answer_survives_the_death_of_the_engine(served: Served, ollama:
     again, begun = "sluice_requests_sent_again_total", "sluice_time_to_first_token_seconds_count"
     before, answers = served.metric(again), served.metric(begun)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(generate, served, prompt=f"Tell me a story. {victim}", max_tokens=400, stop=["@@@"])
+        answer = pool.submit(generate, served, prompt=f"Tell me a story. {victim}", max_tokens=200, stop=["@@@"])
         eventually(lambda: served.metric(begun) == answers + 1, 30)
         [server] = psutil.Process(ollama.process.pid).children()
         if victim == "ollama":

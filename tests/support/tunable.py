@@ -19,8 +19,8 @@ from testbed.stand_in.model import VERSION
 from testbed.stand_in.ollama import Ollama
 from testbed.stand_in.server import Exchange
 
-STEP, STEP_A_SLOT = 0.03, 0.002  # seconds from token to token: alone, and for each slot
-READING = 0.02  # seconds until the first token
+STEP, STEP_A_SLOT = 0.012, 0.0008  # seconds from token to token: alone, and for each slot
+READING = 0.01  # seconds until the first token
 MOST_SLOTS = 16
 FACTORS = {"q8_0": 1.1, "no flash": 1.4, "ngram-simple": 0.5, "ngram-cache": 4.0}
 KINDS = {"small": ["completion"], "vectors": ["embedding"]}
