@@ -18,6 +18,7 @@ PROGRAMS = [
     ["cost"],
     ["cost.bill"],
     ["delivery", "publish"],
+    ["delivery.github"],
     ["local_cluster.demo"],
     ["loadtest.experiments", "comparison"],
     ["loadtest", "run"],
@@ -111,6 +112,7 @@ def test_what_nobody_expects_is_not_hidden() -> None:
         run(made, [])
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
 def test_every_program_explains_itself_and_refuses_an_unknown_option_in_one_sentence(
     program: list[str], capsys: pytest.CaptureFixture[str]

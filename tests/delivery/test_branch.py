@@ -236,8 +236,8 @@ def test_of_twenty_writers_the_newest_wins_and_nothing_is_lost(tmp_path: Path) -
         ("plan --stage dev --image sha256:12", "--image: 'sha256:12' is not a digest"),
         (f"plan --stage dev --image {digest('a')} --main main", "--main: 'main' is not a commit: 40"),
         ("publish --stage dev --manifests x", "the following arguments are required: --main"),
-        ("live --stage dev --images sluice", "--images: 'sluice' is not a JSON list of images"),
-        ('live --stage dev --images {"a":1}', "is not a JSON list of images"),
+        ("live --stage dev --images sluice", "--images: 'sluice' is not a JSON list of texts"),
+        ('live --stage dev --images {"a":1}', "is not a JSON list of texts"),
         ("revert --stage dev", "one of the arguments --revision --to is required"),
     ],
 )
