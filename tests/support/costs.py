@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -44,7 +44,7 @@ def _in_a_fork(prepared: Callable[..., Callable[[], object]], *arguments: object
 
 
 def _body(path: str, body: bytes) -> Callable[[], object]:
-    kind = next(route.body for route in ROUTES if route.path == path)
+    kind: Any = next(route.body for route in ROUTES if route.path == path)
     gateway = create_gateway(Settings(model="stand-in"))
     return lambda: parse(kind, body).question().for_ollama(gateway)
 
