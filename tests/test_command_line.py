@@ -18,6 +18,8 @@ PROGRAMS = [
     ["cost"],
     ["cost.bill"],
     ["delivery", "publish"],
+    ["delivery.access"],
+    ["delivery.doctor"],
     ["delivery.github"],
     ["local_cluster.demo"],
     ["loadtest.experiments", "comparison"],

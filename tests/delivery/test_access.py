@@ -52,7 +52,7 @@ NOT_YET = "An error occurred (TargetNotConnected) when calling the StartSession 
 
 
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+def aws(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     with run_moto(tmp_path_factory.mktemp("moto") / "log") as found:
         ec2, eks = found.client("ec2"), found.client("eks")
         ec2.create_launch_template(LaunchTemplateName=DEV.access_name, LaunchTemplateData={"InstanceType": "t4g.micro"})
@@ -236,6 +236,7 @@ echo '{"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCreden
 """
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("trusted", [True, False])
 def test_kubectl_reaches_the_api_through_the_port_and_checks_its_name(
     api: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool

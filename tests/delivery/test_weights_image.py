@@ -2,11 +2,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from testbed import ROOT
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_weights_image_has_the_models_files_a_layer_each_and_nothing_else(tmp_path: Path) -> None:
     steps = yaml.safe_load((ROOT / ".github/workflows/models.yml").read_text())["jobs"]["build"]["steps"]
     [pull] = [step for step in steps if step.get("name") == "Pull the model"]
