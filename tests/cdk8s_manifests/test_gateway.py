@@ -111,6 +111,7 @@ def first_token(stage: Stage, ollama: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True, text=True)
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_startup_probe_ends_well_once_a_token_was_generated() -> None:
     with scripted(api_generate={"response": "a", "eval_count": 1}) as ollama:
         assert first_token(LOCAL, ollama.url).returncode == 0
@@ -123,6 +124,7 @@ def test_the_startup_probe_ends_well_once_a_token_was_generated() -> None:
     assert {name: sent[name] for name in wanted} == wanted
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(
     "answer", [{"response": "", "eval_count": 0}, (500, {"error": "out of memory"}), (404, {"error": "no such model"})]
 )
@@ -133,6 +135,7 @@ def test_the_startup_probe_fails_without_a_token(answer: object) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_startup_probe_fails_while_ollama_is_not_up() -> None:
     done = first_token(LOCAL, f"127.0.0.1:{free_port()}")
     assert done.returncode == 1

@@ -64,6 +64,7 @@ def test_argo_cds_project_allows_every_kind(stage: Stage) -> None:
         assert (obj["apiVersion"].rpartition("/")[0], obj["kind"]) in allowed
 
 
+@pytest.mark.usefixtures("programs")
 def test_the_same_input_gives_the_same_bytes_in_another_process_too(tmp_path: Path) -> None:
     arguments = ["--stage", "local", "--image", IMAGE, "--weights", WEIGHTS, "--out", str(tmp_path)]
     assert command(*arguments, PYTHONHASHSEED="1").returncode == 0
@@ -98,6 +99,7 @@ def test_what_is_not_a_digest_is_refused(digest: str) -> None:
             render(LOCAL, **digests, context=None)
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     arguments = ["--image", IMAGE, "--weights", "latest", "--out", str(tmp_path)]
     assert complaint(command("--stage", "none", *arguments)) == (

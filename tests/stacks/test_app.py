@@ -102,6 +102,7 @@ def test_bad_input_is_answered_with_one_sentence(
     assert "\n" not in sentence
 
 
+@pytest.mark.usefixtures("programs")
 def test_bad_input_ends_app_py_with_1_and_no_traceback() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
     environ["CDK_CONTEXT_JSON"] = json.dumps(cdk_context(stage="staging"))

@@ -157,6 +157,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("programs")
 def test_cfn_lint_has_no_errors_and_no_warnings(templates: Path) -> None:
     options = ["--format", "json", "--ignore-checks", *CFN_LINT_SKIPS]
     names = [str(path) for path in sorted(templates.iterdir())]
