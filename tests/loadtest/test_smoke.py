@@ -1,10 +1,7 @@
 """The smoke under a real k6, against the gateway and against servers that answer wrongly."""
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,17 +18,10 @@ from testbed import ROOT
 from testbed.fetching import fetch
 from testbed.gateway import Served, serve
 from testbed.stand_in import MODEL, StandIn
-from testbed.tools import missing
 from tests.support.api_keys import entry, write
 from tests.support.stub import Answer, in_turn, stub
 
 RIGHT = ["2 + 2 is 4, ", "Paris, ", "blue, ", "cold"]
-BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(scope="session")
-def k6(programs: None) -> str:
-    return shutil.which("k6", path=f"{BIN}{os.pathsep}{os.environ['PATH']}") or missing("k6 is missing: make sync")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A front before HAProxy before pods, as on a cluster; and alone, before an upstream that says what a test wants."""
+"""A front before HAProxy before pods, as on a cluster."""
 
 import json
 import signal
@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from cdk8s_manifests.haproxy_cfg import haproxy_cfg
 from config import LOCAL, Autoscaling
 from service import create_app
-from service.front import ALONE
-from service.gateway import Gateway
 from service.keys import digest
-from service.settings import Role, Settings
+from service.settings import Settings
 from testbed.docker import docker
 from testbed.fetching import Reply, fetch
 from testbed.gateway import Served, serve
@@ -30,7 +27,6 @@ from testbed.stand_in import DURATIONS, MODEL, NAME, StandIn
 from testbed.stand_in import model as stand_in_model
 from testbed.waiting import eventually
 from tests.support.needs import RunDocker
-from tests.support.stub import scripted
 
 STAGE = replace(LOCAL, autoscaling=Autoscaling.REQUESTS, slots=2, requests_per_replica=2, queue_timeout=3, prestop=1)
 HELLO = {"prompt": "Hi"}
@@ -347,58 +343,6 @@ def test_a_front_that_drains_has_haproxy_passed_over_and_finishes_its_streams(
         assert proxy.status("/healthz") == 200
 
 
-def front_app(upstream: str, **settings: Any) -> Flask:
-    return create_app(Settings(role=Role.FRONT, upstream=upstream, model=MODEL, **settings))
-
-
-def watched(app: Flask) -> tuple[bool, frozenset[str]]:
-    gateway: Gateway = app.extensions["sluice"]
-    gateway.watch.look()
-    gateway.ollama.pool.forget()
-    return gateway.watch.loaded, gateway.watch.capabilities
-
-
-NO_POD = (503, {"error": {"code": "engine_unavailable", "message": "no pod is ready", "hint": None}})
-
-
-def test_a_front_is_ready_with_the_first_pod_of_its_model() -> None:
-    other = {"model": "other:latest", "capabilities": ["vision"]}
-    own = {"model": f"{MODEL}:latest", "capabilities": ["tools"]}
-    with scripted(model=[(200, other), (200, own)]) as upstream:
-        app = front_app(upstream.url)
-        assert watched(app) == (False, frozenset())  # a release before its own: its pods may never come
-        assert watched(app) == (True, frozenset({"tools"}))
-        assert watched(app) == (True, frozenset({"tools"}))
-        assert len(upstream.requests) == 2  # what is fresh isn't asked for again
-
-
-PIECE = {"message": {"role": "assistant", "content": "Hello"}, "done": False}
-FAILED, KILLS = ({"error": {"code": code, "message": "m", "hint": None}} for code in ("engine_failed", "kills_engine"))
-
-
-DIED = {**FAILED, "died": True}
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_next_pod_learns_how_many_engines_died_during_a_request(stream: bool) -> None:
-    with scripted(engine_chat=[(200, [PIECE, DIED]), (200, [PIECE, KILLS])]) as upstream:
-        app = front_app(upstream.url)
-        replies = [app.test_client().post("/generate", json={**HELLO, "stream": stream}, buffered=True) for _ in "123"]
-        app.extensions["sluice"].ollama.pool.forget()
-        told = [json.loads(reply.text.splitlines()[-1])["error"]["code"] for reply in replies]
-        assert told == ["engine_failed" if stream else "kills_engine", "kills_engine", "kills_engine"]
-        assert [request.headers.get("X-Engine-Deaths") for request in upstream.requests] == [None, "1"]
-
-
-def test_an_answer_that_fails_without_a_death_makes_no_suspect() -> None:
-    with scripted(engine_chat=(200, [PIECE, FAILED])) as upstream:
-        app = front_app(upstream.url)
-        reply = app.test_client().post("/generate", json=HELLO)
-        app.extensions["sluice"].ollama.pool.forget()
-        assert (reply.status_code, len(upstream.requests)) == (502, 3)
-        assert not any("X-Engine-Deaths" in request.headers for request in upstream.requests)
-
-
 def test_one_request_ends_the_engines_of_two_pods_at_most(docker: RunDocker, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.error_at, stand_in.error_line = 1, "model runner has unexpectedly stopped"
     with ExitStack() as stack:
@@ -408,59 +352,6 @@ def test_one_request_ends_the_engines_of_two_pods_at_most(docker: RunDocker, sta
             reply = fetch(f"{front.url}/generate", HELLO)
             assert (reply.status, error_of(reply)) == (422, "kills_engine")
         assert len(stand_in.chats()) == 2
-
-
-FACTS = {"version": "0.32.15", "listed": {"name": NAME}, "shown": {"template": "x"}, "running": {"size_vram": 5}}
-
-
-def test_a_front_tells_what_the_pods_tell_and_remembers_it_while_there_are_none() -> None:
-    young = {"model": MODEL, "capabilities": ["tools"]}  # it has just started, or is of a release before
-    with scripted(model=[(200, young), (200, young | FACTS), NO_POD]) as upstream:
-        app = front_app(upstream.url)
-        client, watch = app.test_client(), app.extensions["sluice"].watch
-        watched(app)
-        assert client.get("/api/tags").status_code == 503
-        for running in ([{"size_vram": 5}], []):
-            watch._next = 0.0
-            watched(app)
-            assert client.get("/api/tags").json == {"models": [{"name": NAME}]}
-            assert client.get("/api/ps").json == {"models": running}
-            assert client.post("/api/show", json={"model": MODEL}).json == {"template": "x"}
-
-
-def test_what_a_pod_should_not_tell_is_not_told_on(caplog: pytest.LogCaptureFixture) -> None:
-    odd = {"model": MODEL, "capabilities": ["tools"], "shown": [], "listed": "x", "version": 5, "running": "yes"}
-    with scripted(model=(200, odd)) as upstream:
-        app = front_app(upstream.url)
-        assert watched(app) == (True, frozenset({"tools"}))
-        assert app.test_client().get("/api/ps").status_code == 503
-
-
-def test_a_front_without_any_pod_is_ready_after_a_while() -> None:
-    with scripted(model=NO_POD) as upstream:
-        app = front_app(upstream.url)
-        watch: Any = app.extensions["sluice"].watch
-        watch._born += ALONE
-        assert watched(app) == (False, frozenset())
-        watch._born -= 2 * ALONE
-        assert watched(app) == (True, frozenset())
-
-
-def test_pods_of_a_release_that_does_not_know_fronts_are_not_waited_past() -> None:
-    missing = {"error": {"code": "not_found", "message": "there is nothing at /model", "hint": None}}
-    with scripted(model=(404, missing)) as upstream:
-        app = front_app(upstream.url)
-        app.extensions["sluice"].watch._born -= ALONE
-        assert watched(app) == (False, frozenset())
-
-
-def test_an_upstream_that_is_not_ours_is_a_failed_engine() -> None:
-    with scripted(engine_chat=(500, b"<html>proxy error</html>")) as upstream:
-        app = front_app(upstream.url)
-        reply = app.test_client().post("/generate", json=HELLO)
-        app.extensions["sluice"].ollama.pool.forget()
-    assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
-    assert "html" not in reply.text
 
 
 @pytest.mark.parametrize("path", ["/%67enerate", "//generate", "/v1/chat%2fcompletions", "/x/../generate"])

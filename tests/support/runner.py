@@ -20,10 +20,11 @@ from typing import Any
 from delivery.branch import Branch
 from launcher.cache import cache_dir, exclusive
 from testbed import ROOT
-from testbed.tools import need_tool
+from testbed.tools import missing, need_tool
 from tests.support.aws import CONTEXT
 from tests.support.repositories import Origin, ci_keys, digest, git, new_origin
 
+BIN = Path(sys.executable).parent
 WORKFLOWS = ROOT / ".github/workflows"
 COPIED = [
     ".github",
@@ -82,6 +83,11 @@ COMMANDS = {
     "npx": SYNTHESISE,
     "sudo": "",
 }
+
+
+def tool(name: str) -> str:
+    """Return the path of a program that `make sync` installs."""
+    return shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ['PATH']}") or missing(f"{name} is missing: make sync")
 
 
 def go_tool(module: str, version: str) -> str:
