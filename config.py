@@ -56,7 +56,7 @@ NODE_DRAIN = 600
 SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
 IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
 PROXY_REPOSITORY = (
-    "sluice/haproxy"  # an own copy of HAPROXY_IMAGE, under the same digest: .github/workflows/deliver.yml
+    "sluice/haproxy"  # our own copy of HAPROXY_IMAGE, under the same digest: .github/workflows/deliver.yml
 )
 PROJECT = "sluice"
 # Node pools: for the pods that generate, which alone tolerate its taint, and for everything else.
