@@ -53,7 +53,7 @@ types: sync ## Check types
 bench: sync ## Measure, and write docs/benchmarks.md
 	$(RUN) python -m loadtest.bench
 
-image: ## Build the container image as $(TAG)
+image: ## Build the container image as TAG
 	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
 
 render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
