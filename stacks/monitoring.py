@@ -112,7 +112,7 @@ class Monitoring(Stack):
             objective.name,
             composite_alarm_name=f"{self._stage.cluster_name}-{objective.name.lower()}",
             alarm_description=f"Too many {objective.meaning}, over an hour and still in the last five minutes. See "
-            "docs/operations.md, Alarms.",
+            "docs/operations.md, Logs and alarms.",
             alarm_rule=cloudwatch.AlarmRule.all_of(*windows),
         )
         self._tell(both)
