@@ -3,6 +3,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from testbed.gateway import Served, serve
@@ -10,6 +11,8 @@ from testbed.stand_in import StandIn
 from testbed.tools import Missing
 
 pytest_plugins = ["tests.support.needs"]
+hypothesis.settings.register_profile("sluice", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("sluice")
 
 
 @contextmanager

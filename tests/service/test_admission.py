@@ -318,5 +318,5 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert self.door.queued() == 0 or self.door.in_flight == 2  # no slot idles while a request waits
 
 
-AdmissionMachine.TestCase.settings = hypothesis_settings(max_examples=60, deadline=None)
+AdmissionMachine.TestCase.settings = hypothesis_settings(max_examples=60)
 TestAdmissionMachine = AdmissionMachine.TestCase

@@ -164,7 +164,7 @@ UNSAID = re.compile(
 
 
 @pytest.mark.parametrize("path", GOOD)
-@settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_bad_shapes_get_only_what_the_document_says(client: FlaskClient, path: str, data: st.DataObject) -> None:
     body = json.loads(json.dumps(GOOD[path]))
