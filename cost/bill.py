@@ -118,7 +118,8 @@ def bill(options: argparse.Namespace) -> int:
     for line in between(read(options.files), options.begin, options.end):
         usage.add(line)
     if not usage.pod_seconds:
-        raise InputError(f"no capacity line of a pod in {', '.join(map(str, options.files)) or 'standard input'}")
+        where = ", ".join(map(str, options.files)) or "standard input"
+        raise InputError(f"no capacity line of a pod in {where}: docs/operations.md says where the lines are")
     found = list(rows(usage, pod_hour))
     spent = [key for key, usd in budgets.items() if sum(row.usd for row in found if row.key == key) >= usd]
     if options.keys:
@@ -138,6 +139,8 @@ def usd_per_pod_hour(stage: Stage, prices: Prices) -> float:
 def read(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Yield the lines of requests and of capacity in the files, or in standard input. Raises InputError."""
     if not files:
+        if sys.stdin.isatty():
+            raise InputError("there are no files, and standard input is a terminal: pipe the pods' log lines in")
         yield from filter(None, map(parse, sys.stdin))
     for file in files:
         try:

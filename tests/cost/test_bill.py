@@ -97,11 +97,19 @@ def test_the_table_ends_with_the_sum(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert f"| **all** | | | | | **240.0** | **{POD_HOUR / 60:,.4f}** |" in said
 
 
+def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main(STAGE) == 2
+    assert "standard input is a terminal: pipe the pods' log lines in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["none.log"], "none.log can't be read: No such file or directory"),
-        (["/dev/null"], "no capacity line of a pod in /dev/null"),
+        (["/dev/null"], "no capacity line of a pod in /dev/null: docs/operations.md says where the lines are"),
         (["--from", "yesterday"], "--from: 'yesterday' is no time in ISO 8601, such as 2026-11-01T12:00Z"),
         (["/dev/null", "--stage", "local"], "stage 'local' isn't for AWS, so it costs nothing there"),
     ],
