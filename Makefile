@@ -18,6 +18,7 @@ OWN_UV := $(CACHE)/uv-0.13.9
 PATH_UV := $(shell uv --version 2>/dev/null | awk '{ split($$2, v, "."); if (v[1] > 0 || v[2] >= 9) exit 0; exit 1 }' && command -v uv)
 export UV := $(or $(PATH_UV),$(OWN_UV)/bin/uv)
 RUN := $(UV) run --no-sync
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each of hundreds of programs would compile all that it imports
 CDK := npx --no-install cdk
 # Until cdk.json says whose Sluice this is, `make synth` shows an example's.
 OWNER = $(shell $(PYTHON) -c 'import json; print(json.load(open("cdk.json"))["context"]["account"])')
