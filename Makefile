@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := all
 .PHONY: all serve unit coverage test e2e lint types bench image render demo load compare-reports ramp-comparison \
 	real-ramp balancing autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy doctor \
-	access github cost bill help stage sync uv
+	access github cost bill help stage node sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -24,6 +24,9 @@ CDK := npx --no-install cdk
 OWNER = $(shell $(PYTHON) -c 'import json; print(json.load(open("cdk.json"))["context"]["account"])')
 EXAMPLE := account=123456789012 region=eu-central-1 github_owner=example github_owner_id=1 github_repository=sluice \
 	github_repository_id=1 admin_arns=arn:aws:iam::123456789012:role/Admin
+
+# Ends make unless each of these variables is set: $(call need,STAGE TARGET)
+need = $(foreach name,$1,$(if $($(name)),,$(error $(name) is missing: make $@ $(name)=…)))
 
 all: lint types test ## Lint, types and tests: what CI runs
 
@@ -52,58 +55,62 @@ types: sync ## Check types
 	$(RUN) mypy
 
 bench: sync ## Measure, and write docs/benchmarks.md
-	$(RUN) python -m loadtest.bench
+	@$(RUN) python -m loadtest.bench
 
 image: ## Build the container image as TAG
 	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
 
-render: stage sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
-	$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) $(if $(OUT),--out "$$OUT")
+render: stage node sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
+	$(call need,IMAGE WEIGHTS OUT)
+	@$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) --out "$$OUT"
 
-demo: sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
+demo: node sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
 	@$(RUN) python -m local_cluster.demo
 
 load: sync ## Measure TARGET with SCENARIO (docs/load.md), and write loadtest/reports/SCENARIO
-	@$(RUN) python -m loadtest run $(if $(SCENARIO),--scenario "$$SCENARIO") $(if $(TARGET),--target "$$TARGET") \
+	$(call need,SCENARIO TARGET)
+	@$(RUN) python -m loadtest run --scenario "$$SCENARIO" --target "$$TARGET" \
 		$(if $(MODEL),--model "$$MODEL") $(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
 
 compare-reports: sync ## Say whether report B is worse than report A by more than noise
-	$(RUN) python -m loadtest compare $(if $(A),"$$A") $(if $(B),"$$B") $(OPTIONS)
+	$(call need,A B)
+	@$(RUN) python -m loadtest compare "$$A" "$$B" $(OPTIONS)
 
-ramp-comparison: sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
-	$(RUN) python -m loadtest.experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
+ramp-comparison: node sync ## Run the ramp against REPLICAS pods of Sluice and of what others build, on a local cluster
+	@$(RUN) python -m loadtest.experiments comparison --replicas $(or $(REPLICAS),4) $(OPTIONS)
 
 real-ramp: sync ## Run the ramp against the naive app, Ollama and Sluice with a real model, on this machine
-	$(RUN) python -m loadtest.experiments real-ramp $(OPTIONS)
+	@$(RUN) python -m loadtest.experiments real-ramp $(OPTIONS)
 
-balancing: sync ## Compare ways to choose a pod, on a local cluster
-	$(RUN) python -m loadtest.experiments balancing $(OPTIONS)
+balancing: node sync ## Compare ways to choose a pod, on a local cluster
+	@$(RUN) python -m loadtest.experiments balancing $(OPTIONS)
 
-autoscale: sync ## Compare autoscalers on one load, on a local cluster with KEDA
-	$(RUN) python -m loadtest.experiments autoscaling $(OPTIONS)
+autoscale: node sync ## Compare autoscalers on one load, on a local cluster with KEDA
+	@$(RUN) python -m loadtest.experiments autoscaling $(OPTIONS)
 
-endurance: sync ## Run SCENARIO, soak or stress, against Sluice on a local cluster
-	$(RUN) python -m loadtest.experiments endurance $(SCENARIO) $(OPTIONS)
+endurance: node sync ## Run SCENARIO, soak or stress, against Sluice on a local cluster
+	$(call need,SCENARIO)
+	@$(RUN) python -m loadtest.experiments endurance $(SCENARIO) $(OPTIONS)
 
 plan: sync ## Say how many replicas of which instance a load needs (docs/planning.md)
 	@$(RUN) python -m planning plan $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 plan-validate: sync ## Compare measured queues with predicted ones
-	$(RUN) python -m planning validate $(OPTIONS)
+	@$(RUN) python -m planning validate $(OPTIONS)
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
-	$(RUN) python -m loadtest.models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+	@$(RUN) python -m loadtest.models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_TOKEN (s) and SLO_TOKENS (tokens/s each)
-	@$(RUN) python -m tuning $(if $(MODEL),--model "$$MODEL") \
-		$(if $(SLO_FIRST_TOKEN),--slo-first-token $(SLO_FIRST_TOKEN)) $(if $(SLO_TOKENS),--slo-tokens $(SLO_TOKENS)) \
+	$(call need,MODEL SLO_FIRST_TOKEN SLO_TOKENS)
+	@$(RUN) python -m tuning --model "$$MODEL" --slo-first-token $(SLO_FIRST_TOKEN) --slo-tokens $(SLO_TOKENS) \
 		$(if $(STAGE),--stage $(STAGE)) $(OPTIONS)
 
 chaos: sync ## Break things under load, and say what callers saw: docs/reliability.md; CLUSTER=yes on a cluster
-	$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks --real) --publish $(OPTIONS)
+	@$(RUN) python -m chaos $(if $(CLUSTER),cluster,breaks --real) --publish $(OPTIONS)
 
 hold: sync ## Measure what honest callers get while thousands of slow ones are connected; TARGET=docker or cluster
-	$(RUN) python -m chaos hold --target $(or $(TARGET),gateway) --publish $(OPTIONS)
+	@$(RUN) python -m chaos hold --target $(or $(TARGET),gateway) --publish $(OPTIONS)
 
 synth: stage sync node_modules ## Synthesise STAGE's stacks into cdk.out, without AWS
 	$(CDK) synth --quiet -c stage=$(STAGE) $(if $(OWNER),,$(addprefix -c ,$(EXAMPLE)))
@@ -138,6 +145,9 @@ help: ## List the targets
 
 stage:
 	@$(if $(STAGE),,$(error STAGE is missing: make $(MAKECMDGOALS) STAGE=dev))
+
+node:
+	@command -v node >/dev/null || { echo "sluice: Node.js is missing: install version 22 or newer" >&2; exit 1; }
 
 sync: uv
 	@$(UV) sync --locked $(SYNC)

@@ -43,15 +43,26 @@ def test_a_path_may_have_spaces_and_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (["compare-reports"], "A, B"),
-        (["load", "SCENARIO=steady"], "--target"),
-        (["render", "STAGE=dev", "IMAGE=x", "WEIGHTS=x"], "--out"),
+        (["doctor"], "STAGE"),
+        (["compare-reports", "A=x"], "B"),
+        (["load", "SCENARIO=steady"], "TARGET"),
+        (["tune", "MODEL=moondream", "SLO_TOKENS=5"], "SLO_FIRST_TOKEN"),
+        (["render", "STAGE=dev", "IMAGE=x", "WEIGHTS=x"], "OUT"),
     ],
 )
-def test_a_missing_variable_is_a_missing_argument(arguments: list[str], missing: str) -> None:
+def test_a_missing_variable_is_named(arguments: list[str], missing: str) -> None:
     done = make(*arguments)
     assert done.returncode == 2
-    assert f"the following arguments are required: {missing}\n" in done.stderr
+    assert f"{missing} is missing: make {arguments[0]} {missing}=" in done.stderr
+
+
+@pytest.mark.usefixtures("programs")
+def test_without_node_what_needs_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bash").symlink_to("/bin/bash")
+    for target in ("demo", "balancing", "autoscale"):
+        done = make(target, f"PATH={tmp_path}", "SHELL=/bin/bash")
+        assert done.returncode == 2
+        assert "sluice: Node.js is missing: install version 22 or newer\n" in done.stderr
 
 
 @pytest.mark.usefixtures("programs")
