@@ -1,4 +1,4 @@
-"""What the gateway is compared with, each in a process of its own."""
+"""The gateway, and what it is compared with, each in a process of its own."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from testbed.fetching import fetch
+from testbed.gateway import Served, serve
 from testbed.ports import free_port
 from testbed.programs import running, scratch
 from testbed.stand_in import MODEL
@@ -52,3 +53,12 @@ def litellm(ollama: str) -> Iterator[str]:
 def uv() -> str:
     """Return uv's path; `make` sets UV."""
     return os.environ.get("UV") or shutil.which("uv") or "uv"
+
+
+@contextmanager
+def gateway(ollama: str, model: str = MODEL, **settings: object) -> Iterator[Served]:
+    """Run the gateway, warmed up by a few requests."""
+    with serve(ollama, scratch() / "gateway.log", model=model, **settings) as served:
+        for _ in range(20):
+            fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
+        yield served
