@@ -66,6 +66,7 @@ class Ticket:
     def __init__(self, admission: "Admission", priority: Priority, key: str | None, entered: float) -> None:
         self.priority, self.key, self.entered, self.granted_at = priority, key, entered, entered
         self.order = entered  # the smallest of a class is served next
+        self.busy_before = 0.0  # the admission's slot-seconds when this got its slot
         self._admission, self._state, self._granted = admission, _State.WAITING, threading.Event()
 
     @property
@@ -77,6 +78,11 @@ class Ticket:
     def queued_for(self) -> float:
         """Return the seconds between entering and getting the slot."""
         return self.granted_at - self.entered
+
+    @property
+    def busy_slots(self) -> float:
+        """Return how many slots were taken on average since this got its own, which counts too."""
+        return self._admission._busy_since(self)
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the slot and say whether it is there.
@@ -118,6 +124,7 @@ class Admission:
         self._places: Counter[str | None] = Counter()  # in slots and queue, by key
         self._smoke_places = 0  # of them, those of the class smoke
         self._busy = 0
+        self._slot_seconds, self._counted_at = 0.0, clock()  # for which slots were taken until then, all together
         self._grants_without_batch = 0
         self._service_time: float | None = None
 
@@ -185,9 +192,22 @@ class Admission:
             ahead += min(self.queued(Priority.INTERACTIVE), (before + 1) * (BATCH_SHARE - 1))
         return (ahead + 1) * self._service_time / self.slots
 
+    def _count(self) -> float:
+        """Count the slot-seconds until now, before the number of taken slots changes, and return the time."""
+        now = self._clock()
+        self._slot_seconds += self._busy * (now - self._counted_at)
+        self._counted_at = now
+        return now
+
+    def _busy_since(self, ticket: Ticket) -> float:
+        with self._lock:
+            held = self._count() - ticket.granted_at
+            return (self._slot_seconds - ticket.busy_before) / held if held > 0 else float(self._busy)
+
     def _grant(self, ticket: Ticket) -> None:
+        ticket._state, ticket.granted_at = _State.HOLDING, self._count()
+        ticket.busy_before = self._slot_seconds
         self._busy += 1
-        ticket._state, ticket.granted_at = _State.HOLDING, self._clock()
         ticket._granted.set()
 
     def _grant_next(self) -> None:
@@ -228,9 +248,10 @@ class Admission:
                 self._leave(ticket)
             if not held:
                 return
+            now = self._count()
             self._busy -= 1
             if completed:
-                took = self._clock() - ticket.granted_at
+                took = now - ticket.granted_at
                 self._service_time = took if self._service_time is None else self._average(self._service_time, took)
             self._grant_next()
 

@@ -105,4 +105,5 @@ def lines(answer: Generation) -> Iterator[dict[str, Any]]:
         "prompt_eval_count": record.prompt_tokens,
         "eval_count": record.completion_tokens,
         **answer.durations,
+        "busy_slots": answer.busy_slots,
     }

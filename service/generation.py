@@ -44,6 +44,8 @@ class Generation:
     durations: dict[str, int] = field(default_factory=dict)  # DURATIONS as reported by the engine, once it is complete
     call: Call = field(init=False, repr=False)  # set by open()
     _cleanup: ExitStack = field(default_factory=ExitStack)
+    busy_slots: float | None = None  # of the pod, on average during the answer, once it is complete
+    _ticket: Ticket | None = None
     _queued_ms: float = 0.0
     _granted: float | None = None  # when it got its slot, by time.monotonic()
     _pieces: Iterator[Message] = field(init=False, repr=False)  # the engine's, after `_first`
@@ -55,7 +57,7 @@ class Generation:
     def open(self, path: str, payload: dict[str, Any]) -> None:
         """Pass the quota and the queue; after that, `call` can ask the engine."""
         gateway, caller = self.gateway, self.caller
-        ticket = self._admit()
+        self._ticket = ticket = self._admit()
         self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
         self._await_slot(ticket)
         deadline = time.monotonic() + gateway.settings.answer_timeout
@@ -193,6 +195,7 @@ class Generation:
         for name in DURATIONS:
             if isinstance(took := piece.get(name), int):
                 self.durations[name] = self.durations.get(name, 0) + took
+        self.busy_slots = self._busy_slots(piece)
         record.finish_reason = "length" if piece.get("done_reason") == "length" else "stop"
         # Ollama omits prompt_eval_count when it is 0.
         prompt, completion = piece.get("prompt_eval_count", 0), piece.get("eval_count", 0)
@@ -202,6 +205,13 @@ class Generation:
         metrics.completion_tokens.inc(completion)
         self.completed, self._unfinished = True, 0
 
+    def _busy_slots(self, piece: dict[str, Any]) -> float | None:
+        """Return what the admission of the process with the slots counts; a pod tells its front."""
+        if self.gateway.settings.role is not Role.FRONT:
+            return round(self._ticket.busy_slots, 2) if self._ticket else None
+        told = piece.get("busy_slots")  # missing from pods of older releases
+        return told if isinstance(told, int | float) else None
+
     @property
     def usage(self) -> dict[str, int]:
         """Return the tokens used, once the answer is complete."""
@@ -210,12 +220,13 @@ class Generation:
 
     @property
     def timings(self) -> dict[str, float | None]:
-        """Return the milliseconds since arrival: in the queue, to the first token, until now."""
+        """Return the milliseconds since arrival: in the queue, to the first token, until now; and the busy slots."""
         record = self.caller.record
         return {
             "queued_ms": record.queued_ms,
             "first_token_ms": record.first_token_ms,
             "total_ms": record.elapsed_ms(),
+            "busy_slots": self.busy_slots,
         }
 
     def close(self, error: BaseException | None = None) -> None:

@@ -53,7 +53,9 @@ ANSWER = object_of(
     model=TEXT,
     finish_reason={"enum": ["stop", "length"]},
     usage=object_of(prompt_tokens=COUNT, completion_tokens=COUNT),
-    timings=object_of(queued_ms=NUMBER, first_token_ms=NUMBER, total_ms=NUMBER),
+    timings=object_of(
+        queued_ms=NUMBER, first_token_ms=NUMBER, total_ms=NUMBER, busy_slots={"type": ["number", "null"]}
+    ),
 )
 ROUTES = (Route("POST", "/generate", "Answer a prompt", ANSWER, GenerateBody, NDJSON_PIECES | EVENTS),)
 

@@ -40,6 +40,23 @@ def test_a_released_slot_goes_to_the_longest_waiting() -> None:
     assert second.queued_for == 3
 
 
+def test_a_ticket_says_how_many_slots_were_busy_on_average_since_it_got_its_own() -> None:
+    clock = Clock()
+    door = admission(clock, slots=2)
+    first = door.enter()
+    assert first.busy_slots == 1  # at once, before any time has passed
+    clock.now += 3
+    second, third = door.enter(), door.enter()
+    clock.now += 1
+    assert first.busy_slots == pytest.approx((3 * 1 + 1 * 2) / 4)
+    assert second.busy_slots == 2
+    first.release()  # its slot goes to the third at once
+    clock.now += 1
+    second.release()
+    clock.now += 2
+    assert third.busy_slots == pytest.approx((1 * 2 + 2 * 1) / 3)
+
+
 def test_releasing_twice_frees_one_slot() -> None:
     door = admission(Clock())
     first, second, third = (door.enter() for _ in range(3))

@@ -120,6 +120,7 @@ def test_an_answer_comes_whole_and_tells_its_waits(way: Way) -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
     assert body == {"response": "Hello, world", "model": MODEL, "finish_reason": "stop", "usage": usage}
     assert 0 <= timings["queued_ms"] <= timings["first_token_ms"] <= timings["total_ms"]
+    assert timings["busy_slots"] == 1  # of the pod: the front has no slots
 
 
 def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:

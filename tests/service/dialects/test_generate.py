@@ -23,6 +23,7 @@ def test_a_prompt_gets_its_whole_answer(client: FlaskClient, stand_in: StandIn) 
         "usage": {"prompt_tokens": 7, "completion_tokens": 3},
     }
     assert 0 <= timings["queued_ms"] <= timings["first_token_ms"] <= timings["total_ms"]
+    assert timings["busy_slots"] == 1
 
 
 def test_ollama_is_asked_exactly_this(client: FlaskClient, stand_in: StandIn) -> None:
