@@ -127,7 +127,7 @@ destroy: stage sync node_modules ## Take STAGE down; what stages share stays
 github: ## Set GitHub's rules, environments and keys; CHECK=yes says what is missing, REVIEWS=0 is for one person alone
 	@$(PYTHON) -m delivery.github $(if $(CHECK),--check) $(if $(REVIEWS),--reviews $(REVIEWS))
 
-doctor: stage sync ## Find what would make STAGE's deployment fail
+doctor: stage sync ## Find what keeps STAGE from being deployed, or from working
 	@$(RUN) python -m delivery.doctor --stage $(STAGE)
 
 access: stage sync ## Open a way to STAGE's cluster until Ctrl-C, for kubectl and Argo CD's page

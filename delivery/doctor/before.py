@@ -1,16 +1,13 @@
 """What would make the deployment of a stage fail, or leave it without nodes."""
 
-import json
-import os
 from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from botocore.exceptions import ClientError, NoCredentialsError  # type: ignore[import-untyped]
 
 from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
-from delivery.doctor.check import Check, Patient
+from delivery.doctor.check import Check, Patient, ask_github
 
 BOOTSTRAP_VERSION = 6  # what the CDK's templates ask for
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
@@ -52,7 +49,7 @@ def bootstrap(patient: Patient) -> Iterator[str]:
 
 def stacks(patient: Patient) -> Iterator[str]:
     """No stack of an earlier deployment is stuck."""
-    for name, status in _stacks(patient).items():
+    for name, status in deployed(patient).items():
         if status.endswith("_FAILED"):
             yield f"stack {name} is {status}: see When a deployment fails half-way in docs/operations.md"
 
@@ -104,7 +101,7 @@ def identity_provider(patient: Patient) -> Iterator[str]:
     """GitHub's OIDC provider, of which an account can have one, is ours or isn't there."""
     providers = patient.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
     exists = any(each["Arn"].endswith(f"/{ISSUER}") for each in providers)
-    if exists and "sluice-github" not in _stacks(patient):
+    if exists and "sluice-github" not in deployed(patient):
         yield (
             "the account has GitHub's OIDC provider already, and can have one: run npx cdk import sluice-github "
             f"-c stage={patient.stage.name}"
@@ -113,7 +110,7 @@ def identity_provider(patient: Patient) -> Iterator[str]:
 
 def leftovers(patient: Patient) -> Iterator[str]:
     """Nothing with a fixed name is left from a stage that was taken down."""
-    there, stage = _stacks(patient), patient.stage
+    there, stage = deployed(patient), patient.stage
     groups = {
         f"{stage.cluster_name}-cluster": f"/aws/eks/{stage.cluster_name}/cluster",
         f"{stage.cluster_name}-monitoring": stage.log_group,
@@ -154,7 +151,7 @@ def github(patient: Patient) -> Iterator[str]:
     context = patient.context
     name = f"{context.github_owner}/{context.github_repository}"
     try:
-        found = _get(f"{patient.github}/repos/{name}")
+        found = ask_github(patient, f"/repos/{name}")
     except HTTPError as error:
         if error.code != 404:
             raise
@@ -181,7 +178,7 @@ CHECKS = (
 )
 
 
-def _stacks(patient: Patient) -> dict[str, str]:
+def deployed(patient: Patient) -> dict[str, str]:
     """Return the status of each stack of Sluice that there is."""
     pages = patient.client("cloudformation").get_paginator("describe_stacks").paginate()
     found = {each["StackName"]: each["StackStatus"] for page in pages for each in page["Stacks"]}
@@ -190,11 +187,3 @@ def _stacks(patient: Patient) -> dict[str, str]:
 
 def _tag(resource: dict[str, Any], key: str) -> str | None:
     return next((tag["Value"] for tag in resource.get("Tags", []) if tag["Key"] == key), None)
-
-
-def _get(url: str) -> Any:
-    """Return what GitHub's API answers, to whoever GH_TOKEN belongs to. Raises HTTPError."""
-    token = os.environ.get("GH_TOKEN")
-    headers = {"Accept": "application/vnd.github+json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    with urlopen(Request(url, headers=headers), timeout=10) as answer:  # noqa: S310 - https, or a test's own server
-        return json.load(answer)

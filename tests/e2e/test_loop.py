@@ -1,5 +1,6 @@
 """The delivery loop on a real Argo CD: a release that is bad is taken back, and nobody's request is lost meanwhile."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,10 @@ import pytest
 from argocd.objects import GitRemote
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
 from config import LOCAL, MOONDREAM
+from context import Context
+from delivery.doctor import after
+from delivery.doctor.__main__ import results
+from delivery.doctor.check import Patient
 from local_cluster.images import push
 from local_cluster.kubectl import allow_this_machine, eventually, kubectl, pods, run, script
 from local_cluster.release import DeliveryLoop, local_keys
@@ -20,6 +25,7 @@ from testbed.fetching import fetch, metric
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, argo_cd
 from tests.e2e.streams import Streams
+from tests.support.aws import CONTEXT
 
 STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_timeout=45)
 WEBHOOK = os.environ.get("WEBHOOK") != "false"  # without one, Argo CD looks every two to three minutes
@@ -101,6 +107,24 @@ def test_a_release_answers_with_the_real_model(delivered: Delivered) -> None:
     reply = fetch(f"http://{delivered.host}/generate", {"prompt": "What is 2 + 2?", "temperature": 0})
     assert reply.status == 200
     assert "4" in reply.json()["response"]
+
+
+def test_the_doctor_finds_the_stage_in_order(delivered: Delivered) -> None:
+    def kubectl_json(*arguments: str) -> Any:
+        return json.loads(kubectl(*arguments, "--output", "json"))
+
+    url = f"http://{delivered.host}"
+    patient = Patient(stage=STAGE, context=Context.read(CONTEXT.get), client=no_aws, kubectl=kubectl_json, url=url)
+    looked = [
+        check for check in after.CHECKS if check.name in ("cluster", "applications", "pods", "image volume", "answer")
+    ]
+    assert {check.name: problems for check, problems in results(patient, tuple(looked))} == {
+        check.name: [] for check in looked
+    }
+
+
+def no_aws(service: str) -> Any:
+    raise AssertionError(f"{service} was asked")
 
 
 def test_more_slots_are_there_a_minute_after_the_merge(delivered: Delivered) -> None:
