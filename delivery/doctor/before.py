@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 from botocore.exceptions import ClientError, NoCredentialsError  # type: ignore[import-untyped]
 
 from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
-from delivery.doctor.check import Check, Patient, ask_github
+from delivery.doctor.check import Check, Patient, ask_github, get_json
 
 BOOTSTRAP_VERSION = 6  # what the CDK's templates ask for
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
@@ -119,6 +119,16 @@ def leftovers(patient: Patient) -> Iterator[str]:
         found = patient.client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         if stack not in there and any(group["logGroupName"] == name for group in found):
             yield f"log group {name} is left from before: aws logs delete-log-group --log-group-name {name}"
+    if f"{stage.cluster_name}-secrets" not in there:
+        for page in (
+            patient.client("secretsmanager").get_paginator("list_secrets").paginate(IncludePlannedDeletion=True)
+        ):
+            for secret in page["SecretList"]:
+                if (name := secret["Name"]) in (stage.github_token, stage.api_keys_source):
+                    yield (
+                        f"secret {name} is left from before, or waits to be deleted: aws secretsmanager delete-secret "
+                        f"--secret-id {name} --force-delete-without-recovery"
+                    )
     if "sluice-registry" in there:
         return
     for page in patient.client("ecr").get_paginator("describe_repositories").paginate():
@@ -128,6 +138,29 @@ def leftovers(patient: Patient) -> Iterator[str]:
                     f"repository {name} is left from before: aws ecr delete-repository --repository-name {name} "
                     "--force deletes it with its images"
                 )
+
+
+def domain(patient: Patient) -> Iterator[str]:
+    """The domain has a public zone, and its parent delegates to it: otherwise its certificate waits for hours."""
+    context = patient.context
+    if not (name := context.domain):
+        return
+    client = patient.client("route53")
+    listed = client.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
+    zones = [each for each in listed if each["Name"] == f"{name}." and not each["Config"]["PrivateZone"]]
+    given = context.hosted_zone_id
+    ours = [each["Id"] for each in zones if not given or each["Id"] == f"/hostedzone/{given}"]
+    if not ours:
+        yield (
+            f"hosted_zone_id={given} isn't a public zone of {name} in this account: correct it in cdk.json"
+            if given
+            else f"{name} has no public zone in this account: see DNS and TLS in docs/operations.md"
+        )
+        return
+    wanted = set(client.get_hosted_zone(Id=ours[0])["DelegationSet"]["NameServers"])
+    answers = get_json(f"{patient.resolver}?name={name}&type=NS").get("Answer", [])
+    if not wanted & {each["data"].rstrip(".") for each in answers}:
+        yield f"the parent of {name} doesn't delegate to {', '.join(sorted(wanted))}: add them there as its NS records"
 
 
 def admins(patient: Patient) -> Iterator[str]:
@@ -173,6 +206,7 @@ CHECKS = (
     Check("zones", zones),
     Check("identity provider", identity_provider),
     Check("leftovers", leftovers),
+    Check("domain", domain),
     Check("admins", admins),
     Check("github", github),
 )

@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -35,6 +36,7 @@ class Patient:
     """What is looked at. client: of an AWS service by its name, as boto3's. github: the URL of GitHub's API.
 
     kubectl: runs a command on the stage's cluster, see above. url: where the stage answers, if not at its address.
+    resolver: where DNS is asked over HTTPS, for JSON.
     """
 
     stage: Stage
@@ -43,6 +45,7 @@ class Patient:
     github: str = "https://api.github.com"
     kubectl: Callable[..., Any] = kubectl
     url: str = ""
+    resolver: str = "https://dns.google/resolve"
 
 
 @dataclass(frozen=True)
@@ -58,5 +61,11 @@ def ask_github(patient: Patient, path: str) -> Any:
     """Return what GitHub's API answers, to whoever GH_TOKEN belongs to. Raises HTTPError."""
     token = os.environ.get("GH_TOKEN")
     headers = {"Accept": "application/vnd.github+json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    with urlopen(Request(f"{patient.github}{path}", headers=headers), timeout=10) as answer:  # noqa: S310 - https, or a test's own server
+    return get_json(f"{patient.github}{path}", headers)
+
+
+def get_json(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Return what a URL answers. Raises HTTPError."""
+    request = Request(url, headers=dict(headers))  # noqa: S310 - https, or a test's own server
+    with urlopen(request, timeout=10) as answer:  # noqa: S310
         return json.load(answer)

@@ -26,12 +26,15 @@ VCPUS, ADDRESSES = 26 + before.ACCESS_VCPUS, DEV.nat_gateways
 
 
 class GitHub(BaseHTTPRequestHandler):
-    repository: ClassVar[dict[str, Any]] = {"id": 5678, "owner": {"id": 1234}}
+    """GitHub's API, and a resolver."""
+
+    answers: ClassVar[dict[str, Any]] = {"/repos/octo/sluice": {"id": 5678, "owner": {"id": 1234}}}
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/repos/octo/sluice" else 404)
+        answer = self.answers.get(self.path)
+        self.send_response(200 if answer else 404)
         self.end_headers()
-        self.wfile.write(json.dumps(self.repository).encode())
+        self.wfile.write(json.dumps(answer).encode())
 
     def log_message(self, *_: object) -> None: ...
 
@@ -239,6 +242,47 @@ def test_a_repository_that_github_doesnt_show_is_found(patient: Patient) -> None
     assert found(replace(patient, context=replace(OWNER, github_repository="sluce"))) == {
         "github": ["GitHub doesn't show octo/sluce: correct it in cdk.json, or set GH_TOKEN if it is private"]
     }
+
+
+def test_a_secret_that_waits_to_be_deleted_is_found(patient: Patient) -> None:
+    secrets = patient.client("secretsmanager")
+    for name in ("sluice/dev/api-keys", "sluice/prod/api-keys"):
+        secrets.create_secret(Name=name, SecretString="x")
+        secrets.delete_secret(SecretId=name)
+    assert found(patient) == {
+        "leftovers": [
+            "secret sluice/dev/api-keys is left from before, or waits to be deleted: aws secretsmanager delete-secret "
+            "--secret-id sluice/dev/api-keys --force-delete-without-recovery"
+        ]
+    }
+
+
+def test_a_domain_without_a_zone_is_found(patient: Patient) -> None:
+    ours = with_domain(patient)
+    patient.client("route53").create_hosted_zone(Name="llm.example.com.evil.org", CallerReference="x")
+    assert found(ours) == {
+        "domain": ["llm.example.com has no public zone in this account: see DNS and TLS in docs/operations.md"]
+    }
+    assert found(with_domain(patient, "Z123")) == {
+        "domain": ["hosted_zone_id=Z123 isn't a public zone of llm.example.com in this account: correct it in cdk.json"]
+    }
+
+
+def test_a_zone_that_nobody_delegates_to_is_found(patient: Patient) -> None:
+    made = patient.client("route53").create_hosted_zone(Name="llm.example.com", CallerReference="x")
+    servers, ours = made["DelegationSet"]["NameServers"], with_domain(patient)
+    others = {"Answer": [{"data": "ns.example.net."}]}
+    for answer in ({"Status": 3}, others):
+        GitHub.answers["/resolve?name=llm.example.com&type=NS"] = answer
+        [[problem]] = found(ours).values()
+        assert problem.startswith(f"the parent of llm.example.com doesn't delegate to {min(servers)}")
+    GitHub.answers["/resolve?name=llm.example.com&type=NS"] = {"Answer": [{"data": f"{servers[0]}."}]}
+    assert found(ours) == {}
+
+
+def with_domain(patient: Patient, zone: str = "") -> Patient:
+    context = replace(OWNER, domain="llm.example.com", hosted_zone_id=zone)
+    return replace(patient, context=context, resolver=f"{patient.github}/resolve")
 
 
 def test_a_check_that_cant_look_is_a_problem_and_the_others_go_on(patient: Patient) -> None:
