@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import yaml
 
-from cdk8s_manifests.names import PROXIES, STATUS_PORT, host
+from cdk8s_manifests.names import PROXIES, STATUS_PORT, host, model_names
 from config import LoadBalancer, Stage, manifests_branch
 from context import Context
 
@@ -48,6 +48,9 @@ def sluice(stage: Stage, remote: GitRemote, registry: str = "") -> list[Object]:
     names = ("namespace", "order", "project", "application")
     namespace, *order, project, application = (each for name in names for each in _load(f"{name}.yaml", stage, remote))
     project["spec"]["signatureKeys"] = [{"keyID": id_} for id_ in remote.keys or [NO_KEY]]
+    [of_default] = application["spec"]["ignoreDifferences"]
+    deployments = (model_names(stage, view).component for view in stage.each_model)
+    application["spec"]["ignoreDifferences"] = [{**of_default, "name": name} for name in deployments]
     unused = {"Ingress": stage.load_balancer is LoadBalancer.NONE, "ServiceMonitor": not stage.monitoring}
     allowed = project["spec"]["namespaceResourceWhitelist"]
     project["spec"]["namespaceResourceWhitelist"] = [each for each in allowed if not unused.get(each["kind"])]
@@ -61,7 +64,8 @@ def admission(stage: Stage, registry: str) -> list[Object]:
     names["inbound_cidrs"] = ",".join(stage.allowed_cidrs)
     names["metrics"] = f"http://{host(PROXIES, stage.namespace)}:{STATUS_PORT}/"
     # As many as drain next to as many new ones, and once more for the next release.
-    names["pods"] = str(3 * (stage.max_replicas + stage.proxy_replicas))
+    generate = sum(view.max_replicas for view in stage.each_model)
+    names["pods"] = str(3 * (generate + stage.proxy_replicas))
     return _read("admission.yaml", names)
 
 

@@ -88,7 +88,7 @@ def build() -> tuple[str, str]:
 
 def release(loop: DeliveryLoop, image: str, weights: str) -> str:
     """Publish a release, and return its commit once it runs."""
-    say("4. A release: config.py's LOCAL and the two digests, rendered to YAML, committed and signed.")
+    say("4. A release: config/stages.py's LOCAL and the two digests, rendered to YAML, committed and signed.")
     loop.install()
     revision = published(loop, lambda: loop.release(image=image, weights=weights))
     with Progress(f"   Argo CD syncs {revision[:12]}, and the pods load the model") as progress:

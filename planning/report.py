@@ -88,7 +88,7 @@ def _advice(sizings: list[Sizing]) -> str:
     return (
         f"Take {best.without_zone:,} × {best.candidate.node.instance_type} for ${best.usd_without_zone:,.0f} a month: "
         f"the objective is then still met with one of {zones} zones gone, and with one replica gone by {one_more:,}. "
-        f"In `config.py`: `min_replicas` for the quiet hours, `max_replicas={best.without_zone}`."
+        f"In `config/stages.py`: `min_replicas` for the quiet hours, `max_replicas={best.without_zone}`."
     )
 
 

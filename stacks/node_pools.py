@@ -6,7 +6,7 @@ every week. CoreDNS, kube-proxy and the network plugin are processes of its node
 
 from typing import Any
 
-from config import MODEL_POOL, MODEL_TAINT, NODE_DRAIN, PLATFORM_POOL, ConfigError, Node, Stage
+from config import MODEL_TAINT, NODE_DRAIN, PLATFORM_POOL, ConfigError, Node, Stage
 
 Manifest = dict[str, Any]
 
@@ -26,7 +26,7 @@ def cluster_manifests(stage: Stage, *, role: str, subnets: list[str], group: str
     if stage.node is None:
         raise ConfigError(f"stage {stage.name!r} isn't for AWS: node is None, name an instance type")
     nodes = node_class(stage, role=role, subnets=subnets, group=group)
-    return [NETWORK_POLICIES, nodes, model_pool(stage, stage.node), platform_pool(stage)]
+    return [NETWORK_POLICIES, nodes, *model_pools(stage), platform_pool(stage)]
 
 
 # Without it, EKS accepts NetworkPolicies but doesn't enforce them.
@@ -49,12 +49,14 @@ def node_class(stage: Stage, *, role: str, subnets: list[str], group: str) -> Ma
     return {"apiVersion": "eks.amazonaws.com/v1", "kind": "NodeClass", "metadata": {"name": NODE_CLASS}, "spec": spec}
 
 
-def model_pool(stage: Stage, node: Node) -> Manifest:
-    """Return the pool of the one instance type that the stage's numbers are made for.
+def model_pools(stage: Stage) -> list[Manifest]:
+    """Return a pool for each instance type that a model's numbers are made for: models may share one."""
+    return [_model_pool(stage.pool(node), node, limit=limit) for node, limit in stage.model_nodes.items()]
 
-    Only pods that generate tolerate its taint, so a node is empty as soon as its replica has gone.
-    """
-    pool = _pool(MODEL_POOL, node, limit=stage.model_nodes)
+
+def _model_pool(name: str, node: Node, *, limit: int) -> Manifest:
+    """Return a pool for pods that generate: they alone tolerate its taint, so a node is empty once they have gone."""
+    pool = _pool(name, node, limit=limit)
     pool["spec"]["template"]["spec"]["taints"] = [{"key": MODEL_TAINT, "effect": "NoSchedule"}]
     # Only when empty: consolidating pods would interrupt answers, to save a node that the autoscaler empties anyway.
     pool["spec"]["disruption"] = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": IDLE_TIME}

@@ -1,4 +1,4 @@
-"""A setting as a Stage in config.py has it, and why it is the one."""
+"""A setting as a Stage in config/stages.py has it, and why it is the one."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ def fields(setting: Setting) -> dict[str, Any]:
 
 
 def line(setting: Setting) -> str:
-    """Return the fields as they are written in config.py."""
+    """Return the fields as they are written in config/stages.py."""
     return ", ".join(f"{name}={value!r}" for name, value in fields(setting).items()).replace("'", '"')
 
 

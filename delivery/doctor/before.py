@@ -88,13 +88,14 @@ def zones(patient: Patient) -> Iterator[str]:
     for zone in taken:
         if zone["ZoneId"] in ZONES_WITHOUT_EKS:
             yield f"EKS isn't available in {zone['ZoneName']} ({zone['ZoneId']}): use another region"
-    for kind in {node.instance_type for node in (stage.node, stage.platform_node) if node}:
+    for kind in {node.instance_type for node in (*stage.model_nodes, stage.platform_node)}:
         offers = ec2.describe_instance_type_offerings(
             LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": [kind]}]
         )["InstanceTypeOfferings"]
         missing = {zone["ZoneName"] for zone in taken} - {offer["Location"] for offer in offers}
         if len(missing) == len(taken):
-            yield f"{kind} isn't offered in {', '.join(sorted(missing))}: choose another node in config.py, or region"
+            where = ", ".join(sorted(missing))
+            yield f"{kind} isn't offered in {where}: choose another node in config/stages.py, or region"
 
 
 def identity_provider(patient: Patient) -> Iterator[str]:

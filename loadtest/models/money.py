@@ -36,7 +36,7 @@ def per_thousand_answers(stage: Stage, prices: Prices, model: Model, answers_per
 
 
 def sized(name: str, size_bytes: int, info: dict[str, Any], kv_bytes: float) -> Model:
-    """Return a model as config.py has them, from what /api/show says of its layers."""
+    """Return a model as config/model.py has them, from what /api/show says of its layers."""
     architecture = info.get("general.architecture", "")
 
     def of(field: str) -> int:

@@ -11,6 +11,7 @@ from config import DEV, LOCAL, PROD, STAGES, Autoscaling, Stage
 from delivery.branch import ORDER
 from tests.support import rendered
 from tests.support.rendered import CONTEXT
+from tests.support.several_models import TWO_MODELS
 
 KEYS = {"4AEE18F83AFDEB23": "-----BEGIN PGP PUBLIC KEY BLOCK-----", "D56C4FCA57A46444": "another"}
 REMOTE = replace(GitRemote.of(CONTEXT), keys=KEYS)
@@ -125,6 +126,17 @@ def test_only_the_autoscalers_replicas_may_differ_from_git() -> None:
         if obj["kind"] == "Deployment"
     }
     assert replicas == {"sluice": False, "proxy": True}
+
+
+def test_the_autoscaler_of_each_model_owns_its_replicas() -> None:
+    spec = one("Application", "sluice-dev", TWO_MODELS)["spec"]
+    assert [each["name"] for each in spec["ignoreDifferences"]] == ["sluice", "sluice-all-minilm"]
+    assert {each["jsonPointers"][0] for each in spec["ignoreDifferences"]} == {"/spec/replicas"}
+
+
+def test_the_quota_has_room_for_a_rollout_of_all_that_there_is() -> None:
+    assert one("ResourceQuota", "sluice", DEV)["spec"]["hard"]["pods"] == str(3 * (4 + 2))
+    assert one("ResourceQuota", "sluice", TWO_MODELS)["spec"]["hard"]["pods"] == str(3 * (4 + 2 + 2))
 
 
 def test_a_release_that_cant_be_applied_has_failed_within_half_a_minute() -> None:

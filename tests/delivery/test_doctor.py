@@ -184,7 +184,7 @@ def zoned(patient: Patient, ids: list[str]) -> Any:
 def test_an_instance_type_that_the_zones_dont_have_is_found(patient: Patient) -> None:
     odd = Node(instance_type="z9.mega", cpus=4, memory_gib=8)
     assert found(replace(patient, stage=replace(DEV, node=odd)))["zones"] == [
-        "z9.mega isn't offered in eu-central-1a, eu-central-1b: choose another node in config.py, or region"
+        "z9.mega isn't offered in eu-central-1a, eu-central-1b: choose another node in config/stages.py, or region"
     ]
     assert C7I_XLARGE.instance_type not in str(found(patient))
 

@@ -125,7 +125,7 @@ def test_deliver_does_nothing_before_there_is_a_registry(runner: Runner) -> None
 def test_promote_proposes_what_dev_was_rendered_from(runner: Runner) -> None:
     runner.origin.publish(runner.branch, "b", runner.origin.main[-1])
     tried = runner.origin.main[-1]
-    config = runner.branch.repo / "config.py"
+    config = runner.branch.repo / "config/stages.py"
     config.write_text(config.read_text().replace("slots=8", "slots=7"))
     runner.commit("What dev hasn't tried")
     run = runner.run("promote", "workflow_dispatch", {})
@@ -139,7 +139,7 @@ def test_promote_proposes_what_dev_was_rendered_from(runner: Runner) -> None:
 
 def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(runner: Runner) -> None:
     tried = runner.origin.main[-1]
-    config = runner.branch.repo / "config.py"
+    config = runner.branch.repo / "config/stages.py"
     config.write_text(config.read_text().replace("slots=8", "slots=7"))
     runner.origin.publish(runner.branch, "b", tried)
     approved = Approved(source=tried, image=digest("b"), weights=digest("0"))

@@ -10,6 +10,7 @@ from config import C7G_2XLARGE, DEV, LOCAL, MODEL_TAINT, PROD, ConfigError, Stag
 from stacks.cluster import SDK_FUNCTION
 from stacks.node_pools import NODE_CLASS, cluster_manifests
 from tests.support.aws import REGION
+from tests.support.several_models import TWO_MODELS, TWO_NODES
 from tests.support.synth import ADMINS, OWNER, Json, cdk_context, empty_app, resources_of, synthesise, text
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
@@ -349,6 +350,14 @@ def test_network_policies_are_enforced(stage: Stage) -> None:
     (switch,) = [each for each in manifests(stage) if each["kind"] == "ConfigMap"]
     assert (switch["metadata"]["namespace"], switch["metadata"]["name"]) == ("kube-system", "amazon-vpc-cni")
     assert switch["data"] == {"enable-network-policy-controller": "true"}
+
+
+def test_each_instance_type_of_the_models_has_a_pool_as_large_as_its_models_need() -> None:
+    small, large = pool(TWO_NODES, "sluice-c7i-xlarge"), pool(TWO_NODES, "sluice")
+    assert requirements(small)["node.kubernetes.io/instance-type"] == ["c7i.xlarge"]
+    assert small["template"]["spec"]["taints"] == large["template"]["spec"]["taints"]
+    assert (small["limits"]["cpu"], large["limits"]["cpu"]) == (str(3 * 4), str(13 * 8))
+    assert pool(TWO_MODELS, "sluice")["limits"]["cpu"] == str((5 + 3) * 4)  # of one type
 
 
 def test_a_stage_without_nodes_on_aws_is_refused() -> None:

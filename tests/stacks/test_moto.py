@@ -16,7 +16,7 @@ from tests.support.aws import ACCOUNT, REGION, Deployment, run_moto
 STACKS = ("sluice-registry", "sluice-github", "sluice-dev-network", "sluice-dev-monitoring")
 REPOSITORIES = (IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, PROXY_REPOSITORY)
 ISSUER = "token.actions.githubusercontent.com"
-# What an operator edits in config.py: one more NAT gateway, and no protection before a tear-down.
+# What an operator edits in config/stages.py: one more NAT gateway, and no protection before a tear-down.
 CHANGED = f"""
 import sys
 from dataclasses import replace

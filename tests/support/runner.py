@@ -33,7 +33,7 @@ COPIED = [
     "cdk.json",
     "cdk8s_manifests",
     "command_line.py",
-    "config.py",
+    "config",
     "context.py",
     "delivery",
     "launcher",
