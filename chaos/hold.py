@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -9,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from chaos import attack, targets
-from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, words
+from chaos.callers import ANSWERED, REFUSED, UNTOLD, Load, Outcome, question, words
 from chaos.health import Health
 from chaos.targets import AttackTarget
 from command_line import InputError, listed, number, one_of, whole
@@ -25,11 +27,12 @@ from loadtest.reporting.part import publish
 from loadtest.reporting.statistics import percentile
 from loadtest.reporting.target import result
 from testbed import ROOT
+from testbed.fetching import fetch
 from testbed.waiting import eventually
 
 SHARE, OVERLOAD = 0.6, 10.0  # of the capacity
 RAMP = 30.0  # seconds in which the attack has opened its connections: 2,000 take it 4
-LONGEST = 90.0  # seconds that an attack lasts at most
+LONGEST = 120.0  # seconds that an attack lasts at most
 HEAD = ("honest goodput", "compared with no attack", "refusals p99", "health", "connections", "result")
 NOTE = (
     "Honest callers send {rate:g} requests/s (60 % of the capacity) for {seconds:g} s, then {over:g}/s for "
@@ -51,6 +54,11 @@ class Figures:
     def goodput(self) -> float:
         """Return the share of the steady load that was answered."""
         return sum(each.kind == ANSWERED for each in self.steady) / max(1, len(self.steady))
+
+    @property
+    def slowest(self) -> float:
+        """Return the longest time to an answer under the steady load, in seconds."""
+        return max((each.took for each in self.steady if each.kind == ANSWERED), default=math.inf)
 
     @property
     def refusals(self) -> float:
@@ -82,6 +90,13 @@ def measure(target: AttackTarget, seconds: float, overload: float) -> Figures:
         with Load(target.url, OVERLOAD * target.capacity, patience=30) as overloaded:
             time.sleep(overload)
     return Figures(steady.outcomes, overloaded.outcomes, health, 0.9 * target.queue_timeout)
+
+
+def seconds_to_answer(url: str) -> float:
+    """Return the seconds until a question is answered; infinite if it isn't."""
+    began = time.monotonic()
+    answered = fetch(f"{url}/generate", question(0), timeout=LONGEST).status == HTTPStatus.OK
+    return time.monotonic() - began if answered else math.inf
 
 
 @contextmanager
@@ -127,15 +142,22 @@ def row(kind: str, alone: Figures, attacked: Figures, said: list[dict[str, Any]]
     return cells, met
 
 
+def compare(kind: str, target: AttackTarget, options: argparse.Namespace) -> tuple[list[str], bool]:
+    """Measure the honest load alone and during the attack; return a line of the table, and whether targets were met."""
+    alone = measure(target, options.seconds, options.overload)
+    with attacking(kind, target, options.count, LONGEST) as said:
+        # What slow readers ask is load like any other, until it is answered or refused.
+        eventually(lambda: seconds_to_answer(target.url) <= alone.slowest, LONGEST)
+        attacked = measure(target, options.seconds, options.overload)
+    return row(kind, alone, attacked, said)
+
+
 def hold(target: AttackTarget, options: argparse.Namespace) -> int:
     """Measure each attack, publish the table, and return the exit code."""
     rows, code = [[f"attack, {options.count:,} connections", *HEAD]], 0
     for kind in options.kinds:
         say(f"{target.name}: {kind} …")
-        alone = measure(target, options.seconds, options.overload)
-        with attacking(kind, target, options.count, LONGEST) as said:
-            attacked = measure(target, options.seconds, options.overload)
-        cells, met = row(kind, alone, attacked, said)
+        cells, met = compare(kind, target, options)
         say(" | ".join(cells))
         rows.append(cells)
         code = code if met else 1

@@ -90,7 +90,7 @@ def throughput() -> Iterator[Target]:
             rates["naive"] = asyncio.run(load.closed_loop(load.generate(url), 32, 15))
         with systems.litellm(ollama) as url:
             body = {"model": MODEL, "messages": [{"role": "user", "content": "Say something."}]}
-            request = (f"{url}/v1/chat/completions", body)
+            request = load.Request(f"{url}/v1/chat/completions", body)
             asyncio.run(load.closed_loop(request, 32, 5))
             rates["litellm"] = asyncio.run(load.closed_loop(request, 32, 15))
     ratio = rates["gateway"] / rates["litellm"]
@@ -113,13 +113,13 @@ def dialects() -> Iterator[Target]:
         "/api/generate": {"model": MODEL, "prompt": "Say something.", "stream": False},
     }
     with programs.stand_in("scripted", tokens=20) as ollama, systems.gateway(ollama, slots=64) as served:
-        requests = [(f"{served.url}{path}", body) for path, body in bodies.items()]
+        requests = [load.Request(f"{served.url}{path}", body) for path, body in bodies.items()]
         for request in requests:
             asyncio.run(load.closed_loop(request, 4, 1))
         rates = [asyncio.run(load.closed_loop(request, 32, 8)) for request in requests]
         latencies = asyncio.run(load.open_loop(requests, 20 * len(requests), 20))
         with systems.litellm(ollama) as url:
-            request = f"{url}/v1/chat/completions", {"model": MODEL, "messages": said}
+            request = load.Request(f"{url}/v1/chat/completions", {"model": MODEL, "messages": said})
             asyncio.run(load.closed_loop(request, 32, 5))
             theirs = asyncio.run(load.closed_loop(request, 32, 10))
     medians = [1000 * percentile([each.took for each in results], 0.5) for results in latencies]

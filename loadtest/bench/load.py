@@ -2,14 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 
-Request = tuple[str, dict[str, Any]]  # URL and JSON body
+
+class Request(NamedTuple):
+    """A URL, a JSON body, and headers."""
+
+    url: str
+    body: dict[str, Any]
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def with_key(self, key: str) -> Self:
+        """Return the request with an API key."""
+        return self._replace(headers={"Authorization": f"Bearer {key}"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ async def ask(client: aiohttp.ClientSession, request: Request, started: float) -
     """Send one request and read its whole answer; a broken connection counts as status 0."""
     sent = time.perf_counter()
     try:
-        async with client.post(request[0], json=request[1]) as reply:
+        async with client.post(request.url, json=request.body, headers=request.headers) as reply:
             await reply.read()
             status, retry_after = reply.status, reply.headers.get("Retry-After")
     except aiohttp.ClientError:
@@ -76,7 +87,7 @@ async def closed_loop(request: Request, clients: int, seconds: float) -> float:
 async def stream_times(client: aiohttp.ClientSession, request: Request) -> list[float]:
     """Return the seconds from sending to each line of a streamed answer."""
     sent, times = time.perf_counter(), []
-    async with client.post(request[0], json=request[1]) as reply:
+    async with client.post(request.url, json=request.body, headers=request.headers) as reply:
         assert reply.status == 200, await reply.text()
         async for line in reply.content:
             if line.strip():
@@ -97,10 +108,10 @@ async def tokens_per_second(requests: Sequence[Request]) -> tuple[float, list[fl
 
 def generate(url: str, **body: Any) -> Request:
     """Return a request to the gateway."""
-    return f"{url}/generate", {"prompt": "Say something.", **body}
+    return Request(f"{url}/generate", {"prompt": "Say something.", **body})
 
 
 def chat(url: str, model: str, **body: Any) -> Request:
     """Return the same request to Ollama itself."""
     messages = [{"role": "user", "content": "Say something."}]
-    return f"{url}/api/chat", {"model": model, "messages": messages, **body}
+    return Request(f"{url}/api/chat", {"model": model, "messages": messages, **body})

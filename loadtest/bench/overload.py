@@ -27,8 +27,7 @@ def overload() -> Iterator[Target]:
         programs.stand_in("scripted", tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
         systems.gateway(ollama, slots=slots) as served,
     ):
-        service = statistics.median(timed(lambda: fetch(f"{served.url}/generate", {"prompt": "x"})) for _ in range(10))
-        capacity = slots / service
+        capacity = slots / service_time(served)
         [once] = asyncio.run(load.open_loop([load.generate(served.url)], capacity, seconds))
         [ten] = asyncio.run(load.open_loop([load.generate(served.url)], 10 * capacity, seconds))
     statuses = {r.status for r in ten}
@@ -41,6 +40,38 @@ def overload() -> Iterator[Target]:
     yield new_target(what, counts, "200, 429 or 503 with Retry-After; refusals p99 < 50 ms", honest and p99 < 50)
     result = f"{good[1]:.2f}/s of {good[0]:.2f}/s: {good[1] / good[0] * 100:.0f} %"
     yield new_target("goodput at 10 × compared with 1 ×", result, "≥ 95 %", good[1] >= 0.95 * good[0])
+
+
+def fair_shares() -> Iterator[Target]:
+    """Let two keys together ask twice what the slots can serve, for a minute: as much each, then ten times as much."""
+    keys = ("greedy", "modest")
+    file = systems.keys_file(keys)
+    slots, seconds = 4, 60
+    with (
+        programs.stand_in("scripted", tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
+        systems.gateway(ollama, slots=slots) as served,
+    ):
+        capacity = slots / service_time(served)
+    for times in (1, 10):
+        with (
+            programs.stand_in("scripted", tokens=20, first_delay=0.2, token_delay=0.01) as ollama,
+            serve(ollama, programs.scratch() / "shares.log", slots=slots, api_keys_file=file) as served,
+        ):
+            greedy, modest = (load.generate(served.url).with_key(key) for key in keys)
+            asked = [greedy] * times + [modest]
+            *most, few = asyncio.run(load.open_loop(asked, 2 * capacity, seconds))
+        answered = [sum(each.status == 200 for each in kind) for kind in (list(itertools.chain(*most)), few)]
+        share, demand = answered[1] / sum(answered), 2 / (times + 1)
+        fair = min(0.5, demand)
+        told = f"{share:.1%} of {sum(answered)} answers for the one that asks {demand:.2f} × the capacity"
+        told += f"; fair: {fair:.1%}"
+        what = f"two keys at 2 × the capacity, of which one asks {times} × as much, for {seconds} s"
+        yield new_target(what, told, "within 5 points", abs(share - fair) <= 0.05)
+
+
+def service_time(served: Served) -> float:
+    """Return the median seconds of a request alone."""
+    return statistics.median(timed(lambda: fetch(f"{served.url}/generate", {"prompt": "x"})) for _ in range(10))
 
 
 def goodput(results: list[load.Result]) -> float:

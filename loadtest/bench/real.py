@@ -110,7 +110,9 @@ def ask_at_once(url: str, options: dict[str, int], topics: Sequence[str], number
     def request(topic: str) -> load.Request:
         messages = [{"role": "user", "content": f"Question {number}: tell me about {topic}."}]
         sampling = {"num_predict": 96, "temperature": 0, "stop": []} | options
-        return f"{url}/api/chat", {"model": SMALL_MODEL, "messages": messages, "stream": True, "options": sampling}
+        return load.Request(
+            f"{url}/api/chat", {"model": SMALL_MODEL, "messages": messages, "stream": True, "options": sampling}
+        )
 
     together, alone, firsts = asyncio.run(load.tokens_per_second([request(topic) for topic in topics]))
     return together, statistics.median(alone), statistics.median(firsts)

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from testbed.fetching import fetch
@@ -62,3 +64,10 @@ def gateway(ollama: str, model: str = MODEL, **settings: object) -> Iterator[Ser
         for _ in range(20):
             fetch(f"{served.url}/generate", {"prompt": "x", "max_tokens": 1})
         yield served
+
+
+def keys_file(names: Iterable[str]) -> Path:
+    """Write a file with API keys; the key of each is its name."""
+    file = scratch() / "keys.toml"
+    file.write_text("".join(f'[{name}]\nsha256 = "{sha256(name.encode()).hexdigest()}"\n' for name in names))
+    return file

@@ -35,7 +35,7 @@ def seconds(engine: Stepped, *requests: tuple[int, int]) -> float:
     async def ask_all() -> float:
         async with load.session() as client:
             targets = [
-                (
+                load.Request(
                     f"{engine.url}/api/chat",
                     {"messages": [{"content": "x " * words}], "options": {"num_predict": tokens}},
                 )
