@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,11 @@ def site(answers: Answers) -> Iterator[str]:
         def log_message(self, *_: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Site) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 RUNS = "/repos/octo/sluice/actions/workflows/smoke.yml/runs"
@@ -119,30 +122,40 @@ def answers() -> Answers:
     return {RUNS: (200, {"workflow_runs": [run]}), "/generate": (200, {"answer": "Hello!"})}
 
 
+@pytest.fixture(scope="module")
+def aws() -> Iterator[tuple[Callable[[str], Any], str]]:
+    """An account with a load balancer: its clients, and the load balancer's name."""
+    with mock_aws():
+        session = boto3.Session("testing", "testing", region_name=REGION)
+        client = cache(session.client)
+        yield client, balancer(client)
+
+
 @pytest.fixture
 def patient(
     cluster: Cluster,
     healths: list[dict[str, str]],
     answers: Answers,
+    aws: tuple[Callable[[str], Any], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Patient]:
     """A stage in moto, on a cluster of dicts."""
     monkeypatch.delenv("API_KEY", raising=False)
-    with mock_aws(), site(answers) as url:
-        session = boto3.Session(region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x")
-        host = balancer(session.client)
-        cluster["sluice/ingresses"] = [{"status": {"loadBalancer": {"ingress": [{"hostname": host}]}}}]
+    real, host = aws
+    cluster["sluice/ingresses"] = [{"status": {"loadBalancer": {"ingress": [{"hostname": host}]}}}]
 
-        def client(service: str) -> Any:
-            found = session.client(service)
-            if service == "elbv2":
-                found.describe_target_health = lambda **_: {
-                    "TargetHealthDescriptions": [
-                        {"Target": {"Id": "10.0.0.7"}, "TargetHealth": each} for each in healths
-                    ]
-                }
-            return found
+    class Balancers:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real("elbv2"), name)
 
+        def describe_target_health(self, **_: str) -> Any:
+            told = [{"Target": {"Id": "10.0.0.7"}, "TargetHealth": each} for each in healths]
+            return {"TargetHealthDescriptions": told}
+
+    def client(service: str) -> Any:
+        return Balancers() if service == "elbv2" else real(service)
+
+    with site(answers) as url:
         yield Patient(stage=DEV, context=OWNER, client=client, github=url, kubectl=cluster.get_objects, url=url)
 
 
@@ -150,13 +163,11 @@ def balancer(client: Callable[[str], Any]) -> str:
     """Create a load balancer with a target group, and return its name in DNS."""
     ec2, elb = client("ec2"), client("elbv2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnets = [
-        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"][
-            "SubnetId"
-        ]
-        for i, zone in enumerate("ab")
-    ]
-    [made] = elb.create_load_balancer(Name="sluice", Subnets=[each["SubnetId"] for each in subnets])["LoadBalancers"]
+    subnets = []
+    for i, zone in enumerate("ab"):
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"{REGION}{zone}")
+        subnets.append(subnet["Subnet"]["SubnetId"])
+    [made] = elb.create_load_balancer(Name="sluice", Subnets=subnets)["LoadBalancers"]
     [group] = elb.create_target_group(Name="t", Protocol="HTTP", Port=5000, VpcId=vpc, TargetType="ip")["TargetGroups"]
     action = {"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}
     elb.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=80, DefaultActions=[action])
