@@ -17,7 +17,7 @@ from testbed.stand_in import MODEL
 from testbed.waiting import eventually
 
 LITELLM = "litellm[proxy]==1.106.2"
-NAIVE = ["--with", "flask==3.1.3", "--with", "ollama==0.6.3"]
+NAIVE_PACKAGES = ["--with", "flask==3.1.3", "--with", "ollama==0.6.3"]
 
 
 def answers(url: str, body: Any = None) -> bool:
@@ -28,12 +28,17 @@ def answers(url: str, body: Any = None) -> bool:
         return False
 
 
+def naive_command(port: int) -> list[str]:
+    """Return the command that runs the naive app; OLLAMA_HOST and MODEL say what it asks."""
+    file = Path(__file__).with_name("naive.py")
+    return [uv(), "run", "--no-project", *NAIVE_PACKAGES, "python", str(file), str(port)]
+
+
 @contextmanager
 def naive(ollama: str) -> Iterator[str]:
     """Run the naive app in front of Ollama and yield its URL."""
     port = free_port()
-    command = [uv(), "run", "--no-project", *NAIVE, "python", "bench/naive.py", str(port)]
-    with running(command, scratch() / "naive.log", OLLAMA_HOST=ollama, MODEL=MODEL):
+    with running(naive_command(port), scratch() / "naive.log", OLLAMA_HOST=ollama, MODEL=MODEL):
         eventually(lambda: answers(f"http://127.0.0.1:{port}/generate", {"prompt": "x"}), 120)
         yield f"http://127.0.0.1:{port}"
 

@@ -18,8 +18,7 @@ from launcher.find_ollama import find_ollama
 from launcher.ollama_calls import OllamaError, answers, call
 from launcher.processes import kill_session, last_line, spawn
 from launcher.small_model import SMALL_MODEL
-from loadtest.bench.systems import NAIVE as NAIVE_PACKAGES
-from loadtest.bench.systems import uv
+from loadtest.bench.systems import naive_command
 from loadtest.loads import Endpoint
 from local_cluster.kubectl import ROOT
 from testbed.fetching import status
@@ -61,10 +60,9 @@ def naive(folder: Path, store: Path) -> Iterator[System]:
     """Run the naive app on Flask's development server, in front of Ollama with its defaults. Raises Problem."""
     with ollama(folder, store) as behind:
         port = free_port()
-        command = [uv(), "run", "--no-project", *NAIVE_PACKAGES, "python", "loadtest/bench/naive.py", str(port)]
         environ = {**os.environ, "OLLAMA_HOST": behind.target.url, "MODEL": MODEL}
         url = f"http://127.0.0.1:{port}"
-        with _running(command, environ, folder / "naive.log", lambda: status(url) == 404) as process:
+        with _running(naive_command(port), environ, folder / "naive.log", lambda: status(url) == 404) as process:
             yield System(Endpoint(url, "naive"), (*behind.roots, process.pid), behind.log)
 
 
