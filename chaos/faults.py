@@ -13,10 +13,8 @@ from chaos import misbehaving, systems
 from chaos.callers import ANSWERED, UNTOLD, Load, Outcome, ask, words
 from command_line import whole
 from launcher.console import say
-from loadtest.cluster import total
 from loadtest.reporting.part import publish
 from loadtest.reporting.target import Target, all_passed, new_target, targets_table
-from testbed.fetching import fetch
 from testbed.gateway import Served
 
 DEADLINES = {"queue_timeout": 4, "generation_timeout": 4}  # seconds
@@ -54,8 +52,7 @@ class State:
     def of(cls, served: Served) -> "State":
         """Look at a running gateway."""
         process = systems.worker(served)
-        text = fetch(f"{served.private}/metrics").body.decode()
-        running, queued = (total(text, f"sluice_requests_{name}") for name in ("in_flight", "queued"))
+        running, queued = (served.metric(f"sluice_requests_{name}") for name in ("in_flight", "queued"))
         return cls(running, queued, process.num_threads(), process.num_fds(), process.memory_info().rss / MIB)
 
 

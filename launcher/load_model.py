@@ -8,7 +8,8 @@ from typing import Any
 from launcher.console import Problem
 from launcher.memory import default_mib
 from launcher.ollama_calls import OllamaError, call
-from service.ollama import CHATS, EMBEDS, LOAD_TIMEOUT, loading, with_tag
+from service.model_names import with_tag
+from service.ollama import CHATS, EMBEDS, LOAD_TIMEOUT, loading
 
 TIMEOUT = 60.0  # seconds for what Ollama says of itself
 MIB = 2**20

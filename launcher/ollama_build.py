@@ -11,8 +11,8 @@ from launcher.memory import default_mib
 from launcher.ollama_sources import llama_cpp_source, ollama_source
 from launcher.processes import Step, run_steps
 from launcher.uv import uv_run
+from service.cpus import available_cpus
 from service.ollama_version import VERSION
-from service.settings import available_cpus
 
 BUILD_BYTES = 2_000_000_000
 CPU_SECONDS = 305  # of all that a build does, downloads too: 164 s on 2 idle CPUs (AMD EPYC)

@@ -27,8 +27,9 @@ from service.error_handlers import answer_errors_in_json
 from service.front import Pods, PodsWatch
 from service.gateway import Gateway
 from service.keys import Keys
-from service.metrics import Metrics
+from service.metrics import Metrics, ModelMetrics
 from service.model_watch import ModelWatch
+from service.models import Models
 from service.ollama import Ollama
 from service.openapi import openapi_blueprint
 from service.page import page_blueprint
@@ -41,24 +42,31 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def create_app(settings: Settings) -> Flask:
-    """Return the public WSGI app; whoever serves it finds its Gateway in `app.extensions["sluice"]`."""
+    """Return the public WSGI app; whoever serves it finds its Models in `app.extensions["sluice"]`."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the answer in front of the figures
-    gateway = create_gateway(settings)
-    keys = Keys(Path(settings.api_keys_file), shares=settings.quota_shares) if settings.api_keys_file else None
+    models = create_models(settings)
+    keys = None
+    if settings.api_keys_file:
+        keys = Keys(Path(settings.api_keys_file), settings.names, shares=settings.quota_shares)
     answer_errors_in_json(app, pointing=settings.role is not Role.BACK)
-    _keep_records(app, gateway.metrics, tracing.start(os.environ))  # before the checks, so that refusals are logged too
+    _keep_records(app, models.metrics, tracing.start(os.environ))  # before the checks, so that refusals are logged too
     if settings.role is Role.BACK:
-        app.register_blueprint(back_blueprint(gateway))
+        app.register_blueprint(back_blueprint(models.default))
     else:
-        _add_public(app, gateway, keys)
-    app.extensions["sluice"] = gateway
+        _add_public(app, models, keys)
+    app.extensions["sluice"] = models
     return app
 
 
-def create_gateway(settings: Settings) -> Gateway:
-    """Return the parts that a request passes; no thread is started and nothing is connected."""
+def create_models(settings: Settings) -> Models:
+    """Return the parts that requests pass; no thread is started and nothing is connected."""
+    metrics = Metrics()
+    return Models(settings, tuple(_create_gateway(each, metrics) for each in settings.each_model()), metrics)
+
+
+def _create_gateway(settings: Settings, metrics: Metrics) -> Gateway:
     ollama: Ollama
     watch: ModelWatch
     suspects = Suspects(heard=lambda: ollama.pool.heard)
@@ -70,27 +78,29 @@ def create_gateway(settings: Settings) -> Gateway:
         ollama = Ollama(settings)
         watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)
         admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
-    return Gateway(settings, admission, ollama, watch, Metrics(admission, watch), suspects)
+    return Gateway(
+        settings, admission, ollama, watch, ModelMetrics(metrics, settings.model, admission, watch), suspects
+    )
 
 
-def _add_public(app: Flask, gateway: Gateway, keys: Keys | None) -> None:
+def _add_public(app: Flask, models: Models, keys: Keys | None) -> None:
     """Add the page and the API, and check who asks; a back needs neither, since only fronts reach it."""
-    settings = gateway.settings
+    settings = models.settings
     check_host(app, settings.host, settings)
     check_origin(app, keys, settings)
     require_https(app, settings)
-    app.register_blueprint(page_blueprint(settings=settings, vision=lambda: "vision" in gateway.watch.capabilities))
-    app.register_blueprint(generate_blueprint(gateway, keys))
-    app.register_blueprint(chat_blueprint(gateway, keys))
-    app.register_blueprint(completions_blueprint(gateway, keys))
-    app.register_blueprint(responses_blueprint(gateway, keys))
-    app.register_blueprint(embeddings_blueprint(gateway, keys))
-    app.register_blueprint(models_blueprint(gateway, keys))
-    app.register_blueprint(ollama_chat_blueprint(gateway, keys))
-    app.register_blueprint(ollama_embed_blueprint(gateway, keys))
-    app.register_blueprint(ollama_models_blueprint(gateway, keys))
-    app.register_blueprint(messages_blueprint(gateway, keys))
-    app.register_blueprint(openapi_blueprint(gateway))
+    app.register_blueprint(page_blueprint(models))
+    app.register_blueprint(generate_blueprint(models, keys))
+    app.register_blueprint(chat_blueprint(models, keys))
+    app.register_blueprint(completions_blueprint(models, keys))
+    app.register_blueprint(responses_blueprint(models, keys))
+    app.register_blueprint(embeddings_blueprint(models, keys))
+    app.register_blueprint(models_blueprint(models, keys))
+    app.register_blueprint(ollama_chat_blueprint(models, keys))
+    app.register_blueprint(ollama_embed_blueprint(models, keys))
+    app.register_blueprint(ollama_models_blueprint(models, keys))
+    app.register_blueprint(messages_blueprint(models, keys))
+    app.register_blueprint(openapi_blueprint(models))
 
 
 def _keep_records(app: Flask, metrics: Metrics, traces: Tracing | None) -> None:

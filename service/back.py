@@ -5,6 +5,7 @@ request works while pods of two releases run at the same time.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -16,14 +17,18 @@ from service.admission import Priority
 from service.call import DEATHS_HEADER
 from service.client import ClientConnection
 from service.embedding import embed_texts
-from service.engine_errors import EngineDied
+from service.engine_errors import RETRY_AFTER, SEND_AGAIN, EngineDied
 from service.error_handlers import answer_error
 from service.errors import EngineFailed, GenerationTimeout, InvalidRequest, ServiceError
 from service.front import PREFIX
 from service.gateway import KEY_NAME, Caller, Gateway
 from service.generation import QUEUED_HEADERS, Generation, generate
-from service.http_request import read_body
+from service.http_request import named_model, read_body
+from service.model_names import full_name
+from service.parsing import shown
 from service.streams import NDJSON, listing
+
+log = logging.getLogger("sluice")
 
 CHAT_FIELDS = ("messages", "tools", "format", "think")
 EMBED_FIELDS = ("input", "dimensions")
@@ -44,6 +49,13 @@ def back_blueprint(gateway: Gateway) -> Blueprint:
         if error.code in BLAMELESS and not isinstance(error, EngineDied):
             response.status_code = HTTPStatus.NOT_IMPLEMENTED
         return response
+
+    @blueprint.before_request
+    def check_model() -> None:
+        name = named_model()
+        if name is not None and full_name(name) != full_name(gateway.settings.model):
+            log.error("a request for the model %s came to a pod of %s", shown(name), gateway.settings.model)
+            raise EngineFailed("the request reached a pod of another model", hint=SEND_AGAIN, retry_after=RETRY_AFTER)
 
     @blueprint.post(f"{PREFIX}/chat")
     def chat() -> Response:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from service.client import ClientConnection
 from service.engine_errors import RETRY_AFTER, EngineDied, EngineDown
 from service.errors import ClientGone, EngineUnavailable, KillsEngine
-from service.metrics import Metrics
+from service.metrics import ModelMetrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama, encode
 from service.reply import Reply
@@ -31,7 +31,7 @@ class Engine:
     ollama: Ollama
     watch: ModelWatch
     suspects: Suspects
-    metrics: Metrics
+    metrics: ModelMetrics
     waits: bool = True  # for a lost engine to return; if not, a request that it hasn't got yet fails, for another pod
 
 

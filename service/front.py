@@ -1,19 +1,19 @@
 """What a front uses in place of Ollama: the pods that generate, through HAProxy's queue."""
 
-import logging
 import time
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from service.errors import EngineUnavailable, ServiceError
 from service.model_facts import ModelFacts, running_of
+from service.model_names import full_name
 from service.model_watch import ANSWER_TIMEOUT, ModelWatch
-from service.ollama import Ollama, full_name
+from service.ollama import Ollama
 from service.settings import Settings
 from service.suspects import Suspects
 
-log = logging.getLogger("sluice")
-
+MODEL_NAME = "X-Model"  # percent-encoded: HAProxy chooses the pods by it
 PREFIX = "/engine"  # of the routes in service/back.py
 MODEL_PATH = "/model"  # on the private port: see service/private_port.py
 REFRESH = 5.0  # seconds between two requests for what the pods' model can do
@@ -24,7 +24,8 @@ class Pods(Ollama):
     """The API of service/back.py, whose pods each add their own model and its load options."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, url=settings.upstream, prefix=PREFIX)
+        named = {MODEL_NAME: quote(settings.model, safe="")}
+        super().__init__(settings, url=settings.upstream, prefix=PREFIX, headers=named)
 
     def payload(self, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         """Return a request body without the model's name and its load options."""
@@ -78,4 +79,4 @@ class PodsWatch(ModelWatch):
     def _serve(self, how: str) -> None:
         if not self.loaded:
             self.loaded = True
-            log.info("the front is ready, %s", how)
+            self._log.info("the front is ready, %s", how)

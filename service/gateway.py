@@ -1,7 +1,6 @@
-"""The parts of the service that all requests share, and the caller of one."""
+"""The parts of the service that all requests to a model share, and the caller of one."""
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ from service.call import Engine
 from service.client import ClientConnection
 from service.errors import InvalidRequest
 from service.keys import Key
-from service.metrics import Metrics
+from service.metrics import ModelMetrics
 from service.model_watch import ModelWatch
 from service.ollama import CHATS, EMBEDS, Ollama
 from service.request_log import RequestLog
@@ -47,15 +46,14 @@ class Caller:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts of the service, shared by all requests."""
+    """The parts of the service that serve one model, shared by all requests to it. settings: with this model alone."""
 
     settings: Settings
     admission: Admission
     ollama: Ollama
     watch: ModelWatch
-    metrics: Metrics
+    metrics: ModelMetrics
     suspects: Suspects
-    draining: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def engine(self) -> Engine:

@@ -72,13 +72,13 @@ class Generation:
             caller.client.settled()
             return admission.enter(caller.priority, caller.key.name if caller.key else None)
         except QuotaExceeded:
-            metrics.refused.labels(QUOTA).inc()
+            metrics.refused[QUOTA].inc()
             raise
         except Refused as refused:
             raise self._saturated(refused) from None
 
     def _saturated(self, refused: Refused) -> Saturated:
-        self.gateway.metrics.refused.labels(refused.reason).inc()
+        self.gateway.metrics.refused[refused.reason].inc()
         return Saturated(REFUSALS[refused.reason], hint="see Retry-After", retry_after=refused.retry_after)
 
     def _await_slot(self, ticket: Ticket) -> None:

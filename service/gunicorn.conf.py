@@ -13,7 +13,7 @@ from service.settings import SettingError, Settings
 try:
     settings = Settings.from_environ(os.environ)
     if settings.api_keys_file:
-        Keys(Path(settings.api_keys_file))
+        Keys(Path(settings.api_keys_file), settings.names)
 except SettingError as error:
     sys.exit(f"sluice: {error}")
 
@@ -48,7 +48,7 @@ proc_name = "sluice"
 
 def pre_request(worker: Any, req: Any) -> None:
     """While draining, close each connection after its answer, so that no client sends another request on it."""
-    if worker.gateway.draining.is_set():
+    if worker.models.draining.is_set():
         req.force_close()
 
 

@@ -1,11 +1,14 @@
 """Reading the current request: its caller, priority and body."""
 
+from urllib.parse import unquote
+
 from flask import current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.admission import FOR_EVERYBODY, Priority
 from service.client import ClientConnection
 from service.errors import Forbidden, InvalidRequest, Unauthorized
+from service.front import MODEL_NAME
 from service.gateway import Caller
 from service.intake import Whole, too_large
 from service.keys import Key, Keys
@@ -44,6 +47,11 @@ def authenticate(keys: Keys | None) -> Key | None:
     if not token:
         raise Unauthorized("this server needs an API key", hint="send it as `Authorization: Bearer KEY`")
     return keys.authenticate(token.strip())
+
+
+def named_model() -> str | None:
+    """Return the model that the current request, which a front sends, is for; None: of a front with one model only."""
+    return unquote(request.headers.get(MODEL_NAME, "")) or None
 
 
 def read_body() -> bytes:

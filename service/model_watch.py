@@ -35,6 +35,7 @@ class ModelWatch:
 
     def __init__(self, ollama: Ollama, suspects: Suspects, *, slots: int, timeout: float) -> None:
         self._ollama, self._suspects, self._slots, self._timeout = ollama, suspects, slots, timeout
+        self._log = logging.LoggerAdapter(log, {"fields": {"model": ollama.model}})
         self.silence = min(SILENCE, timeout / 2)
         self.capabilities: frozenset[str] = frozenset()  # such as vision and tools; empty while unknown
         self.system_role = True  # whether its template has system messages
@@ -59,13 +60,13 @@ class ModelWatch:
                 self.look()
             except Exception as error:  # noqa: BLE001  # without this thread, nobody would notice that the engine is back
                 self.loaded = self._suspects.watched = False
-                log.error("the model watch failed: %s", said(error))
+                self._log.error("the model watch failed: %s", said(error))
             self._wake.wait(SOON if self._away else EVERY)
 
     def lost(self) -> None:
         """Learn from a request that the engine is gone, and check at once."""
         if self.loaded:
-            log.error("the model is not ready: the engine died")
+            self._log.error("the model is not ready: the engine died")
         self.loaded = False
         self.wake()
 
@@ -102,7 +103,7 @@ class ModelWatch:
             self.loaded, self._away = False, isinstance(error, EngineDown | EngineDied)
             self._suspects.watched = False  # so that nobody waits for a proof meanwhile
             if before:
-                log.error("the model is not ready: %s", error)
+                self._log.error("the model is not ready: %s", error)
 
     def _knows(self) -> bool:
         """Say whether nothing is left to learn about the model until it is loaded again."""
@@ -122,7 +123,7 @@ class ModelWatch:
         except (EngineDown, EngineDied):
             raise
         except ServiceError as error:
-            log.warning("Ollama doesn't describe the model: %s", error)
+            self._log.warning("Ollama doesn't describe the model: %s", error)
 
     def _load(self) -> None:
         started = time.monotonic()
@@ -130,7 +131,7 @@ class ModelWatch:
         self.load_seconds = time.monotonic() - started
         self.loads += 1
         self.running = self._ollama.running(ANSWER_TIMEOUT)
-        log.info("the model was loaded in %.1f s", self.load_seconds)
+        self._log.info("the model was loaded in %.1f s", self.load_seconds)
 
     def _is_silent(self) -> bool:
         return min(self._suspects.silent_for(), time.monotonic() - self._proved) >= self.silence
@@ -158,7 +159,7 @@ class ModelWatch:
         return max(0.0, min(sent) + self._timeout - asked) + ENDING if len(sent) >= self._slots else 0.0
 
     def _restart(self) -> None:
-        log.error("the engine is stuck; restarting it")
+        self._log.error("the engine is stuck; restarting it")
         self.loaded = False
         self.on_restart()
         self._suspects.stuck()

@@ -12,6 +12,7 @@ from service.client import ClientConnection
 from service.engine_errors import EngineDied, answers_oddly
 from service.errors import ClientGone, GenerationTimeout, ServiceError
 from service.model_facts import Fields, ModelFacts, running_of
+from service.model_names import full_name
 from service.pool import Pool, WatchedSocket
 from service.reply import Reply
 from service.settings import Settings
@@ -32,14 +33,22 @@ class Ollama:
     """Ollama's API, for the served model.
 
     prefix: of the paths of chat and embed; one other than Ollama's own is that of a gateway in front of Ollama.
+    headers: of every request.
     """
 
-    def __init__(self, settings: Settings, *, url: str | None = None, prefix: str = "/api") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        url: str | None = None,
+        prefix: str = "/api",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         parts = urlsplit(url or settings.ollama_host)
         self._host, self._port = parts.hostname or "", parts.port or 11434
         self.pool = Pool(self._host, self._port)
         self._prefix, self.chat_path, self.embed_path = prefix, f"{prefix}/chat", f"{prefix}/embed"
-        self.model = settings.model
+        self.model, self._headers = settings.model, headers or {}
         # What the model is loaded with: a request with other values would load it again.
         self._options = {"num_ctx": settings.context_length, "num_thread": settings.threads}
 
@@ -156,7 +165,7 @@ class Ollama:
         """Return the request as one piece, so that it is sent and received at once."""
         body = payload if isinstance(payload, bytes) else b"" if payload is None else encode(payload)
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {with_port(self._host, self._port)}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head += "".join(f"{name}: {value}\r\n" for name, value in {**self._headers, **headers}.items())
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
@@ -179,14 +188,3 @@ def loading(payload: Mapping[str, Any], capabilities: Collection[str]) -> tuple[
 def encode(payload: Any) -> bytes:
     """Return a request body as bytes."""
     return json.dumps(payload).encode()
-
-
-def with_tag(model: str) -> str:
-    """Return a model's name with its tag, which is `latest` by default."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-
-
-def full_name(model: str) -> str:
-    """Return a model's name as Ollama compares it: with its tag, without Ollama's registry, in lower case."""
-    name = with_tag(model).lower()
-    return name.removeprefix("registry.ollama.ai/").removeprefix("library/")

@@ -26,7 +26,7 @@ from service.dialects.errors import form_of
 from service.dialects.openai_messages import ImagePart
 from service.dialects.openai_responses_items import InputImage
 from service.errors import ServiceError
-from service.gateway import Gateway
+from service.models import Models
 from service.ollama import SEES, THINKS
 from service.parsing import or_null
 from service.settings import Settings
@@ -63,20 +63,21 @@ ERRORS: Document = {
 }
 
 
-def openapi_blueprint(gateway: Gateway) -> Blueprint:
+def openapi_blueprint(models: Models) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("openapi", __name__)
-    document = lru_cache(1)(partial(openapi, gateway.settings))  # lazily: nobody may ask for it
+    document = lru_cache(1)(partial(openapi, models.settings))  # lazily: nobody may ask for it
 
     @blueprint.get("/openapi.json")
     def describe() -> Response:
-        return jsonify(document(gateway.watch.capabilities))
+        known = [gateway.watch.capabilities for gateway in models.gateways]
+        return jsonify(document(frozenset().union(*known) if all(known) else frozenset()))
 
     return blueprint
 
 
 def openapi(settings: Settings, capabilities: frozenset[str] = frozenset()) -> Document:
-    """Return the document for these settings and the model's capabilities (empty while unknown)."""
+    """Return the document for these settings and what the models can do, at least one of them (empty while unknown)."""
     kinds = list(dict.fromkeys(route.body for route in ROUTES if route.body))
     _, defined = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
@@ -105,14 +106,14 @@ def openapi(settings: Settings, capabilities: frozenset[str] = frozenset()) -> D
 def _apply(settings: Settings, properties: Document) -> None:
     """Set the limits of the settings in a body's fields."""
     if "model" in properties:
-        model = {"type": "string", "enum": [settings.model]}
+        model = {"type": "string", "enum": [*settings.names.models, *settings.names.aliases]}
         properties["model"] = model if "anyOf" not in properties["model"] else {"anyOf": [model, {"type": "null"}]}
     if "images" in properties:
         properties["images"]["anyOf"][0]["maxItems"] = settings.max_images
 
 
 def _withhold(capabilities: frozenset[str], schemas: Document) -> None:
-    """Remove from the bodies what the model can't do."""
+    """Remove from the bodies what no model can do."""
     if THINKS not in capabilities:
         for properties in (schema["properties"] for schema in schemas.values() if "think" in schema["properties"]):
             properties["think"] = or_null({"const": False, "default": False})

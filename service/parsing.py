@@ -17,10 +17,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails
 
-from service.errors import InvalidRequest, ModelNotServed, PromptTooLong
+from service.errors import InvalidRequest, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
 from service.json_input import read_json
-from service.ollama import SEES, full_name
+from service.ollama import SEES
 from service.settings import Settings
 
 SHOWN = 5  # complaints in one error
@@ -181,17 +181,6 @@ def check_size(fields: Iterable[tuple[str, int]], settings: Settings) -> None:
         rest = f", {total} with the other fields" if total > size else ""
         limit = f"at most {settings.max_prompt_chars} are allowed"
         raise PromptTooLong(f"{name}: {size} characters{rest}; {limit}", hint="shorten it")
-
-
-def is_served(name: str, settings: Settings) -> bool:
-    """Say whether a name means the served model, by Ollama's rules."""
-    return full_name(name) == full_name(settings.model)
-
-
-def check_model(name: str | None, settings: Settings) -> None:
-    """Refuse a model other than the one that is served; raises ModelNotServed."""
-    if name is not None and not is_served(name, settings):
-        raise ModelNotServed(f"model: this server serves {settings.model} only")
 
 
 def check_images(fields: dict[str, str], settings: Settings, capabilities: frozenset[str]) -> list[str]:

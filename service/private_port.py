@@ -21,7 +21,8 @@ from service.browsers import check_host
 from service.error_handlers import answer_errors_in_json
 from service.errors import ServiceError, of_http
 from service.front import MODEL_PATH
-from service.gateway import Gateway
+from service.http_request import named_model
+from service.models import Models
 from service.settings import Role
 
 log = logging.getLogger("sluice")
@@ -39,12 +40,12 @@ class NotReady(ServiceError):
     status, code = 503, "not_ready"
 
 
-def create_private_app(gateway: Gateway) -> Flask:
+def create_private_app(models: Models) -> Flask:
     """Return the WSGI app with /healthz, /readyz, /model and /metrics."""
     app = Flask("private")
     answer_errors_in_json(app)
-    if is_loopback(gateway.settings.private_host):  # elsewhere, the hosts of probes can't be listed
-        check_host(app, gateway.settings.private_host, gateway.settings)
+    if is_loopback(models.settings.private_host):  # elsewhere, the hosts of probes can't be listed
+        check_host(app, models.settings.private_host, models.settings)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -52,22 +53,23 @@ def create_private_app(gateway: Gateway) -> Flask:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        if gateway.draining.is_set():
+        if models.draining.is_set():
             raise NotReady("draining")
-        if not gateway.watch.loaded:
-            waiting = "no pod has this release's model yet" if gateway.settings.role is Role.FRONT else NOT_LOADED
-            raise NotReady(waiting)
+        if missing := [gateway.settings.model for gateway in models.gateways if not gateway.watch.loaded]:
+            waiting = "no pod has this release's model yet" if models.settings.role is Role.FRONT else NOT_LOADED
+            raise NotReady(waiting if len(models.gateways) == 1 else f"{waiting}: {', '.join(missing)}")
         return jsonify({"status": "ready"})
 
     @app.get(MODEL_PATH)
     def model() -> Response:
+        gateway = models.find(named_model())
         watch = gateway.watch
         told = {"model": gateway.settings.model, "capabilities": sorted(watch.capabilities), "running": watch.running}
         return jsonify({**told, **(watch.facts.told() if watch.facts else {})})
 
     @app.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(gateway.metrics.registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(models.metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
     return app
 

@@ -13,7 +13,7 @@ from service.gateway import Caller, Gateway
 from service.generation import Fit, Generation, generate
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
-from service.parsing import check_images, check_model, check_size, drop_none, shown
+from service.parsing import check_images, check_size, drop_none, shown
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
@@ -211,7 +211,6 @@ class Question:
         Raises a ServiceError if the settings or the model don't allow it.
         """
         settings = gateway.settings
-        check_model(self.model, settings)
         check_size(self._sizes(), settings)
         self._check_names()
         limit = min(self.max_tokens or settings.max_tokens, settings.max_tokens)  # where the answer ends with `length`

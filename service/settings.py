@@ -1,16 +1,17 @@
 """All settings of the service, read once from the environment."""
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from service import addresses
+from service.cpus import available_cpus
+from service.model_names import ModelNames
 
 KINDS = {str(int): "a whole number", str(float): "a number"}
 REFUSING_THREADS = 64  # of a front, in addition to one for each request in progress
@@ -31,26 +32,6 @@ class Role(StrEnum):
     BACK = "back"
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many CPUs this process may use, at least 1; cgroup: where the kernel shows its limits.
-
-    The affinity mask and the cgroup's CPU quota both count. Ollama sees only the former, and is 10 to 45 times slower
-    with more threads than CPUs.
-    """
-    cpus = float(len(os.sched_getaffinity(0)))
-    try:
-        if (cgroup / "cpu.max").exists():  # cgroup v2: "QUOTA PERIOD", or "max PERIOD"
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
-        if quota not in ("max", "-1"):
-            cpus = min(cpus, int(quota) / int(period))
-    except (OSError, ValueError):
-        pass  # without Linux's usual cgroup files, only the mask counts
-    return max(1, int(cpus))
-
-
 def knob(default: Any, doc: str, low: float | None = None, high: float | None = None) -> Any:
     """Declare a setting: its default, its description in docs/settings.md, and its range."""
     return field(default=default, metadata={"doc": doc, "low": low, "high": high})
@@ -66,7 +47,12 @@ class Settings:
         "pod; `all` does both in one process.",
     )
     upstream: str = knob("http://127.0.0.1:8080", "Address of the HAProxy to which a front passes requests.")
-    max_in_flight: int = knob(256, "Requests that a front may have in progress; further ones are refused.", 1, 4096)
+    max_in_flight: int = knob(
+        256,
+        "Requests that a front may have in progress; further ones are refused. Its models share them equally.",
+        1,
+        4096,
+    )
     host: str = knob(
         "127.0.0.1", "Address the public port binds to; the image sets `0.0.0.0`, and `::` takes IPv6 and IPv4."
     )
@@ -81,8 +67,15 @@ class Settings:
         0,
         16_777_216,
     )
-    model: str = knob("moondream", "Name of the served model in Ollama.")
-    slots: int = knob(4, "Requests that generate at the same time: Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
+    model: str = knob(
+        "moondream",
+        "Name of the served model in Ollama, or names of several, separated by blanks: the first is the default.",
+    )
+    aliases: str = knob(
+        "",
+        "Further names of served models, such as `gpt-4o-mini=moondream`, separated by blanks or commas.",
+    )
+    slots: int = knob(4, "Requests of a model that generate at the same time: Ollama's `OLLAMA_NUM_PARALLEL`.", 1, 256)
     threads: int = knob(0, "CPU threads of Ollama; 0 means all CPUs that this process may use.", 0, 1024)
     prompt_cache_mib: int = knob(
         512,
@@ -92,7 +85,7 @@ class Settings:
         1_048_576,
     )
     context_length: int = knob(2048, "Context of a slot, in tokens: prompt and answer together.", 128, 1_048_576)
-    max_queue: int = knob(64, "Requests that may wait for a slot; further ones are refused at once.", 0, 4096)
+    max_queue: int = knob(64, "Requests that may wait for a model's slots; further ones are refused at once.", 0, 4096)
     queue_timeout: float = knob(30.0, "Seconds a request may wait for a slot.", 0.1, 3600)
     generation_timeout: float = knob(120.0, "Seconds from getting a slot to the last token.", 1, 3600)
     max_tokens: int = knob(512, "Longest answer in tokens, and the default of `max_tokens`.", 1, 1_048_576)
@@ -158,11 +151,20 @@ class Settings:
         for name in ("host", "private_host"):
             object.__setattr__(self, name, listened_on(name.upper(), getattr(self, name)))
         self._check_browsers()
-        if not self.model.strip():
-            raise SettingError("MODEL is empty: name a model, such as moondream")
+        self._check_models()
         object.__setattr__(self, "ollama_host", ollama_url(self.ollama_host))
         object.__setattr__(self, "upstream", http_url("UPSTREAM", self.upstream, 8080))
         object.__setattr__(self, "threads", self.threads or available_cpus())
+
+    def _check_models(self) -> None:
+        try:
+            count = len(self.names.models)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
+        if count > 1 and self.role is Role.BACK:
+            raise SettingError(f"ROLE=back serves one model, and MODEL names {count}: {self.names.told()}")
+        if count > self.max_in_flight:
+            raise SettingError(f"MAX_IN_FLIGHT={self.max_in_flight} has no place for each of {count} models: raise it")
 
     def _check_browsers(self) -> None:
         for name in addresses.listed(self.allowed_hosts):
@@ -192,6 +194,16 @@ class Settings:
                 raise SettingError(f"{f.name.upper()}={text!r} is not {wanted}") from None
         return cls(**values)
 
+    @cached_property
+    def names(self) -> ModelNames:
+        """Return the names of the served models, and their aliases."""
+        return ModelNames.read(self.model, self.aliases)
+
+    def each_model(self) -> tuple[Self, ...]:
+        """Return the settings of each model alone, the default's first."""
+        places = self.max_in_flight // len(self.names.models)  # so that one model's requests leave the others theirs
+        return tuple(replace(self, model=name, aliases="", max_in_flight=places) for name in self.names.models)
+
     @property
     def worker_threads(self) -> int:
         """Return the gateway's threads: with fewer than 4 per slot and place in the queue, refusals have to wait.
@@ -200,7 +212,7 @@ class Settings:
         """
         if self.role is Role.FRONT:
             return self.max_in_flight + REFUSING_THREADS + CHECKING_THREADS
-        return 4 * (self.slots + self.max_queue) + CHECKING_THREADS
+        return 4 * (self.slots + self.max_queue) * len(self.names.models) + CHECKING_THREADS
 
     @property
     def answer_timeout(self) -> float:

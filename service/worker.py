@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from service.connections import Connection
 from service.dialects.errors import form_of
 from service.errors import ServiceError, of_http
-from service.gateway import Gateway
+from service.models import Models
 from service.request_log import RequestLog
 from service.traffic import Traffic
 
@@ -62,11 +62,11 @@ class Worker(ThreadWorker):
     def load_wsgi(self) -> None:
         """Load the app, and create the Traffic of its connections."""
         super().load_wsgi()
-        self.gateway: Gateway = cast(Flask, self.wsgi).extensions["sluice"]
+        self.models: Models = cast(Flask, self.wsgi).extensions["sluice"]
         self.traffic = Traffic(
             self.cfg,
-            self.gateway.settings,
-            self.gateway.metrics,
+            self.models.settings,
+            self.models.metrics,
             self.poller,
             defer=self.method_queue.defer,
             answer=self._answer,
@@ -75,10 +75,10 @@ class Worker(ThreadWorker):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: stop being ready, accept for another PRESTOP seconds, then finish what is running."""
-        if self.gateway.draining.is_set():
+        if self.models.draining.is_set():
             return
-        self.gateway.draining.set()
-        timer = threading.Timer(self.gateway.settings.prestop, super().handle_exit, (sig, frame))
+        self.models.draining.set()
+        timer = threading.Timer(self.models.settings.prestop, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
 
@@ -164,7 +164,7 @@ class Worker(ThreadWorker):
         form = form_of(path)
         status = form.status(error)
         record = RequestLog(uuid.uuid4().hex, method, path, status=status, error=error.code)
-        self.gateway.metrics.responses.labels("none", status).inc()
+        self.models.metrics.responses.labels("none", status).inc()
         body = json.dumps(form.told(error, record.request_id))
         headers = {"Content-Type": "application/json", **form.id_headers(record.request_id), **error.headers}
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"

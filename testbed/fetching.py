@@ -1,10 +1,13 @@
 """A plain HTTP client."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
+
+LABEL = re.compile(r'\w+="(?:[^"\\]|\\.)*"')
 
 
 @dataclass
@@ -41,9 +44,26 @@ def status(url: str) -> int:
 
 
 def metric(url: str, name: str) -> float:
-    """Return the value that a metric has on a page, by its name with its labels as they are written there."""
-    lines = fetch(url).body.decode().splitlines()
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+    """Return the value that a metric has on a page, summed over the labels that `name` doesn't have.
+
+    name: with labels as they are written there, such as `sluice_requests_queued{priority="batch"}`.
+    """
+    wanted, labels = _series(name)
+    values = []
+    for line in fetch(url).body.decode().splitlines():
+        series, _, value = line.rpartition(" ")
+        found, told = _series(series)
+        if found == wanted and labels <= told:
+            values.append(float(value))
+    if not values:
+        raise LookupError(f"{url} has no {name}")
+    return sum(values)
+
+
+def _series(text: str) -> tuple[str, set[str]]:
+    """Return a metric's name and its labels."""
+    name, _, labels = text.partition("{")
+    return name, set(LABEL.findall(labels))
 
 
 def message(path: str, body: Any) -> bytes:

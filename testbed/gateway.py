@@ -48,7 +48,7 @@ class Served:
             return False
 
     def metric(self, name: str) -> float:
-        """Return a metric's value, by its name with its labels as /metrics writes them."""
+        """Return a metric's value; see testbed.fetching.metric()."""
         return metric(f"{self.private}/metrics", name)
 
     def lines(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from config import (
     Stage,
 )
 from config.model import full_name
-from service import ollama
+from service import model_names
 from tests.support.several_models import EMBEDDING, TWO_MODELS
 
 
@@ -69,7 +69,7 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:
 
 def test_names_are_compared_as_the_gateway_compares_them() -> None:
     for name in ("a", "A:1b", "hf.co/A/B", "hf.co/A/B:Q4", "library/a", "registry.ollama.ai/library/a:latest"):
-        assert full_name(name) == ollama.full_name(name)
+        assert full_name(name) == model_names.full_name(name)
 
 
 @pytest.mark.parametrize(

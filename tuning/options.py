@@ -6,7 +6,7 @@ from typing import Any
 
 from command_line import InputError, form, listed, number, one_of, read_stage, whole
 from config import SPECULATIONS, Stage
-from service.settings import available_cpus
+from service.cpus import available_cpus
 from tuning.objective import Slo
 from tuning.search import Choices
 from tuning.setting import FLASH, KNOBS, KV_TYPES, Setting

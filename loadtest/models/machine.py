@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from loadtest.models.server import Server
-from service.settings import available_cpus
+from service.cpus import available_cpus
 
 MIB = 2**20
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # guest is in user; idle and iowait are free to take

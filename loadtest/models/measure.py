@@ -21,7 +21,7 @@ from loadtest.models.server import TIMEOUT, Server, fetched, open_server
 from loadtest.models.speed import embedding, generating, rounds
 from loadtest.models.variant import SLOTS, Variant
 from loadtest.reporting.statistics import median
-from service.ollama import with_tag
+from service.model_names import with_tag
 from service.settings import Settings
 
 LOADS = 3

@@ -9,7 +9,8 @@ from typing import Any
 
 from launcher.load_model import load_model
 from launcher.ollama_calls import call, events
-from service.ollama import UNSHIFTED, with_tag
+from service.model_names import with_tag
+from service.ollama import UNSHIFTED
 
 TIMEOUT = 600.0  # seconds without a byte of an answer
 UNLOAD_TIMEOUT = 30.0

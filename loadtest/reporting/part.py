@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from launcher.console import Problem, say
 from loadtest.reporting.document import Table
 from loadtest.reporting.folder import ROOT
-from service.settings import available_cpus
+from service.cpus import available_cpus
 
 
 def publish(page: str, part: str, table: Table, *, command: str, note: str = "", rewrite: bool) -> None:

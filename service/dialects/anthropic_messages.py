@@ -11,10 +11,10 @@ from flask import Blueprint, Response, jsonify
 from service.dialects.anthropic_body import CountTokensBody, MessagesBody
 from service.dialects.described import COUNT, EVENTS, TEXT, Route, list_of, object_of
 from service.dialects.errors import ANTHROPIC
-from service.gateway import Gateway
 from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
+from service.models import Models
 from service.parsing import parse
 from service.question import Question
 from service.streams import NAMED_SSE, new_id
@@ -46,14 +46,14 @@ ROUTES = (
 )
 
 
-def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def messages_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("messages", __name__)
 
     @blueprint.post("/v1/messages")
     def messages() -> Response:
         who, (question, thoughts) = caller(keys), asked()
-        answer = question.ask(gateway, who)
+        answer = question.ask(models.find(question.model, who.key), who)
         if question.stream:
             request_id = who.record.request_id
             return NAMED_SSE.respond(
@@ -67,7 +67,7 @@ def messages_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
         # Only the engine counts exactly, and it reports the count only with an answer. So a single token is generated,
         # in a slot. The prompt stays in that slot's cache, where the answer to it can then continue.
         who, question = caller(keys), parse(CountTokensBody, read_body()).question()
-        with question.ask(gateway, who, fitting=False) as answer:
+        with question.ask(models.find(question.model, who.key), who, fitting=False) as answer:
             answer.whole()
             return jsonify({"input_tokens": answer.usage["prompt_tokens"]})
 

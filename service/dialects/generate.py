@@ -8,10 +8,10 @@ from pydantic import Field
 
 from service.dialects.described import COUNT, EVENTS, NDJSON_PIECES, NUMBER, TEXT, Route, object_of
 from service.fitting import joined
-from service.gateway import Gateway
 from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
+from service.models import Models
 from service.parsing import Body, Image, Items, MaxTokens, Name, Seed, Stop, Temperature, Text, drop_none, parse
 from service.question import Question, Turn, system_turns
 from service.streams import NDJSON, SSE
@@ -60,7 +60,7 @@ ANSWER = object_of(
 ROUTES = (Route("POST", "/generate", "Answer a prompt", ANSWER, GenerateBody, NDJSON_PIECES | EVENTS),)
 
 
-def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def generate_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("generate", __name__)
 
@@ -68,7 +68,7 @@ def generate_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     def generate() -> Response:
         who, question = caller(keys), parse(GenerateBody, read_body()).question()
         think = bool(question.think)
-        answer = question.ask(gateway, who)
+        answer = question.ask(models.find(question.model, who.key), who)
         if question.stream:
             form = SSE if SSE.content_type in request.headers.get("Accept", "") else NDJSON
             return form.respond(answer, pieces(answer, think), lambda error: [error.body()])

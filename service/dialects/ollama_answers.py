@@ -8,7 +8,7 @@ from flask import Response, jsonify
 
 from service.dialects.described import COUNT, TEXT, Document, list_of, object_of
 from service.dialects.errors import ollama
-from service.dialects.ollama_body import GenerationBody
+from service.dialects.ollama_body import GenerationBody, told_name
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable
 from service.fitting import joined
@@ -38,11 +38,11 @@ def answer_schema(**fields: Any) -> Document:
 
 def respond(who: Caller, asked: GenerationBody, question: Question, gateway: Gateway, shape: Shape) -> Response:
     """Ask the model, and return its answer, whole or as a stream."""
-    answer = question.ask(gateway, who)
+    answer, name = question.ask(gateway, who), told_name(asked.model, gateway)
     if question.stream:
-        return NDJSON.respond(answer, pieces(answer, asked.model, shape), lambda error: [ollama(error)])
+        return NDJSON.respond(answer, pieces(answer, name, shape), lambda error: [ollama(error)])
     with answer:
-        return jsonify(whole(answer, asked.model, shape))
+        return jsonify(whole(answer, name, shape))
 
 
 def respond_idle(asked: GenerationBody, question: Question, gateway: Gateway, shape: Shape) -> Response:
@@ -52,7 +52,7 @@ def respond_idle(asked: GenerationBody, question: Question, gateway: Gateway, sh
         question.thinks(gateway)
         check_ready(gateway)
     reason = "unload" if asked.unloads else "load"
-    return jsonify({**head(asked.model), **shape(NOTHING), "done": True, "done_reason": reason})
+    return jsonify({**head(told_name(asked.model, gateway)), **shape(NOTHING), "done": True, "done_reason": reason})
 
 
 def check_ready(gateway: Gateway) -> None:
@@ -100,7 +100,7 @@ def _call(call: Fields, number: int) -> Fields:
 
 
 def head(model: str) -> Fields:
-    """Return the first fields of every object. model: its name as the caller wrote it."""
+    """Return the first fields of every object."""
     return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
 
 

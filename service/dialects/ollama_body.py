@@ -7,6 +7,10 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, With
 
 from service.dialects.unions import WordOrObject
 from service.errors import ModelNotServed
+from service.gateway import Gateway
+from service.keys import Key
+from service.model_names import full_name
+from service.models import Models
 from service.parsing import (
     WHOLE,
     Body,
@@ -18,11 +22,9 @@ from service.parsing import (
     StopWord,
     Temperature,
     drop_none,
-    is_served,
     shown,
 )
 from service.question import Form, Question, Turn
-from service.settings import Settings
 
 # The syntax of Go's time.ParseDuration.
 DURATION = r"^[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)$"
@@ -145,7 +147,16 @@ class GenerationBody(Body):
         )
 
 
-def check_served(name: str, settings: Settings) -> None:
-    """Refuse a model that isn't served, with the words that Ollama's clients look for; raises ModelNotServed."""
-    if not is_served(name, settings):
-        raise ModelNotServed(f"model '{shown(name)}' not found: this server serves {settings.model} only")
+def find_model(models: Models, name: str, key: Key | None) -> Gateway:
+    """Return the gateway of a model; refuses one that isn't served with the words that Ollama's clients look for."""
+    try:
+        return models.find(name, key)
+    except ModelNotServed as error:
+        served = error.message.removeprefix("model: ")
+        raise ModelNotServed(f"model '{shown(name)}' not found: {served}") from None
+
+
+def told_name(asked: str, gateway: Gateway) -> str:
+    """Return the model's name in an answer: as the caller wrote it, but never an alias."""
+    served = gateway.settings.model
+    return asked if full_name(asked) == full_name(served) else served

@@ -7,12 +7,12 @@ from pydantic import Field
 
 from service.dialects.described import NDJSON_PIECES, TEXT, Route
 from service.dialects.ollama_answers import MESSAGE, answer_schema, respond, respond_idle
-from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, GenerationBody, check_served, without
+from service.dialects.ollama_body import ONLY_EMPTY, ONLY_FALSE, GenerationBody, find_model, without
 from service.dialects.ollama_messages import OllamaMessage, OllamaTool
-from service.gateway import Gateway
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.model_facts import Fields
+from service.models import Models
 from service.parsing import Ignored, Image, Items, parse
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question, Turn, system_turns
 
@@ -74,14 +74,14 @@ ROUTES = (
 )
 
 
-def ollama_chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def ollama_chat_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("ollama_chat", __name__)
 
     @blueprint.post("/api/chat")
     def chat() -> Response:
         who, body = caller(keys), parse(OllamaChatBody, read_body())
-        check_served(body.model, gateway.settings)
+        gateway = find_model(models, body.model, who.key)
         if body.messages:
             return respond(who, body, body.question(), gateway, in_message)
         return respond_idle(body, body.question(), gateway, in_message)
@@ -89,7 +89,7 @@ def ollama_chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     @blueprint.post("/api/generate")
     def generate() -> Response:
         who, body = caller(keys), parse(OllamaGenerateBody, read_body())
-        check_served(body.model, gateway.settings)
+        gateway = find_model(models, body.model, who.key)
         if body.prompt:
             return respond(who, body, body.question(), gateway, in_response)
         return respond_idle(body, body.question(), gateway, in_response)

@@ -7,13 +7,14 @@ from pydantic import Field
 
 from service.dialects.described import COUNT, NUMBER, TEXT, Route, list_of, object_of
 from service.dialects.ollama_answers import check_ready, nanoseconds
-from service.dialects.ollama_body import KeepAlive, Options, check_served
+from service.dialects.ollama_body import KeepAlive, Options, find_model, told_name
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS, embed_texts
 from service.gateway import Caller, Gateway
 from service.http_request import caller, read_body
 from service.keys import Keys
 from service.model_facts import Fields
+from service.models import Models
 from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, drop_none, parse
 from service.streams import listing
 
@@ -66,29 +67,20 @@ ROUTES = (
 )
 
 
-def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def ollama_embed_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("ollama_embed", __name__)
-
-    def result(who: Caller, body: EmbedBody | OllamaEmbeddingsBody, **more: int | None) -> Fields | None:
-        """Return Ollama's result for the body's texts, None if there are none."""
-        texts = body.texts()
-        check_served(body.model, gateway.settings)
-        check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)
-        if texts:
-            return embed_texts(gateway, who, {"input": list(texts.values()), **drop_none(**more)})
-        gateway.need_embeddings()
-        check_ready(gateway)
-        return None
 
     @blueprint.post("/api/embed")
     def embed() -> Response:
         who, body = caller(keys), parse(EmbedBody, read_body())
-        told = result(who, body, dimensions=body.dimensions or None)
+        gateway = find_model(models, body.model, who.key)
+        name = told_name(body.model, gateway)
+        told = embedded(gateway, who, body, dimensions=body.dimensions or None)
         if told is None:
-            return jsonify({"model": body.model, "embeddings": []})
+            return jsonify({"model": name, "embeddings": []})
         figures = {
-            "model": body.model,
+            "model": name,
             "total_duration": nanoseconds(g.record.elapsed_ms()),
             "load_duration": told.get("load_duration", 0),
             "prompt_eval_count": told["prompt_eval_count"],
@@ -97,7 +89,21 @@ def ollama_embed_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
 
     @blueprint.post("/api/embeddings")
     def embeddings() -> Response:
-        told = result(caller(keys), parse(OllamaEmbeddingsBody, read_body()))
+        who, body = caller(keys), parse(OllamaEmbeddingsBody, read_body())
+        told = embedded(find_model(models, body.model, who.key), who, body)
         return jsonify({"embedding": list(told["embeddings"][0]) if told else []})
 
     return blueprint
+
+
+def embedded(
+    gateway: Gateway, who: Caller, body: EmbedBody | OllamaEmbeddingsBody, **more: int | None
+) -> Fields | None:
+    """Return Ollama's result for the body's texts, None if there are none."""
+    texts = body.texts()
+    check_size(((name, len(text)) for name, text in texts.items()), gateway.settings)
+    if texts:
+        return embed_texts(gateway, who, {"input": list(texts.values()), **drop_none(**more)})
+    gateway.need_embeddings()
+    check_ready(gateway)
+    return None

@@ -1,6 +1,7 @@
 """Ollama's routes about models: `/api/tags`, `/api/show`, `/api/ps` and `/api/version`; none changes a model."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, NoReturn
 
 from flask import Blueprint, Response, jsonify
@@ -8,13 +9,14 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
-from service.dialects.ollama_body import check_served
+from service.dialects.ollama_body import find_model
 from service.engine_errors import RETRY_AFTER
 from service.errors import EngineUnavailable, Forbidden, InvalidRequest
 from service.gateway import Gateway
 from service.http_request import authenticate, read_body
 from service.keys import Keys
 from service.model_facts import ModelFacts
+from service.models import Models
 from service.parsing import Body, Ignored, parse
 
 Named = Annotated[str, Field(max_length=256)]
@@ -58,53 +60,56 @@ CHANGES = (
     ("HEAD", "/api/blobs/{digest}"),
 )
 ROUTES = (
-    Route("GET", "/api/tags", "List the served model", object_of(models=list_of(LISTED))),
-    Route("POST", "/api/show", "Tell of the served model", SHOWN, ShowBody),
-    Route("GET", "/api/ps", "List the served model while it is loaded", object_of(models=list_of(RUNNING))),
+    Route("GET", "/api/tags", "List the served models", object_of(models=list_of(LISTED))),
+    Route("POST", "/api/show", "Tell of a served model", SHOWN, ShowBody),
+    Route("GET", "/api/ps", "List the served models that are loaded", object_of(models=list_of(RUNNING))),
     Route("GET", "/api/version", "Tell Ollama's version", object_of(version=TEXT)),
-    *(Route(method, path, "Refused: the operator chooses the model", None) for method, path in CHANGES),
+    *(Route(method, path, "Refused: the operator chooses the models", None) for method, path in CHANGES),
 )
 
 
-def ollama_models_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def ollama_models_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("ollama_models", __name__)
 
-    def facts() -> ModelFacts:
-        if gateway.watch.facts is None:
-            raise EngineUnavailable("the model server has not told of the model yet", retry_after=RETRY_AFTER)
-        return gateway.watch.facts
-
     @blueprint.get("/api/tags")
     def tags() -> Response:
-        authenticate(keys)
-        return jsonify({"models": [facts().listed]})
+        return jsonify({"models": [facts.listed for facts in known_facts(models.allowed(authenticate(keys)))]})
 
     @blueprint.post("/api/show")
     def show() -> Response:
-        authenticate(keys)
-        body = parse(ShowBody, read_body())
+        key, body = authenticate(keys), parse(ShowBody, read_body())
         if not (name := body.model or body.name):
             raise InvalidRequest("model: is required")
-        check_served(name, gateway.settings)
-        return jsonify(facts().shown)
+        return jsonify(known_facts([find_model(models, name, key)])[0].shown)
 
     @blueprint.get("/api/ps")
     def ps() -> Response:
-        authenticate(keys)
-        facts()
-        watch = gateway.watch
-        return jsonify({"models": [watch.running] if watch.loaded and watch.running else []})
+        allowed = models.allowed(authenticate(keys))
+        known_facts(allowed)
+        watches = [gateway.watch for gateway in allowed]
+        return jsonify({"models": [watch.running for watch in watches if watch.loaded and watch.running]})
 
     @blueprint.get("/api/version")
     def version() -> Response:
-        authenticate(keys)
-        return jsonify({"version": facts().version})
+        return jsonify({"version": known_facts(models.allowed(authenticate(keys)))[0].version})
 
     def refuse(**_digest: str) -> NoReturn:
-        authenticate(keys)
-        raise Forbidden(f"the operator of this server chooses its model, which is {gateway.settings.model}")
+        allowed = [gateway.settings.model for gateway in models.allowed(authenticate(keys))]
+        what = "model, which is" if len(allowed) == 1 else "models, which are"
+        raise Forbidden(f"the operator of this server chooses its {what} {models.settings.names.told(allowed)}")
 
     for method, path in CHANGES:
         blueprint.add_url_rule(re.sub(r"{(\w+)}", r"<\1>", path), f"{method} {path}", refuse, methods=[method])
     return blueprint
+
+
+def known_facts(gateways: Iterable[Gateway]) -> list[ModelFacts]:
+    """Return the facts of those models of which the model server has told; raises EngineUnavailable if there are none.
+
+    On a cluster a model without any pod since this process began is such a model.
+    """
+    known = [gateway.watch.facts for gateway in gateways if gateway.watch.facts is not None]
+    if not known:
+        raise EngineUnavailable("the model server has not told of the model yet", retry_after=RETRY_AFTER)
+    return known

@@ -13,10 +13,10 @@ from service.dialects.errors import openai
 from service.dialects.openai_chat_body import ChatBody
 from service.errors import ServiceError
 from service.fitting import joined
-from service.gateway import Gateway
 from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
+from service.models import Models
 from service.parsing import parse
 from service.streams import SSE, new_id
 
@@ -30,14 +30,14 @@ COMPLETION = object_of(
 ROUTES = (Route("POST", "/v1/chat/completions", "Go on with a conversation", COMPLETION, ChatBody, EVENTS),)
 
 
-def chat_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def chat_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("chat", __name__)
 
     @blueprint.post("/v1/chat/completions")
     def chat() -> Response:
         who, question = caller(keys), parse(ChatBody, read_body()).question()
-        answer = question.ask(gateway, who)
+        answer = question.ask(models.find(question.model, who.key), who)
         if question.stream:
             return OPENAI_SSE.respond(answer, chunks(answer, question.stream_usage), broken)
         with answer:

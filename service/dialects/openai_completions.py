@@ -16,10 +16,10 @@ from service.dialects.openai_embeddings import no_tokens
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.unions import TextOrList
 from service.fitting import joined
-from service.gateway import Gateway
 from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
+from service.models import Models
 from service.parsing import Text, parse
 from service.question import Question, Turn
 
@@ -61,14 +61,14 @@ COMPLETION = object_of(
 ROUTES = (Route("POST", "/v1/completions", "Answer a prompt", COMPLETION, CompletionsBody, EVENTS),)
 
 
-def completions_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def completions_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("completions", __name__)
 
     @blueprint.post("/v1/completions")
     def complete() -> Response:
         who, question = caller(keys), parse(CompletionsBody, read_body()).question()
-        answer = question.ask(gateway, who)
+        answer = question.ask(models.find(question.model, who.key), who)
         if question.stream:
             return OPENAI_SSE.respond(answer, pieces(answer, question.stream_usage), broken)
         with answer:

@@ -12,10 +12,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from service.dialects.described import COUNT, TEXT, Route, list_of, object_of
 from service.dialects.unions import TextOrList
 from service.embedding import MAX_TEXTS, embed_texts
-from service.gateway import Gateway
 from service.http_request import caller, read_body
 from service.keys import Keys
-from service.parsing import WHOLE, Body, Ignored, Items, Name, check_model, check_size, drop_none, parse
+from service.models import Models
+from service.parsing import WHOLE, Body, Ignored, Items, Name, check_size, drop_none, parse
+from service.settings import Settings
 from service.streams import listing
 
 TOKENS = "token numbers stand for another text in each vocabulary, so send texts"
@@ -55,12 +56,11 @@ class EmbeddingsBody(Body):
     dimensions: Annotated[int, Field(ge=1, le=65536), WHOLE] | None = None
     user: Ignored
 
-    def for_ollama(self, gateway: Gateway) -> dict[str, Any]:
+    def for_ollama(self, settings: Settings) -> dict[str, Any]:
         """Return the fields for Ollama; raises a ServiceError."""
-        check_model(self.model, gateway.settings)
         texts = [self.input] if isinstance(self.input, str) else self.input
         names = ["input"] if isinstance(self.input, str) else [f"input[{i}]" for i in range(len(texts))]
-        check_size(zip(names, map(len, texts), strict=True), gateway.settings)
+        check_size(zip(names, map(len, texts), strict=True), settings)
         return {"input": texts, **drop_none(dimensions=self.dimensions)}
 
 
@@ -70,7 +70,7 @@ EMBEDDINGS = object_of(object={"const": "list"}, data=list_of(EMBEDDING), model=
 ROUTES = (Route("POST", "/v1/embeddings", "Embed texts", EMBEDDINGS, EmbeddingsBody),)
 
 
-def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def embeddings_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("embeddings", __name__)
 
@@ -78,7 +78,8 @@ def embeddings_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
     def embeddings() -> Response:
         who = caller(keys)
         body = parse(EmbeddingsBody, read_body())
-        result = embed_texts(gateway, who, body.for_ollama(gateway))
+        gateway = models.find(body.model, who.key)
+        result = embed_texts(gateway, who, body.for_ollama(gateway.settings))
         encode = as_base64 if body.encoding_format == "base64" else list
         data = (
             {"object": "embedding", "index": index, "embedding": encode(vector)}

@@ -13,10 +13,10 @@ from service.dialects.errors import openai
 from service.dialects.openai_responses_body import ResponsesBody
 from service.dialects.openai_responses_output import Output
 from service.errors import ServiceError
-from service.gateway import Gateway
 from service.generation import Generation
 from service.http_request import caller, read_body
 from service.keys import Keys
+from service.models import Models
 from service.parsing import parse
 from service.streams import NAMED_SSE
 
@@ -43,17 +43,17 @@ RESPONSE = object_of(
 ROUTES = (Route("POST", "/v1/responses", "Go on with a conversation", RESPONSE, ResponsesBody, EVENTS),)
 
 
-def responses_blueprint(gateway: Gateway, keys: Keys | None) -> Blueprint:
+def responses_blueprint(models: Models, keys: Keys | None) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("responses", __name__)
 
     @blueprint.post("/v1/responses")
     def respond() -> Response:
         who, body = caller(keys), parse(ResponsesBody, read_body())
-        question, told = body.question(), body.told(gateway.settings.max_tokens)
+        question, told = body.question(), body.told(models.settings.max_tokens)
         output = Output(thoughts=body.shows_thoughts)
         del body  # to release its images
-        answer = question.ask(gateway, who)
+        answer = question.ask(models.find(question.model, who.key), who)
         run = Run(answer, output, told)
         if question.stream:
             return NAMED_SSE.respond(answer, run.events(), run.broken)

@@ -1,4 +1,4 @@
-"""API keys: a file of hashes that is reloaded when it changes; each key has a quota and its priorities."""
+"""API keys: a file of hashes that is reloaded when it changes; each key has a quota, its priorities and its models."""
 
 import hashlib
 import hmac
@@ -16,6 +16,7 @@ from typing import Any
 
 from service.admission import FOR_EVERYBODY, Priority
 from service.errors import Forbidden, QuotaExceeded, Unauthorized
+from service.model_names import ModelNames
 from service.settings import SettingError
 
 log = logging.getLogger("sluice")
@@ -23,7 +24,7 @@ log = logging.getLogger("sluice")
 LOOK_AGAIN = 1.0  # seconds between two checks of the file's time stamp
 MINUTE = 60.0
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent")
-FIELDS = {"sha256", "priorities", "spent_until", *LIMITS}
+FIELDS = {"sha256", "priorities", "models", "spent_until", *LIMITS}
 
 
 def digest(token: str) -> str:
@@ -35,11 +36,12 @@ def digest(token: str) -> str:
 class Entry:
     """A key's entry in the file. A limit of 0 means no limit; the first of `priorities` is the default.
 
-    spent_until: when the key's budget renews, if it is spent.
+    models: that the key may use, by their names in MODEL. spent_until: when the key's budget renews, if it is spent.
     """
 
     sha256: str
     priorities: tuple[Priority, ...]
+    models: frozenset[str]
     spent_until: datetime | None
     requests_per_minute: int
     tokens_per_minute: int
@@ -47,7 +49,7 @@ class Entry:
 
 
 class Key:
-    """One client's key, its priorities, and the used part of its quota.
+    """One client's key, its priorities and models, and the used part of its quota.
 
     shares: processes between which the quota is divided; each knows only its own requests.
     """
@@ -66,6 +68,10 @@ class Key:
         if asked not in self.entry.priorities:
             raise Forbidden(f"X-Priority: this key may ask for {' or '.join(self.entry.priorities)} only")
         return asked
+
+    def may_use(self, model: str) -> bool:
+        """Say whether this key's requests may go to a served model."""
+        return model in self.entry.models
 
     def acquire(self, service_time: float) -> Callable[[], None]:
         """Count a request against the quota, and return a function that releases its concurrent place.
@@ -134,12 +140,15 @@ class Key:
 class Keys:
     """The keys in a TOML file: a table for each client, with `sha256` and what else is in FIELDS.
 
-    shares: processes that each grant an equal part of every quota. Raises SettingError if the first load fails; later
-    on, a broken file is logged and the loaded keys stay valid.
+    served: the models that entries may name. shares: processes that each grant an equal part of every quota. Raises
+    SettingError if the first load fails; later on, a broken file is logged and the loaded keys stay valid.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic, *, shares: int = 1) -> None:
-        self._path, self._clock, self._shares, self._lock = path, clock, shares, threading.Lock()
+    def __init__(
+        self, path: Path, served: ModelNames, clock: Callable[[], float] = time.monotonic, *, shares: int = 1
+    ) -> None:
+        self._path, self._served, self._clock, self._shares = path, served, clock, shares
+        self._lock = threading.Lock()
         self._keys: dict[str, Key] = {}
         self._stamp: tuple[int, ...] = ()
         self._looked = clock()
@@ -196,7 +205,8 @@ class Keys:
             if type(value) is not int or value < 0:
                 raise self._bad(name, f"{field} must be a whole number, 0 or more")
         priorities = self._priorities(name, table.get("priorities", list(FOR_EVERYBODY)))
-        return Entry(table["sha256"], priorities, self._moment(name, table.get("spent_until")), *limits)
+        models = self._models(name, table.get("models", list(self._served.models)))
+        return Entry(table["sha256"], priorities, models, self._moment(name, table.get("spent_until")), *limits)
 
     def _moment(self, name: str, value: Any) -> datetime | None:
         if value is not None and not (isinstance(value, datetime) and value.tzinfo):
@@ -208,6 +218,15 @@ class Keys:
         if not isinstance(value, list) or not value or any(each not in list(Priority) for each in value):
             raise self._bad(name, 'priorities must be a list of "interactive", "batch" or "smoke"')
         return tuple(priority for priority in Priority if priority in value)
+
+    def _models(self, name: str, value: Any) -> frozenset[str]:
+        """Return the models that a key may use, by their names or aliases in the file."""
+        if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+            raise self._bad(name, f"models must be a list of served models, which are {self._served.told()}")
+        meant = {each: self._served.meant(each) for each in value}
+        if missing := [each for each, model in meant.items() if model is None]:
+            raise self._bad(name, f"models: {missing[0]} isn't served; served models: {self._served.told()}")
+        return frozenset(model for model in meant.values() if model is not None)
 
     def _bad(self, name: str, complaint: str) -> SettingError:
         return SettingError(f"API_KEYS_FILE={self._path}: [{name}] {complaint}")

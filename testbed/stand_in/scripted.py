@@ -12,7 +12,6 @@ from testbed.stand_in.server import Exchange
 NAME = f"{MODEL}:latest"  # as Ollama lists it
 # Nanoseconds, in an answer's last line.
 DURATIONS = {"load_duration": 2_000_000, "prompt_eval_duration": 70_000_000, "eval_duration": 300_000_000}
-UNLOAD = {"model": MODEL, "keep_alive": 0}
 
 
 @dataclass
@@ -44,6 +43,7 @@ class StandIn(Ollama):
     always_thinks: bool = False
     template: str = "{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ end }}"
     loaded: bool = True
+    others: dict[str, list[str]] = field(default_factory=dict)  # further models, and what each can do
     requests: list[tuple[str, Any]] = field(default_factory=list)
     cancelled: int = 0
     running: int = 0
@@ -79,16 +79,22 @@ class StandIn(Ollama):
         return [body for path, body in self.requests if path == "/api/chat"]
 
     def stored(self) -> list[Any]:
-        """Return the model, loaded or not."""
-        return [model.listed(NAME, self.capabilities)]
+        """Return the models, loaded or not."""
+        return [model.listed(name, capabilities) for name, capabilities in self._known().items()]
 
     def running_models(self) -> list[Any]:
-        """Return the model, if it is loaded."""
-        return [model.running(NAME)] if self.loaded else []
+        """Return the models, if they are loaded."""
+        return [model.running(name) for name in self._known()] if self.loaded else []
+
+    def _known(self) -> dict[str, list[str]]:
+        """Return what each model can do, by the names that Ollama lists."""
+        return {NAME: self.capabilities, **{f"{name}:latest": can for name, can in self.others.items()}}
 
     async def show(self, exchange: Exchange) -> None:
         """Tell all that Ollama tells of a model."""
-        await exchange.reply(model.shown(NAME, self.template, self.capabilities))
+        name = f"{exchange.body['model']}:latest"
+        name = name if name in self._known() else NAME
+        await exchange.reply(model.shown(name, self.template, self._known()[name]))
 
     async def load(self, name: str) -> None:
         """Load the model."""
@@ -147,7 +153,7 @@ class StandIn(Ollama):
     async def generate(self, exchange: Exchange) -> None:
         """Load or unload the model, in the gateway's own words; answers come from /api/chat alone."""
         body = exchange.body
-        if body == UNLOAD:
+        if set(body) == {"model", "keep_alive"} and body["keep_alive"] == 0:
             self.loaded, self._stuck, self.unloads = False, False, self.unloads + 1
             await exchange.reply({"done": True, "done_reason": "unload"})
         elif body.get("keep_alive") != -1 or body.get("shift") is not False or "prompt" in body:

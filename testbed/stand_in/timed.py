@@ -1,8 +1,9 @@
 """A stand-in that sleeps where Ollama computes: each prompt takes its own time, in one of the slots there are.
 
-As Ollama does, it runs as many requests at once as it has slots, lets the others wait without bound, and drops those
-whose client has left. How long a request takes is drawn from its prompt, so every system gets the same work for the
-same prompt. It writes one JSON line a request, times in seconds since 1970, and one when it starts and when it ends.
+As Ollama does, it runs as many requests of a model at once as it has slots, lets the others wait without bound, and
+drops those whose client has left. How long a request takes is drawn from its prompt, so every system gets the same work
+for the same prompt. It writes one JSON line a request, times in seconds since 1970, and one when it starts and when it
+ends.
 
 Marks in a prompt, each `[NAME NUMBER]`, change that one answer:
 seconds  how long it takes
@@ -19,8 +20,10 @@ import os
 import random
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -58,7 +61,7 @@ class Timed(Ollama):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._free = asyncio.Semaphore(self.slots)
+        self._free: dict[str, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, self.slots))  # by model
         self._loading = asyncio.Lock()
 
     async def listen(self, port: int) -> None:
@@ -90,12 +93,13 @@ class Timed(Ollama):
 
     async def chat(self, exchange: Exchange) -> None:
         """Wait for a slot and answer, and write the line of it, however it ends."""
-        await self.load(str(exchange.body.get("model")))
+        name = str(exchange.body.get("model"))
+        await self.load(name)
         text = prompt(exchange)
         key = sha256(text.encode()).hexdigest()[:16]
         line = {"event": "request", "key": key, "arrived": time.time(), "started": None, "outcome": "left"}
         try:
-            async with self._free:
+            async with self._free[name]:
                 line["started"] = time.time()
                 await self.run(exchange, text)
                 line["outcome"] = "complete"

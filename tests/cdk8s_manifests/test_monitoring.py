@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cdk8s_manifests.dashboard import dashboard
 from config import PROD
-from service import create_gateway
+from service import create_models
 from service.settings import Settings
 from tests.support.rendered import find, objects
 
@@ -20,7 +20,7 @@ def queries() -> list[str]:
 def test_the_dashboard_asks_for_nothing_that_the_gateway_does_not_tell() -> None:
     from prometheus_client import generate_latest
 
-    registry = create_gateway(Settings()).metrics.registry
+    registry = create_models(Settings()).metrics.registry
     families = text_string_to_metric_families(generate_latest(registry).decode())
     told = {sample.name for family in families for sample in family.samples}
     # A counter or histogram with labels has no sample before its first event.

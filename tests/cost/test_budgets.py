@@ -10,6 +10,7 @@ from cost.bill import main
 from cost.budgets import mark, read_budgets
 from service.keys import Keys, digest
 from tests.cost.test_bill import POD_HOUR, STAGE, offered, used
+from tests.support.api_keys import SERVED
 
 RENEWS = datetime(2026, 12, 1, tzinfo=UTC)
 FILE = f"""# of the team
@@ -26,7 +27,7 @@ sha256 = "{digest("b")}"
 def marked(text: str, path: Path, spent: list[str]) -> str:
     path.write_text(text)
     mark(path, spent, RENEWS)
-    Keys(path)  # reads it
+    Keys(path, SERVED)  # reads it
     return path.read_text()
 
 

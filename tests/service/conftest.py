@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, sync_playwright
 
 from service import create_app
-from service.gateway import Gateway
+from service.models import Models
 from service.settings import Settings
 from testbed.gateway import Served, serve
 from testbed.stand_in import MODEL, StandIn
@@ -57,8 +57,9 @@ def make_app(stand_in: StandIn) -> Iterator[Callable[..., Flask]]:
 
         def make(**changes: Any) -> Flask:
             app = create_app(Settings(**{"ollama_host": stand_in.url, "model": MODEL, "threads": 2, **changes}))
-            gateway: Gateway = app.extensions["sluice"]
-            stack.callback(gateway.ollama.pool.forget)
+            models: Models = app.extensions["sluice"]
+            for gateway in models.gateways:
+                stack.callback(gateway.ollama.pool.forget)
             return app
 
         yield make
@@ -67,8 +68,8 @@ def make_app(stand_in: StandIn) -> Iterator[Callable[..., Flask]]:
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app()
-    gateway: Gateway = app.extensions["sluice"]
-    gateway.watch.look()
+    models: Models = app.extensions["sluice"]
+    models.default.watch.look()
     return app
 
 

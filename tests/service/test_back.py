@@ -8,7 +8,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service.gateway import Gateway
 from service.private_port import create_private_app
 from service.settings import Role
 from testbed.fetching import fetch
@@ -23,7 +22,7 @@ HELLO = {"messages": [{"role": "user", "content": "Hi"}], "options": {"num_predi
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
     app = make_app(role=Role.BACK, context_length=1024)
-    app.extensions["sluice"].watch.look()
+    app.extensions["sluice"].default.watch.look()
     return app
 
 
@@ -127,8 +126,7 @@ def test_it_serves_nothing_to_callers(client: FlaskClient) -> None:
 
 
 def test_the_private_port_tells_the_model_what_it_can_do_and_what_ollama_tells_of_it(app: Flask) -> None:
-    gateway: Gateway = app.extensions["sluice"]
-    told: Any = create_private_app(gateway).test_client().get("/model").json
+    told: Any = create_private_app(app.extensions["sluice"]).test_client().get("/model").json
     assert told.pop("shown")["model_info"]["general.architecture"] == "gemma3"
     capabilities = ["completion", "vision", "tools", "embedding"]
     assert told == {

@@ -120,7 +120,7 @@ def test_a_stream_that_has_begun_ends_with_an_error_object_at_once(make_server: 
 
 
 def test_a_stream_known_to_kill_is_not_called_repeatable(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     stand_in.error_at, stand_in.error_line = 1, "model runner has unexpectedly stopped"
     last = [json.loads(generate(client, stream=True).text.splitlines()[-1])["error"] for _ in range(3)]
     assert [error["code"] for error in last] == ["engine_failed", "kills_engine", "kills_engine"]
@@ -134,7 +134,7 @@ def test_a_stream_known_to_kill_is_not_called_repeatable(app: Flask, client: Fla
 def test_a_death_that_the_model_only_wrote_about_is_none(
     app: Flask, client: FlaskClient, stand_in: StandIn, error: str, words: str
 ) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     stand_in.error = (500, error.format(words))
     assert error_of(generate(client))["code"] == "engine_failed"
     assert len(stand_in.chats()) == 1
@@ -214,7 +214,7 @@ def test_a_network_that_resets_is_no_death_of_the_engine(make_server: Server, st
 def test_an_engine_that_lives_and_breaks_off_is_asked_three_times(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     gateway.ollama.pool.forget()  # what breaks off on a kept connection is sent once more, and not counted
     stand_in.die_at = 0
     reply = generate(client)
@@ -226,7 +226,7 @@ def test_an_engine_that_lives_and_breaks_off_is_asked_three_times(
 def test_a_kept_connection_that_was_closed_meanwhile_is_no_death(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     assert generate(client).status_code == 200
     stand_in.cut_kept = True
     assert generate(client).status_code == 200
@@ -237,7 +237,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_no_death(
 def test_a_request_that_came_to_a_dead_engine_is_sent_again_and_not_blamed(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     stand_in.error = (500, "llama-server process no longer running: -1 ")
     reply = generate(client)
     assert (reply.status_code, error_of(reply)["code"]) == (502, "engine_failed")

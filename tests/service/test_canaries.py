@@ -14,7 +14,7 @@ from flask import Flask
 from prometheus_client import generate_latest
 
 from service.errors import ServiceError
-from service.gateway import Gateway
+from service.models import Models
 from service.request_log import JsonFormatter
 from testbed.fetching import fetch
 from testbed.gateway import Served
@@ -44,9 +44,9 @@ def make(make_app: Make, stand_in: StandIn, keys_file: Path, caplog: pytest.LogC
 
 def written(app: Flask, caplog: pytest.LogCaptureFixture) -> str:
     """Return every log line and every metric so far."""
-    gateway: Gateway = app.extensions["sluice"]
+    models: Models = app.extensions["sluice"]
     lines = [JsonFormatter().format(record) for record in caplog.records]
-    return "\n".join([*lines, generate_latest(gateway.metrics.registry).decode()])
+    return "\n".join([*lines, generate_latest(models.metrics.registry).decode()])
 
 
 def chat(*content: Any, **fields: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def test_many_texts_are_computed_a_few_at_a_time_in_one_slot(client: FlaskClient
     assert [text for each in asked for text in each] == texts
     assert [each["index"] for each in reply.json["data"]] == list(range(2048))
     assert reply.json["usage"] == {"prompt_tokens": 3 * len(asked), "total_tokens": 3 * len(asked)}
-    gateway = client.application.extensions["sluice"]
+    gateway = client.application.extensions["sluice"].default
     assert gateway.metrics.admitted._value.get() == 1
 
 

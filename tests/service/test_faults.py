@@ -127,7 +127,7 @@ def test_the_watch_loads_the_model_with_the_options_of_every_request(
 ) -> None:
     stand_in.loaded = False
     app = make_app()
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     gateway.watch.look()
     assert gateway.watch.loaded
     assert gateway.watch.capabilities == {"completion", "vision", "tools", "embedding"}
@@ -142,7 +142,7 @@ def test_the_watch_loads_the_model_with_the_options_of_every_request(
 
 def test_a_model_that_embeds_is_loaded_by_embedding(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
     stand_in.loaded, stand_in.capabilities = False, ["embedding"]
-    gateway: Gateway = make_app().extensions["sluice"]
+    gateway: Gateway = make_app().extensions["sluice"].default
     gateway.watch.look()
     assert gateway.watch.loaded
     path, load = stand_in.requests[-1]
@@ -152,7 +152,7 @@ def test_a_model_that_embeds_is_loaded_by_embedding(make_app: Callable[..., Flas
 def test_the_watch_sees_ollama_go_and_come_back(
     app: Flask, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     port = stand_in.port
     stand_in.stop()
     gateway.watch.look()
@@ -169,13 +169,13 @@ def test_the_watch_sees_ollama_go_and_come_back(
 
 def test_a_model_the_store_lacks_is_not_ready(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
     stand_in.loaded, stand_in.error = False, (404, "model not found")
-    gateway: Gateway = make_app().extensions["sluice"]
+    gateway: Gateway = make_app().extensions["sluice"].default
     gateway.watch.look()
     assert not gateway.watch.loaded
 
 
 def test_the_settings_of_the_app_are_its_own(make_app: Callable[..., Flask]) -> None:
-    gateway: Gateway = make_app(slots=3).extensions["sluice"]
+    gateway: Gateway = make_app(slots=3).extensions["sluice"].default
     assert gateway.admission.slots == 3
     assert isinstance(gateway.settings, Settings)
 

@@ -130,7 +130,7 @@ def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:
     own = StandIn().start()
     app = create_app(Settings(ollama_host=own.url, model=MODEL))
     assert app.test_client().post("/generate", json=body).status_code == 200
-    app.extensions["sluice"].ollama.pool.forget()
+    app.extensions["sluice"].default.ollama.pool.forget()
     own.stop()
     assert own.chats() == [through]
 

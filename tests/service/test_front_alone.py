@@ -21,7 +21,7 @@ def front_app(upstream: str, **settings: Any) -> Flask:
 
 
 def watched(app: Flask) -> tuple[bool, frozenset[str]]:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     gateway.watch.look()
     gateway.ollama.pool.forget()
     return gateway.watch.loaded, gateway.watch.capabilities
@@ -52,7 +52,7 @@ def test_the_next_pod_learns_how_many_engines_died_during_a_request(stream: bool
     with scripted(engine_chat=[(200, [PIECE, DIED]), (200, [PIECE, KILLS])]) as upstream:
         app = front_app(upstream.url)
         replies = [app.test_client().post("/generate", json={**HELLO, "stream": stream}, buffered=True) for _ in "123"]
-        app.extensions["sluice"].ollama.pool.forget()
+        app.extensions["sluice"].default.ollama.pool.forget()
         told = [json.loads(reply.text.splitlines()[-1])["error"]["code"] for reply in replies]
         assert told == ["engine_failed" if stream else "kills_engine", "kills_engine", "kills_engine"]
         assert [request.headers.get("X-Engine-Deaths") for request in upstream.requests] == [None, "1"]
@@ -62,7 +62,7 @@ def test_an_answer_that_fails_without_a_death_makes_no_suspect() -> None:
     with scripted(engine_chat=(200, [PIECE, FAILED])) as upstream:
         app = front_app(upstream.url)
         reply = app.test_client().post("/generate", json=HELLO)
-        app.extensions["sluice"].ollama.pool.forget()
+        app.extensions["sluice"].default.ollama.pool.forget()
         assert (reply.status_code, len(upstream.requests)) == (502, 3)
         assert not any("X-Engine-Deaths" in request.headers for request in upstream.requests)
 
@@ -74,7 +74,7 @@ def test_a_front_tells_what_the_pods_tell_and_remembers_it_while_there_are_none(
     young = {"model": MODEL, "capabilities": ["tools"]}  # it has just started, or is of a release before
     with scripted(model=[(200, young), (200, young | FACTS), NO_POD]) as upstream:
         app = front_app(upstream.url)
-        client, watch = app.test_client(), app.extensions["sluice"].watch
+        client, watch = app.test_client(), app.extensions["sluice"].default.watch
         watched(app)
         assert client.get("/api/tags").status_code == 503
         for running in ([{"size_vram": 5}], []):
@@ -96,7 +96,7 @@ def test_what_a_pod_should_not_tell_is_not_told_on(caplog: pytest.LogCaptureFixt
 def test_a_front_without_any_pod_is_ready_after_a_while() -> None:
     with scripted(model=NO_POD) as upstream:
         app = front_app(upstream.url)
-        watch: Any = app.extensions["sluice"].watch
+        watch: Any = app.extensions["sluice"].default.watch
         watch._born += ALONE
         assert watched(app) == (False, frozenset())
         watch._born -= 2 * ALONE
@@ -107,7 +107,7 @@ def test_pods_of_a_release_that_does_not_know_fronts_are_not_waited_past() -> No
     missing = {"error": {"code": "not_found", "message": "there is nothing at /model", "hint": None}}
     with scripted(model=(404, missing)) as upstream:
         app = front_app(upstream.url)
-        app.extensions["sluice"].watch._born -= ALONE
+        app.extensions["sluice"].default.watch._born -= ALONE
         assert watched(app) == (False, frozenset())
 
 
@@ -115,6 +115,6 @@ def test_an_upstream_that_is_not_ours_is_a_failed_engine() -> None:
     with scripted(engine_chat=(500, b"<html>proxy error</html>")) as upstream:
         app = front_app(upstream.url)
         reply = app.test_client().post("/generate", json=HELLO)
-        app.extensions["sluice"].ollama.pool.forget()
+        app.extensions["sluice"].default.ollama.pool.forget()
     assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
     assert "html" not in reply.text

@@ -18,8 +18,8 @@ from service.settings import SettingError
 from testbed import ROOT
 from testbed.fetching import fetch
 from testbed.gateway import serve
-from testbed.stand_in import StandIn
-from tests.support.api_keys import entry, write
+from testbed.stand_in import MODEL, StandIn
+from tests.support.api_keys import SERVED, entry, write
 from tests.support.clock import Clock
 
 
@@ -36,7 +36,7 @@ def granted(key: Key, tries: int) -> int:
 
 
 def test_a_known_key_opens_and_an_unknown_one_does_not(tmp_path: Path) -> None:
-    keys = Keys(write(tmp_path / "keys", entry("alice", "a") + entry("bob", "b")))
+    keys = Keys(write(tmp_path / "keys", entry("alice", "a") + entry("bob", "b")), SERVED)
     assert keys.authenticate("b").name == "bob"
     with pytest.raises(Unauthorized):
         keys.authenticate("c")
@@ -45,7 +45,7 @@ def test_a_known_key_opens_and_an_unknown_one_does_not(tmp_path: Path) -> None:
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("alice", "a"))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     new = write(tmp_path / "new", entry("bob", "b"))
     new.replace(path)
     clock.now += 1
@@ -57,7 +57,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 def test_a_broken_file_leaves_the_known_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("alice", "a"))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     write(path, "[alice")
     clock.now += 1
     assert keys.authenticate("a").name == "alice"
@@ -69,7 +69,7 @@ def test_a_file_that_could_not_be_read_is_read_again_without_another_change(
 ) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("alice", "a"))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     write(path, entry("bob", "b"))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_text", Mock(side_effect=PermissionError))
@@ -82,7 +82,7 @@ def test_a_file_that_could_not_be_read_is_read_again_without_another_change(
 def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("alice", "a", concurrent=1))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     keys.authenticate("a").acquire(1)
     write(path, entry("alice", "a", concurrent=1) + entry("bob", "b"))
     clock.now += 1
@@ -102,22 +102,25 @@ def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
         (entry("a", "a", priorities=["urgent"]), '[a] priorities must be a list of "interactive", "batch" or "smoke"'),
         (entry("a", "a", priorities=[]), "[a] priorities must be a list"),
         (entry("a", "a", priorities=1), "[a] priorities must be a list"),
+        (entry("a", "a", models=[]), f"[a] models must be a list of served models, which are {MODEL}"),
+        (entry("a", "a") + 'models = "stand-in"\n', "[a] models must be a list of served models"),
+        (entry("a", "a", models=["llava"]), f"[a] models: llava isn't served; served models: {MODEL}"),
     ],
 )
 def test_a_bad_file_ends_the_start_with_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(SettingError) as error:
-        Keys(write(tmp_path / "keys", text))
+        Keys(write(tmp_path / "keys", text), SERVED)
     assert complaint in str(error.value)
 
 
 def test_a_missing_file_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="API_KEYS_FILE="):
-        Keys(tmp_path / "none")
+        Keys(tmp_path / "none", SERVED)
 
 
 def test_no_minute_has_more_requests_than_the_quota_whenever_it_begins(tmp_path: Path) -> None:
     clock = Clock()
-    key = Keys(write(tmp_path / "keys", entry("a", "a", requests_per_minute=3)), clock).authenticate("a")
+    key = Keys(write(tmp_path / "keys", entry("a", "a", requests_per_minute=3)), SERVED, clock).authenticate("a")
     times = []
     for _ in range(600):
         if granted(key, 1):
@@ -129,7 +132,7 @@ def test_no_minute_has_more_requests_than_the_quota_whenever_it_begins(tmp_path:
 
 def test_the_whole_minutes_quota_may_come_at_once_and_retry_after_is_exact(tmp_path: Path) -> None:
     clock = Clock()
-    key = Keys(write(tmp_path / "keys", entry("a", "a", requests_per_minute=2)), clock).authenticate("a")
+    key = Keys(write(tmp_path / "keys", entry("a", "a", requests_per_minute=2)), SERVED, clock).authenticate("a")
     key.acquire(1)()
     clock.now += 20
     key.acquire(1)()
@@ -145,7 +148,7 @@ def test_the_whole_minutes_quota_may_come_at_once_and_retry_after_is_exact(tmp_p
 def test_a_quota_that_is_lowered_counts_what_was_already_used(tmp_path: Path) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("a", "a", requests_per_minute=5))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     assert granted(keys.authenticate("a"), 9) == 5
     write(path, entry("a", "a", requests_per_minute=2, concurrent=9))
     clock.now += 10
@@ -157,12 +160,12 @@ def test_a_quota_that_is_lowered_counts_what_was_already_used(tmp_path: Path) ->
 @pytest.mark.parametrize(("quota", "shares", "each"), [(10, 2, 5), (10, 3, 3), (10, 1, 10), (1, 2, 1), (0, 2, 40)])
 def test_a_quota_is_divided_by_the_gateways_that_grant_it(tmp_path: Path, quota: int, shares: int, each: int) -> None:
     path = write(tmp_path / "keys", entry("a", "a", requests_per_minute=quota))
-    gateways = [Keys(path, Clock(), shares=shares).authenticate("a") for _ in range(shares)]
+    gateways = [Keys(path, SERVED, Clock(), shares=shares).authenticate("a") for _ in range(shares)]
     assert [granted(key, 40) for key in gateways] == [each] * shares
 
 
 def test_concurrent_requests_are_divided_too_and_the_sentence_says_how(tmp_path: Path) -> None:
-    key = Keys(write(tmp_path / "keys", entry("a", "a", concurrent=5)), shares=2).authenticate("a")
+    key = Keys(write(tmp_path / "keys", entry("a", "a", concurrent=5)), SERVED, shares=2).authenticate("a")
     key.acquire(1)
     key.acquire(1)
     with pytest.raises(QuotaExceeded, match="this key may run 5 requests at once, 2 at each of 2 gateways"):
@@ -215,7 +218,7 @@ def test_a_key_gets_only_the_priorities_of_its_entry(
 ) -> None:
     fields: dict[str, int | list[str]] = {"priorities": allowed} if allowed else {}
     app = make_app(api_keys_file=str(write(tmp_path / "keys", entry("alice", "secret", **fields))))
-    admission, entered = app.extensions["sluice"].admission, list[Priority]()
+    admission, entered = app.extensions["sluice"].default.admission, list[Priority]()
     enter = admission.enter
 
     def note(priority: Priority, key: str | None) -> Any:
@@ -250,7 +253,7 @@ def test_only_a_key_that_says_so_may_ask_for_the_smoke_tests_class(
 def test_a_broken_file_changes_no_key_at_all(tmp_path: Path) -> None:
     clock = Clock()
     path = write(tmp_path / "keys", entry("alice", "a"))
-    keys = Keys(path, clock)
+    keys = Keys(path, SERVED, clock)
     write(path, entry("alice", "a", priorities=["batch"]) + "[bob]\n")
     clock.now += 1
     alice = keys.authenticate("a")
@@ -263,7 +266,7 @@ def test_a_broken_file_changes_no_key_at_all(tmp_path: Path) -> None:
 
 
 def test_concurrent_requests_come_back_when_they_end(tmp_path: Path) -> None:
-    key = Keys(write(tmp_path / "keys", entry("a", "a", concurrent=1))).authenticate("a")
+    key = Keys(write(tmp_path / "keys", entry("a", "a", concurrent=1)), SERVED).authenticate("a")
     release = key.acquire(1)
     with pytest.raises(QuotaExceeded) as error:
         key.acquire(7.2)
@@ -327,7 +330,8 @@ def test_answers_and_tokens_are_counted_for_each_key_and_many_keys_share_a_serie
 
 def test_tokens_of_the_last_minute_are_limited_and_the_wait_is_until_enough_are_old(tmp_path: Path) -> None:
     clock = Clock()
-    key = Keys(write(tmp_path / "keys", entry("a", "a", tokens_per_minute=100)), clock, shares=2).authenticate("a")
+    path = write(tmp_path / "keys", entry("a", "a", tokens_per_minute=100))
+    key = Keys(path, SERVED, clock, shares=2).authenticate("a")
     for tokens in (20, 40):
         key.acquire(1)()
         key.use(tokens)
@@ -342,7 +346,7 @@ def test_tokens_of_the_last_minute_are_limited_and_the_wait_is_until_enough_are_
 def test_a_key_whose_budget_is_spent_hears_when_it_renews(tmp_path: Path) -> None:
     def opened(until: datetime) -> Key:
         path = write(tmp_path / "keys", entry("a", "a") + f"spent_until = {until:%Y-%m-%dT%H:%M:%SZ}\n")
-        return Keys(path).authenticate("a")
+        return Keys(path, SERVED).authenticate("a")
 
     now = datetime.now(UTC)
     with pytest.raises(QuotaExceeded, match="budget is spent; it renews at 20") as refused:

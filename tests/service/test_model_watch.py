@@ -195,7 +195,7 @@ def test_those_that_are_cut_are_sent_again_and_the_one_that_sticks_it_alone_is_r
 ) -> None:
     monkeypatch.setattr(model_watch, "PROOF_TIMEOUT", 0.5)
     stand_in.stuck_by = STUCK
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     with ThreadPoolExecutor(2) as pool:
         stuck = pool.submit(generate, app.test_client(), prompt=STUCK)
         eventually(lambda: stand_in.running == 1)

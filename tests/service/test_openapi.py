@@ -146,7 +146,7 @@ def test_images_are_in_the_document_if_the_model_sees_them(
     app: Flask, client: FlaskClient, path: str, body: Any, sees: bool
 ) -> None:
     capabilities = STAND_INS if sees else STAND_INS - {"vision"}
-    app.extensions["sluice"].watch.capabilities = capabilities
+    app.extensions["sluice"].default.watch.capabilities = capabilities
     sent = {**GOOD[path], **body}
     assert allows(path, sent, *capabilities) == sees
     assert client.post(path, json=sent, buffered=True).status_code == (200 if sees else 400)

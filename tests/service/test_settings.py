@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import SettingError, Settings, available_cpus, ollama_url
+from service.cpus import available_cpus
+from service.settings import SettingError, Settings, ollama_url
 
 
 def test_the_defaults_are_valid_and_empty_variables_count_as_unset() -> None:

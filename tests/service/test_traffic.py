@@ -12,14 +12,10 @@ import pytest
 from gunicorn.config import Config
 
 from service import traffic as module
-from service.admission import Admission
 from service.connections import Connection, Phase
 from service.lane import LARGE, PLACES_EACH
 from service.metrics import Metrics
-from service.model_watch import ModelWatch
-from service.ollama import Ollama
 from service.settings import Settings
-from service.suspects import Suspects
 from service.traffic import AHEAD, Traffic
 
 
@@ -33,10 +29,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.poller = selectors.DefaultSelector()
-        ollama = Ollama(self.settings)
-        self.metrics = Metrics(
-            Admission(slots=1, max_queue=1, max_wait=1), ModelWatch(ollama, Suspects(), slots=1, timeout=1)
-        )
+        self.metrics = Metrics()
         self.traffic = Traffic(
             Config(),
             self.settings,

@@ -8,6 +8,7 @@ import pytest
 
 from config import DEV, PROD, Stage
 from service.keys import Keys
+from tests.support.api_keys import SERVED
 from tests.support.synth import Json, synthesise
 
 EACH = pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
@@ -28,7 +29,7 @@ def test_until_there_are_keys_nobody_gets_in(tmp_path: Path) -> None:
     assert tomllib.loads(text) == {}
     file = tmp_path / "keys.toml"
     file.write_text(text)
-    Keys(file)  # the front starts
+    Keys(file, SERVED)  # the front starts
 
 
 def test_prods_secrets_outlive_its_stack() -> None:

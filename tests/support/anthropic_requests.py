@@ -68,4 +68,4 @@ def events_of(reply: Any) -> list[Any]:
 
 
 def can(app: Flask, *capabilities: str) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", *capabilities})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", *capabilities})

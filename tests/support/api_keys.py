@@ -3,6 +3,10 @@
 from pathlib import Path
 
 from service.keys import digest
+from service.model_names import ModelNames
+from testbed.stand_in import MODEL
+
+SERVED = ModelNames((MODEL,))
 
 
 def write(path: Path, text: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from service import create_gateway
+from service import create_models
 from service.errors import ServiceError
 from service.images import for_model
 from service.openapi import ROUTES
@@ -45,7 +45,7 @@ def _in_a_fork(prepared: Callable[..., Callable[[], object]], *arguments: object
 
 def _body(path: str, body: bytes) -> Callable[[], object]:
     kind: Any = next(route.body for route in ROUTES if route.path == path)
-    gateway = create_gateway(Settings(model="stand-in"))
+    gateway = create_models(Settings(model="stand-in")).default
     return lambda: parse(kind, body).question().for_ollama(gateway)
 
 

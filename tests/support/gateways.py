@@ -13,5 +13,5 @@ def generate(client: FlaskClient, **body: Any) -> Any:
 
 
 def books(app: Flask) -> tuple[int, int]:
-    gateway: Gateway = app.extensions["sluice"]
+    gateway: Gateway = app.extensions["sluice"].default
     return gateway.admission.in_flight, gateway.admission.queued()

@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from service import create_models
 from service.page import page_blueprint
 from service.settings import Settings
 from testbed.pictures import encoded
@@ -118,12 +119,17 @@ class Handler(WSGIRequestHandler):
 class Gateway:
     """The page, `/v1/models`, and a chat that gives `answers` in turn and keeps what it was sent."""
 
-    def __init__(self, *, vision: bool = True, **settings: Any) -> None:
-        self.models = ["moondream"]
+    def __init__(self, *, vision: bool = True, others: dict[str, list[str]] | None = None, **settings: Any) -> None:
+        """Take the settings; others: further models, and what each can do."""
+        self.models = ["moondream", *(others or {})]
         self.answers: queue.Queue[Callable[[], Response]] = queue.Queue()
         self.received: list[tuple[dict[str, Any], str | None]] = []
         app = Flask("stand-in")
-        app.register_blueprint(page_blueprint(settings=Settings(**settings), vision=lambda: vision))
+        served = create_models(Settings(**{"model": " ".join(self.models), **settings}))
+        capabilities = [["completion", *(["vision"] if vision else [])], *(others or {}).values()]
+        for gateway, can in zip(served.gateways, capabilities, strict=True):
+            gateway.watch.capabilities = frozenset(can)
+        app.register_blueprint(page_blueprint(served))
 
         @app.get("/v1/models")
         def models() -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_tokens_are_counted_by_the_engine_in_one_token_of_an_answer(client: Flas
 
 def test_a_count_needs_a_slot_and_says_when_to_come_back(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
     app = make_app(slots=1, max_queue=0)
-    ticket = app.extensions["sluice"].admission.enter()
+    ticket = app.extensions["sluice"].default.admission.enter()
     reply = post(app.test_client(), COUNT)
     assert (reply.status_code, error_of(reply)["type"]) == (503, "overloaded_error")
     assert int(reply.headers["Retry-After"]) >= 1

@@ -226,7 +226,7 @@ def test_a_tool_that_the_engine_cannot_read_names_the_keyword(
 
 
 def test_what_was_sent_of_images_is_forgotten_before_the_request_waits(app: Flask) -> None:
-    gateway = app.extensions["sluice"]
+    gateway = app.extensions["sluice"].default
     part = {"type": "image_url", "image_url": {"url": f"data:;base64,{PNG}"}}
     chatting = {"model": MODEL, "messages": [{"role": "user", "content": [part]}]}
     for body in (GenerateBody(prompt="what", images=[PNG]), ChatBody.model_validate(chatting)):

@@ -173,7 +173,7 @@ def test_an_image_over_sixteen_megapixels_is_refused_by_its_header(client: Flask
 
 
 def test_a_model_that_cannot_see_refuses_images(client: FlaskClient, app: Flask) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion"})
     reply = client.post("/generate", json={"prompt": "x", "images": [png(1, 1)]})
     assert reply.status_code == 400
     assert "can't see images" in error_of(reply)["message"]
@@ -211,7 +211,7 @@ def test_an_unknown_priority_is_refused(client: FlaskClient) -> None:
 
 
 def test_thoughts_come_only_where_they_are_asked_for(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts = ["Let me", " see."]
     whole = client.post("/generate", json={"prompt": "x", "think": True}).json
     assert (whole["response"], whole["thinking"]) == ("Hello, world", "Let me see.")

@@ -190,7 +190,7 @@ def test_an_answer_that_was_made_again_counts_all_its_tries(client: FlaskClient,
 
 @pytest.mark.parametrize("think", [True, "low", "medium", "high", "max"])
 def test_thoughts_come_apart_from_the_answer(app: Flask, client: FlaskClient, stand_in: StandIn, think: Any) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts = ["Hm", "."]
     pieces = lines(chat(client, think=think))
     assert "".join(piece["message"].get("thinking", "") for piece in pieces) == "Hm."
@@ -204,7 +204,7 @@ def test_thoughts_come_apart_from_the_answer(app: Flask, client: FlaskClient, st
 
 
 def test_a_model_answers_at_once_unless_asked_to_think(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts = ["Hm"]
     assert all("thinking" not in line["message"] for line in lines(chat(client)) + lines(chat(client, think=False)))
 
@@ -212,7 +212,7 @@ def test_a_model_answers_at_once_unless_asked_to_think(app: Flask, client: Flask
 def test_what_a_model_cannot_do_is_told_in_the_words_that_clients_look_for(
     app: Flask, client: FlaskClient, stand_in: StandIn
 ) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion"})
     for body in ({"think": True}, {"think": "high"}, {"think": True, "messages": []}):
         reply = chat(client, **body)
         assert (reply.status_code, error_of(reply)) == (
@@ -291,7 +291,7 @@ def test_what_loads_and_unloads_a_model_is_answered_without_doing_it(
 def test_nobody_is_told_that_a_model_is_loaded_which_is_not(
     app: Flask, client: FlaskClient, path: str, body: Any
 ) -> None:
-    watch = app.extensions["sluice"].watch
+    watch = app.extensions["sluice"].default.watch
     watch.loaded, watch._started = False, True
     reply = client.post(path, json={"model": MODEL, **body})
     assert (reply.status_code, error_of(reply)) == (503, "the model is not loaded yet")
@@ -299,7 +299,7 @@ def test_nobody_is_told_that_a_model_is_loaded_which_is_not(
 
 
 def test_a_model_that_only_embeds_is_not_loaded_to_chat(app: Flask, client: FlaskClient) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"embedding"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"embedding"})
     for reply in (chat(client), generate(client), chat(client, messages=[]), generate(client, prompt="")):
         assert reply.status_code == 400
         assert "can't chat" in error_of(reply)

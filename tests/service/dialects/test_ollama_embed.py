@@ -63,7 +63,7 @@ def test_what_cannot_be_embedded_is_refused_by_name(
 
 
 def test_a_model_that_cannot_embed_says_so(app: Flask, client: FlaskClient) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion"})
     for reply in (post(client, input="a"), post(client), post(client, "/api/embeddings", prompt="a")):
         assert reply.status_code == 400
         assert "can't embed" in error_of(reply)

@@ -50,7 +50,7 @@ def test_a_model_that_is_not_served_is_not_shown(client: FlaskClient) -> None:
 
 
 def test_a_model_that_is_not_loaded_does_not_run(app: Flask, client: FlaskClient) -> None:
-    app.extensions["sluice"].watch.loaded = False
+    app.extensions["sluice"].default.watch.loaded = False
     assert client.get("/api/ps").json == {"models": []}
     assert len(client.get("/api/tags").json["models"]) == 1
 

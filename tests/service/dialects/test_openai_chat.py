@@ -121,7 +121,7 @@ def test_what_is_not_supported_is_refused_by_name(
 
 
 def test_tools_are_refused_where_the_model_has_none(app: Flask, client: FlaskClient) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion"})
     reply = post(client, tools=[TOOL])
     assert reply.status_code == 400
     assert error_of(reply)["message"].startswith(f"tools: {MODEL} does not support tools")
@@ -193,13 +193,13 @@ def test_embeddings_in_both_encodings(client: FlaskClient, stand_in: StandIn) ->
 def test_a_model_thinks_as_much_as_it_is_asked_to(
     app: Flask, client: FlaskClient, stand_in: StandIn, effort: str | None, think: Any
 ) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     assert post(client, **({"reasoning_effort": effort} if effort else {})).status_code == 200
     assert stand_in.chats()[0]["think"] == think
 
 
 def test_thoughts_are_never_in_the_content(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts = ["Let me", " see."]
     message = post(client, reasoning_effort="low").json["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Hello, world", "Let me see.")
@@ -223,7 +223,7 @@ def test_a_system_message_has_a_place_in_every_template(app: Flask, client: Flas
         {"role": "user", "content": "Why?"},
     ]
     post(client, messages=messages)
-    app.extensions["sluice"].watch.system_role = False
+    app.extensions["sluice"].default.watch.system_role = False
     post(client, messages=messages)
     kept, moved = (chat["messages"] for chat in stand_in.chats())
     assert kept == messages
@@ -234,7 +234,7 @@ def test_a_system_message_has_a_place_in_every_template(app: Flask, client: Flas
 def test_a_model_without_embeddings_says_so(
     app: Flask, client: FlaskClient, stand_in: StandIn, known: frozenset[str]
 ) -> None:
-    app.extensions["sluice"].watch.capabilities = known
+    app.extensions["sluice"].default.watch.capabilities = known
     stand_in.error = (501, "This server does not support embeddings. Start it with `--embeddings`")
     reply = client.post("/v1/embeddings", json={"model": MODEL, "input": "x"})
     assert reply.status_code == 400
@@ -244,7 +244,7 @@ def test_a_model_without_embeddings_says_so(
 
 
 def test_a_model_that_only_embeds_says_so(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"embedding"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"embedding"})
     reply = post(client)
     assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_request")
     assert "can't chat" in error_of(reply)["message"]

@@ -41,7 +41,7 @@ def test_the_limit_ends_an_answer(client: FlaskClient) -> None:
 
 
 def test_thoughts_are_no_part_of_the_text(app: Flask, client: FlaskClient, stand_in: StandIn) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts, stand_in.always_thinks = ["Hm."], True
     assert post(client).json["choices"][0]["text"] == "Hello, world"
     assert "Hm." not in post(client, stream=True).text

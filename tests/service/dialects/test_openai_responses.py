@@ -201,7 +201,7 @@ def test_calls_of_tools_are_items_of_their_own(client: FlaskClient, stand_in: St
 def test_thoughts_come_as_a_summary_if_they_were_asked_for(
     app: Flask, client: FlaskClient, stand_in: StandIn, stream: bool, summary: str | None, thinks: bool
 ) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     stand_in.thoughts = ["Let me", " see."]
     reply = post(client, reasoning={"effort": "high", "summary": summary}, stream=stream)
     assert stand_in.chats()[0]["think"] == "high"
@@ -231,7 +231,7 @@ def test_thoughts_come_as_a_summary_if_they_were_asked_for(
 def test_a_model_thinks_as_much_as_it_is_asked_to(
     app: Flask, client: FlaskClient, stand_in: StandIn, reasoning: Any, think: Any
 ) -> None:
-    app.extensions["sluice"].watch.capabilities = frozenset({"completion", "thinking"})
+    app.extensions["sluice"].default.watch.capabilities = frozenset({"completion", "thinking"})
     assert post(client, reasoning=reasoning).status_code == 200
     assert stand_in.chats()[0]["think"] == think
 
@@ -266,7 +266,7 @@ def test_what_was_sent_of_images_is_forgotten_before_the_request_waits(app: Flas
     part = {"type": "input_image", "image_url": f"data:;base64,{picture}"}
     body = ResponsesBody.model_validate({"model": MODEL, "input": [{"role": "user", "content": [part]}]})
     question = body.question()
-    question.for_ollama(app.extensions["sluice"])
+    question.for_ollama(app.extensions["sluice"].default)
     assert picture not in repr(question)
     assert picture not in repr(body.told(5))
 

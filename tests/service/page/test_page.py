@@ -53,9 +53,9 @@ def test_page_names_the_model_and_says_that_the_server_is_up(open_page: Open) ->
 
 
 def test_model_name_cannot_inject_markup(open_page: Open) -> None:
-    gateway = Gateway(model="</script><img src=x onerror=alert(1)>")
+    gateway = Gateway(model="</script><img/src=x/onerror=alert(1)>")
     html = gateway.app.test_client().get("/").text
-    assert "<img src=x" not in html and html.count("</script>") == 2
+    assert "<img/src=x" not in html and html.count("</script>") == 2
 
 
 def test_status_shows_when_the_server_is_gone_and_back(open_page: Open) -> None:
@@ -79,6 +79,23 @@ def test_the_chosen_model_is_asked(open_page: Open) -> None:
     expect(turn.get_by_role("heading", name="llava")).to_be_visible()
     expect_state(turn, "done")
     assert gateway.sent["model"] == "llava"
+
+
+def test_the_picker_has_the_models_that_chat_and_images_go_to_those_that_see(open_page: Open) -> None:
+    page = open_page(gateway := Gateway(others={"vectors": ["embedding"], "text": ["completion"]}))
+    expect(page.get_by_label("Model").get_by_role("option")).to_have_text(["moondream", "text"])
+    pick = page.get_by_role("button", name="Add image")
+    expect(pick).to_be_visible()
+    expect(page.locator("#hero")).to_contain_text("It reads text and images.")
+    page.get_by_label("Image files").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png(2, 2)})
+    expect(page.get_by_label("Images").get_by_role("listitem")).to_have_count(1)
+    page.get_by_label("Model").select_option("text")
+    expect(pick).to_be_hidden()
+    expect(page.locator("#hero")).to_contain_text("It reads text. ")
+    expect(page.get_by_role("alert")).to_have_text("text reads text only.")
+    gateway.answers.put(answered("Hi"))
+    expect_state(ask(page, "Hello"), "done")
+    assert gateway.messages == [("user", "Hello")]  # without the image
 
 
 def test_the_picker_follows_what_the_server_has(open_page: Open) -> None:
