@@ -7,14 +7,14 @@ from command_line import Parser, one_of, run
 from loadtest.bench.billing import billing
 from loadtest.bench.cost import added_latency, dialects, memory, streaming, throughput, traces
 from loadtest.bench.http_clients import http_clients
-from loadtest.bench.overload import fair_shares, killers, leaving, overload
+from loadtest.bench.overload import fair_shares, killers, leaving, overload, two_models
 from loadtest.bench.real import leaving_real, parallel, real_model
 from loadtest.reporting.part import publish
 from loadtest.reporting.target import Target, all_passed, targets_table
 
 MEASURES = (
     *(added_latency, traces, throughput, dialects, streaming, real_model, parallel, overload, leaving),
-    *(leaving_real, memory, killers, fair_shares, billing),
+    *(leaving_real, memory, killers, fair_shares, two_models, billing),
 )
 BY_NAME = {measure.__name__.replace("_", "-"): measure for measure in (*MEASURES, http_clients)}
 NOTE = (

@@ -69,6 +69,28 @@ def fair_shares() -> Iterator[Target]:
         yield new_target(what, told, "within 5 points", abs(share - fair) <= 0.05)
 
 
+def two_models() -> Iterator[Target]:
+    """Ask one model at 60 % of its capacity for a minute, first alone, then while another gets 10 times its own."""
+    slots, seconds, service = 4, 60, 0.4
+    capacity = slots / service
+    with (
+        programs.stand_in("timed", slots=slots, seconds=service, variation=0) as ollama,
+        serve(ollama, programs.scratch() / "models.log", model="calm busy", slots=slots) as served,
+    ):
+        calm, busy = (load.generate(served.url, model=model) for model in ("calm", "busy"))
+        [alone] = asyncio.run(load.open_loop([calm], 0.6 * capacity, seconds))
+        asked = [busy] * 16 + [calm]  # near to 10 : 0.6
+        *most, few = asyncio.run(load.open_loop(asked, 10.6 * capacity, seconds))
+    refused = sum(each.status == 503 for each in itertools.chain(*most))
+    answered = [sum(each.status == 200 for each in part) / len(part) for part in (alone, few)]
+    tails = [percentile([each.took for each in part], 0.95) for part in (alone, few)]
+    result = f"{answered[1]:.1%} of {len(few)} answered, p95 {tails[1]:.2f} s; alone {answered[0]:.1%}, "
+    result += f"{tails[0]:.2f} s; the other model refused {refused} requests"
+    what = f"a model at 60 % of its capacity next to one that is asked for 10 ×, {seconds} s"
+    passed = answered[1] == 1 and tails[1] <= 1.1 * tails[0]
+    yield new_target(what, result, "100 %; p95 ≤ 1.1 × alone", passed)
+
+
 def service_time(served: Served) -> float:
     """Return the median seconds of a request alone."""
     return statistics.median(timed(lambda: fetch(f"{served.url}/generate", {"prompt": "x"})) for _ in range(10))
