@@ -18,6 +18,7 @@ from context import Context
 from delivery import approved, live, manifests, rollback
 from delivery.address import address
 from delivery.branch import Branch, Refused
+from delivery.digests import Digests
 from delivery.git import GitError
 from delivery.promote import has_run, promote
 from delivery.proposal import Proposal
@@ -52,13 +53,13 @@ def run_plan(open_: Open, options: argparse.Namespace) -> Outputs:
     stage: Stage = options.stage
     if stage.name in REVIEWED:
         wanted = _approved()
-        outputs = {"source": wanted.source, "image": wanted.image, "weights": wanted.weights}
+        outputs = {"source": wanted.source, **_images(wanted.digests)}
     else:
         if not options.image or not options.main:
             raise Refused(
                 f"--image and --main are missing: stage {stage.name} releases what a commit of main has built"
             )
-        outputs = {"source": options.main, "image": options.image, "weights": manifests.weights_of(stage)}
+        outputs = {"source": options.main, **_images(Digests(options.image, manifests.weights_of(stage)))}
     print(f"{stage.name}: {', '.join(outputs.values())}")
     return outputs
 
@@ -69,10 +70,10 @@ def run_publish(open_: Open, options: argparse.Namespace) -> Outputs:
     folder = branch.store(manifests.read(options.manifests))
     if branch.stage in REVIEWED:
         wanted = _approved()
-        if branch.digests(folder) != (wanted.image, wanted.weights):
+        if branch.digests(folder) != wanted.digests:
             raise Refused(f"{options.manifests} has other digests than delivery/prod.json: render what was approved")
         dev = open_("dev")
-        if not has_run(dev, dev.fetch(), wanted.source, (wanted.image, wanted.weights)):
+        if not has_run(dev, dev.fetch(), wanted.source, wanted.digests):
             raise Refused(f"dev never ran {wanted.source[:12]} with these digests: prod gets what was tried before")
         source, reverts = wanted.source, wanted.reverts
     for commit in (options.main, source):
@@ -88,9 +89,9 @@ def run_source(open_: Open, options: argparse.Namespace) -> Outputs:
     tip = branch.fetch()
     if tip is None:
         raise Refused(f"stage {branch.stage} runs nothing yet")
-    source, (image, weights) = branch.release(tip).source, branch.digests(tip)
+    source = branch.release(tip).source
     print(source)
-    return {"source": source, "image": image, "weights": weights}
+    return {"source": source, **_images(branch.digests(tip))}
 
 
 def run_promote(open_: Open, options: argparse.Namespace) -> Outputs:
@@ -132,8 +133,9 @@ def run_live(open_: Open, options: argparse.Namespace) -> Outputs:
 def run_expect(open_: Open, options: argparse.Namespace) -> Outputs:
     """Print what the smoke test may expect of a stage, as the checked-out commit has it."""
     stage: Stage = options.stage
-    print(f"{stage.model.name}, within {stage.client_timeout} s")
-    return {"model": stage.model.name, "timeout": str(stage.client_timeout)}
+    models = " ".join(view.model.name for view in stage.each_model)
+    print(f"{models}, within {stage.client_timeout} s")
+    return {"model": models, "timeout": str(stage.client_timeout)}
 
 
 def run_address(open_: Open, options: argparse.Namespace) -> Outputs:
@@ -153,6 +155,11 @@ def run_passed(open_: Open, options: argparse.Namespace) -> Outputs:
 def outputs_of(proposal: Proposal | None) -> Outputs:
     """Return the branch to open a pull request from; empty if there is none."""
     return {"head": proposal.head if proposal else ""}
+
+
+def _images(digests: Digests) -> Outputs:
+    """Return the digests as the command that renders takes them."""
+    return {"image": digests.image, "weights": digests.weights_text}
 
 
 def _approved() -> approved.Approved:

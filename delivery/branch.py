@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY, manifests_branch
+from config import manifests_branch
+from delivery.digests import Digests, NoDigests, read_digests
 from delivery.git import attempt, failed, git
 from delivery.signing import Keyring
 
@@ -118,16 +119,12 @@ class Branch:
         listing = git(self.repo, "ls-tree", f"{revision}:{self.stage}").splitlines()
         return self._make_tree(line for line in listing if not line.endswith(f"\t{ORDER_FILE}"))
 
-    def digests(self, tree: str) -> tuple[str, str]:
-        """Return the digests of image and weights in the manifests of a tree or commit."""
-        return self._digest(tree, IMAGE_REPOSITORY), self._digest(tree, WEIGHTS_REPOSITORY)
-
-    def _digest(self, tree: str, repository: str) -> str:
-        pattern = f"/{repository}@sha256:[0-9a-f]{{64}}"
-        found = {line.partition("@")[2] for line in attempt(self.repo, "grep", "-hoE", pattern, tree).stdout.split()}
-        if len(found) != 1:
-            raise Refused(f"{self.stage} at {tree[:12]} has {len(found)} digests of {repository}, not one")
-        return found.pop()
+    def digests(self, tree: str) -> Digests:
+        """Return the digests in the manifests of a tree or commit."""
+        try:
+            return read_digests(self.repo, tree)
+        except NoDigests as error:
+            raise Refused(f"{self.stage} at {tree[:12]} has {error}") from None
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Return whether `newer` is `older` or descends from it."""

@@ -25,7 +25,7 @@ def check_live(branch: Branch, *, revision: str, images: Sequence[str]) -> Live:
     """
     tip = branch.fetch()
     release = branch.release_at(tip, revision)
-    image, _ = branch.digests(revision)
+    image = branch.digests(revision).image
     if not any(name.endswith(f"/{IMAGE_REPOSITORY}@{image}") for name in images):
         raise Refused(
             f"{branch.stage} should run {image} at {revision[:12]}, but runs {', '.join(images) or 'nothing'}"

@@ -1,7 +1,8 @@
-"""A stage's rendered manifests, as a job without rights has left them, and the weights of its model."""
+"""A stage's rendered manifests, as a job without rights has left them, and the weights of its models."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from config import Stage
@@ -12,15 +13,18 @@ from delivery.branch import Refused
 WEIGHTS = Path(__file__).with_name("weights.json")
 
 
-def weights_of(stage: Stage, path: Path = WEIGHTS) -> str:
-    """Return the digest of the weights for a stage's model. Refuses a model that has none."""
-    name = stage.model.name
-    digest: str | None = json.loads(path.read_text()).get(name)
-    if digest is None:
-        raise Refused(f"{path.name} has no {name}, the model of stage {stage.name}: run the models workflow for it")
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise Refused(f"{path.name} has {digest!r} for {name}, which is not a digest")
-    return digest
+def weights_of(stage: Stage, path: Path = WEIGHTS) -> dict[str, str]:
+    """Return the digest of the weights for each model of a stage. Refuses a model that has none."""
+    known = json.loads(path.read_text())
+    return {view.model.name: _digest(known, view.model.name, stage, path) for view in stage.each_model}
+
+
+def _digest(known: Mapping[str, str], name: str, stage: Stage, path: Path) -> str:
+    if name not in known:
+        raise Refused(f"{path.name} has no {name}, a model of stage {stage.name}: run the models workflow for it")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", known[name]):
+        raise Refused(f"{path.name} has {known[name]!r} for {name}, which is not a digest")
+    return known[name]
 
 
 def read(folder: Path) -> dict[str, str]:

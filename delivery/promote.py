@@ -2,35 +2,36 @@
 
 from delivery.approved import Approved
 from delivery.branch import SOURCE, Branch, Refused
+from delivery.digests import Digests
 from delivery.git import git
 from delivery.live import last_passed
 from delivery.proposal import Proposal, propose
 
 
-def has_run(dev: Branch, tip: str | None, source: str, digests: tuple[str, str]) -> bool:
-    """Return whether dev has run these digests, rendered from `source`, at a commit up to `tip`.
+def has_run(dev: Branch, tip: str | None, source: str, digests: Digests) -> bool:
+    """Return whether dev has run these digests, rendered from `source`, at a commit up to `tip`, and maybe more models.
 
     CI has verified the images' attestations when it gave them to dev.
     """
     if tip is None:
         return False
     commits = git(dev.repo, "log", "--format=%H", f"--grep=^{SOURCE}: {source}$", tip).split()
-    return any(dev.digests(commit) == digests for commit in commits)
+    return any(dev.digests(commit).cover(digests) for commit in commits)
 
 
 def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal | None:
     """Propose for prod what dev runs; None if prod has exactly these manifests already.
 
     source: the commit of main that has rendered the tree `folder` for prod. It is refused unless it is the one that dev
-    runs, with the same digests, and isn't older than what prod runs.
+    runs, with the same digests, and isn't older than what prod runs. Prod may have fewer models than dev.
     """
     tip = dev.fetch()
     if tip is None:
         raise Refused("dev runs nothing yet: there is nothing to promote")
-    tried, digests = dev.release(tip), dev.digests(tip)
+    tried, digests = dev.release(tip), prod.digests(folder)
     if tried.source != source:
         raise Refused(f"dev runs {tried.source[:12]}, but {source[:12]} was rendered: promote what was tried")
-    if prod.digests(folder) != digests:
+    if not dev.digests(tip).cover(digests):
         raise Refused(f"{source[:12]} was rendered with other digests than dev has at {tip[:12]}")
     if now := prod.fetch():
         if prod.manifests(now) == folder:
@@ -38,9 +39,9 @@ def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal 
         deployed = prod.release(now)
         if not prod.is_ancestor(deployed.source, source):
             raise Refused(f"{source[:12]} doesn't descend from {deployed.source[:12]}, which prod runs: it is older")
-    image, weights = digests
     smoke = "passed" if last_passed(dev, tip) == tried else "has **not** passed"
-    text = f"Promoted from dev: image {image}, weights {weights}.\n\nThis release {smoke} its smoke test in dev."
-    approved = Approved(source=source, image=image, weights=weights)
+    images = f"image {digests.image}, weights {digests.weights_text}"
+    text = f"Promoted from dev: {images}.\n\nThis release {smoke} its smoke test in dev."
+    approved = Approved.of(digests, source=source)
     head, title = f"promote/{source[:12]}", f"Release {source[:12]} to prod"
     return propose(prod, approved, head=head, title=title, text=text, folder=folder)

@@ -9,8 +9,8 @@ def publish(branch: Branch, *, folder: str, source: str, main: str, reverts: str
     source: the commit of main they were rendered from. main: the commit of main whose workflow does this; one that is
     older than what the stage runs is refused. reverts: the commit of the branch that this takes back, if any.
     """
-    image, weights = branch.digests(folder)
-    about = f"image {image}\nweights {weights}"
+    digests = branch.digests(folder)
+    about = f"image {digests.image}\nweights {digests.weights_text}"
 
     def change(tip: str | None) -> str | None:
         deployed = branch.release(tip) if tip else None

@@ -90,8 +90,7 @@ def propose_revert(branch: Branch, choose: Choice) -> Rollback:
     folder = branch.manifests(good.commit)
     if folder == branch.manifests(bad.commit):
         raise Superseded(f"{branch.stage} has the manifests of that release already")
-    image, weights = branch.digests(good.commit)
-    approved = Approved(source=good.source, image=image, weights=weights, reverts=bad.commit)
+    approved = Approved.of(branch.digests(good.commit), source=good.source, reverts=bad.commit)
     head, title = f"rollback/{branch.stage}-{bad.commit[:12]}", f"Take {branch.stage} back to {good.source[:12]}"
     text = f"Rolls {bad.source} back. {branch.stage} runs it until this is merged."
     return Rollback(bad, good.source, propose(branch, approved, head=head, title=title, text=text, folder=folder))

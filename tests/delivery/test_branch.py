@@ -22,9 +22,9 @@ def test_the_first_release_makes_the_branch_with_one_folder(origin: Origin, bran
     source = origin.main[0]
     origin.publish(branch, "a", source)
     assert git(origin.path, "ls-tree", "-r", "--name-only", "stages/dev").split() == [
-        "dev/deployment.yaml",
+        "dev/configmap-sluice.yaml",
+        "dev/deployment-sluice.yaml",
         "dev/release.yaml",
-        "dev/weights.yaml",
     ]
     assert origin.log(form="%s|%cn|%(trailers:key=Source-Commit,valueonly,separator=)") == [
         f"dev: {source[:12]}|{COMMITTER_NAME}|{source}"
@@ -224,7 +224,7 @@ def test_of_twenty_writers_the_newest_wins_and_nothing_is_lost(tmp_path: Path) -
     numbers = [pushed[commit] for commit in history]
     assert numbers[0] == 19
     assert numbers == sorted(numbers, reverse=True)
-    assert "note: 19\n" in git(origin.path, "show", "stages/dev:dev/deployment.yaml")
+    assert "note: 19\n" in git(origin.path, "show", "stages/dev:dev/deployment-sluice.yaml")
     assert all("doesn't descend from" in str(done[w]) for w in writers if w not in pushed.values())
 
 

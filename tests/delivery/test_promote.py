@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from delivery.proposal import LONGEST_DIFF, Proposal
 from delivery.publish import publish
 from tests.delivery.conftest import Command
 from tests.support.repositories import Origin, digest, git, manifests
+
+WEIGHTS = {"moondream": digest("0")}
 
 
 def propose(branch: Branch, prod: Branch, source: str, image: str = "b") -> Proposal | None:
@@ -28,7 +31,7 @@ def test_a_promotion_is_a_change_of_what_main_says_of_prod(origin: Origin, branc
     assert proposal
     assert proposal.head == f"promote/{origin.main[2][:12]}"
     assert (origin.tip("stages/prod"), origin.image("prod")) == (before, "a")
-    release = {"source": origin.main[2], "image": digest("b"), "weights": digest("0"), "reverts": ""}
+    release = {"source": origin.main[2], "image": digest("b"), "weights": WEIGHTS, "reverts": ""}
     assert approved(origin, proposal.head) == release
     assert git(origin.path, "diff", "--name-only", "main", proposal.head) == "delivery/prod.json"
     assert git(origin.path, "rev-parse", f"{proposal.head}^") == origin.main[-1]
@@ -115,7 +118,7 @@ def test_prod_gets_what_main_approves(
     origin: Origin, branch: Branch, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin.publish(branch, "b", origin.main[1])
-    release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"))
+    release = Approved(source=origin.main[1], image=digest("b"), weights=WEIGHTS)
     approve(branch, monkeypatch, release.text())
     code, outputs = command("plan", "--stage", "prod")
     assert (code, outputs) == (0, {"source": origin.main[1], "image": digest("b"), "weights": digest("0")})
@@ -132,7 +135,7 @@ def test_a_rollback_that_main_approves_is_marked_as_one(
 ) -> None:
     origin.publish(branch, "b", origin.main[1])
     bad = origin.publish(prod, "c", origin.main[2])
-    release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"), reverts=bad)
+    release = Approved(source=origin.main[1], image=digest("b"), weights=WEIGHTS, reverts=bad)
     approve(branch, monkeypatch, release.text())
     assert command("publish", "--stage", "prod", "--manifests", "rendered", "--main", origin.main[3])[0] == 0
     tip = prod.fetch()
@@ -147,12 +150,12 @@ def test_prod_gets_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    release = Approved(source=origin.main[1], image=digest("b"), weights=digest("0"))
+    release = Approved(source=origin.main[1], image=digest("b"), weights=WEIGHTS)
     beside = git(branch.repo, "commit-tree", "-p", origin.main[2], f"{origin.main[2]}^{{tree}}", stdin="Beside")
     for source in (beside, origin.main[1]):  # not even what dev has run
         publish(branch, folder=branch.store(manifests("b")), source=source, main=origin.main[0])
         publish(branch, folder=branch.store(manifests("a")), source=source, main=origin.main[0])
-    never = Approved(source=origin.main[2], image=digest("b"), weights=digest("0"))
+    never = Approved(source=origin.main[2], image=digest("b"), weights=WEIGHTS)
     publishing = ("publish", "--stage", "prod", "--manifests", "rendered", "--main", origin.main[3])
     for text, image, reason in (
         ("{}", "b", "delivery/prod.json is empty: the workflow promote proposes a release for prod"),
@@ -160,6 +163,9 @@ def test_prod_gets_nothing_else(
         (release.text().replace(origin.main[1], beside), "b", f"{beside[:12]} isn't on main: only what was merged"),
         (never.text(), "b", f"dev never ran {origin.main[2][:12]} with these digests: prod gets what was tried"),
         (release.text().replace("sha256:", "latest:"), "b", "prod.json has image='latest:"),
+        (replace(release, weights={"a": "latest"}).text(), "b", "prod.json has 'latest' for the weights of a, which"),
+        (replace(release, weights={}).text(), "b", "prod.json has weights={}, and must have a digest for each model"),
+        (replace(release, weights=digest("0")).text(), "b", "prod.json has weights='sha256:000"),  # type: ignore[arg-type]
         (release.text().replace('"source"', '"sauce"'), "b", "prod.json must have source, image, weights, reverts"),
         ("{", "b", "prod.json is no JSON"),
     ):

@@ -118,7 +118,7 @@ def test_under_review_a_rollback_is_a_change_of_what_main_says(origin: Origin, p
     assert json.loads(git(origin.path, "show", f"{done.proposal.head}:delivery/prod.json")) == {
         "source": origin.main[0],
         "image": digest("a"),
-        "weights": digest("0"),
+        "weights": {"moondream": digest("0")},
         "reverts": bad,
     }
     assert f"+image: localhost:5001/sluice/gateway@sha256:{'a' * 64}" in done.proposal.text

@@ -11,6 +11,7 @@ import pytest
 from config import DEV, HAPROXY_IMAGE, IMAGE_REPOSITORY, PROXY_REPOSITORY
 from delivery.approved import Approved
 from delivery.branch import Branch
+from delivery.digests import Digests
 from delivery.live import passed_tag
 from loadtest.reporting.folder import as_json
 from testbed.gateway import Served, serve
@@ -81,7 +82,7 @@ def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> No
     assert runner.origin.log() == [f"dev: {runner.origin.main[-1][:12]}"]
     tip = runner.branch.fetch()
     assert tip
-    assert runner.branch.digests(tip) == (BUILT, digest("e"))
+    assert runner.branch.digests(tip) == Digests(BUILT, {"moondream": digest("e")})
 
 
 def test_an_image_that_is_not_attested_by_this_workflow_is_not_released(runner: Runner) -> None:
@@ -133,7 +134,8 @@ def test_promote_proposes_what_dev_was_rendered_from(runner: Runner) -> None:
     head = f"promote/{tried[:12]}"
     assert f"/octo/sluice/compare/main...{head}?quick_pull=1" in run.output
     approved = json.loads(git(runner.origin.path, "show", f"{head}:delivery/prod.json"))
-    assert approved == {"source": tried, "image": digest("b"), "weights": digest("0"), "reverts": ""}
+    weights = {"moondream": digest("0")}
+    assert approved == {"source": tried, "image": digest("b"), "weights": weights, "reverts": ""}
     assert re.search(r'^.*\+ +SLOTS: "8"', run.output, re.MULTILINE)
 
 
@@ -142,7 +144,8 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
     config = runner.branch.repo / "config/stages.py"
     config.write_text(config.read_text().replace("slots=8", "slots=7"))
     runner.origin.publish(runner.branch, "b", tried)
-    approved = Approved(source=tried, image=digest("b"), weights=digest("0"))
+    digests = Digests(digest("b"), {"moondream": digest("0")})
+    approved = Approved.of(digests, source=tried)
     (runner.branch.repo / "delivery/prod.json").write_text(approved.text())
     merged = runner.commit("Release to prod, and what dev hasn't tried")
     run = runner.run("prod", "push", {}, "--var", "PUSH_ROLE_ARN=role")
@@ -151,7 +154,7 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
     tip = branch.fetch()
     assert tip
     release = branch.release(tip)
-    assert (release.source, release.main, branch.digests(tip)) == (tried, merged, (digest("b"), digest("0")))
+    assert (release.source, release.main, branch.digests(tip)) == (tried, merged, digests)
     assert git(runner.origin.path, "grep", 'SLOTS: "8"', "stages/prod", "--", "prod/")
 
 

@@ -24,11 +24,24 @@ def digest(letter: str) -> str:
     return f"sha256:{letter * 64}"
 
 
-def manifests(image: str, weights: str = "0", note: str = "") -> dict[str, str]:
-    """Return the two files of a stage that name its digests, each made of one hex digit."""
+def manifests(image: str, weights: str = "0", note: str = "", **more: str) -> dict[str, str]:
+    """Return the files of a stage that name its digests, each made of one hex digit, and their models.
+
+    weights: those of moondream. more: those of other models by their names, with _ for -.
+    """
+    named = f"image: {REGISTRY}/{IMAGE_REPOSITORY}@{digest(image)}\nnote: {note}\n" * 2
+    files = _model("sluice", "moondream", named, weights)
+    for name, its in more.items():
+        model = name.replace("_", "-")
+        files |= _model(f"sluice-{model}", model, named, its)
+    return files
+
+
+def _model(component: str, model: str, named: str, weights: str) -> dict[str, str]:
+    reference = f"reference: {REGISTRY}/{WEIGHTS_REPOSITORY}@{digest(weights)}\n"
     return {
-        "deployment.yaml": f"image: {REGISTRY}/{IMAGE_REPOSITORY}@{digest(image)}\nnote: {note}\n" * 2,
-        "weights.yaml": f"reference: {REGISTRY}/{WEIGHTS_REPOSITORY}@{digest(weights)}\n",
+        f"configmap-{component}.yaml": f'data:\n  MODEL: {model}\n  SLOTS: "4"\n',
+        f"deployment-{component}.yaml": named + reference,
     }
 
 
@@ -102,7 +115,7 @@ class Origin:
 
     def image(self, stage: str = "dev") -> str:
         """Return the hex digit of the image that a stage has."""
-        text = git(self.path, "show", f"{manifests_branch(stage)}:{stage}/deployment.yaml")
+        text = git(self.path, "show", f"{manifests_branch(stage)}:{stage}/deployment-sluice.yaml")
         return text.partition("@sha256:")[2][0]
 
     def commit_by_hand(self, message: str, *, by: tuple[str, str] = PERSON, keys: Keyring | None = None) -> str:
