@@ -60,9 +60,9 @@ bench: sync ## Measure, and write docs/benchmarks.md
 image: ## Build the container image as TAG
 	docker build $(BUILD_OPTIONS) -f service/Dockerfile -t $(TAG) .
 
-render: stage node sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests) into OUT
+render: stage node sync ## Render STAGE's manifests with IMAGE and WEIGHTS (digests; of several models MODEL=DIGEST) into OUT
 	$(call need,IMAGE WEIGHTS OUT)
-	@$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights $(WEIGHTS) --out "$$OUT"
+	@$(RUN) python -m cdk8s_manifests --stage $(STAGE) --image $(IMAGE) --weights "$$WEIGHTS" --out "$$OUT"
 
 demo: node sync ## Show the whole loop on a local cluster: kind, or what CLUSTER_UP=.../up starts
 	@$(RUN) python -m local_cluster.demo

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import yaml
 
-from cdk8s_manifests.names import PROXIES, STATUS_PORT, host, model_names
+from cdk8s_manifests.names import PROXIES, STATUS_PORT, host, object_names
 from config import LoadBalancer, Stage, manifests_branch
 from context import Context
 
@@ -49,7 +49,7 @@ def sluice(stage: Stage, remote: GitRemote, registry: str = "") -> list[Object]:
     namespace, *order, project, application = (each for name in names for each in _load(f"{name}.yaml", stage, remote))
     project["spec"]["signatureKeys"] = [{"keyID": id_} for id_ in remote.keys or [NO_KEY]]
     [of_default] = application["spec"]["ignoreDifferences"]
-    deployments = (model_names(stage, view).component for view in stage.each_model)
+    deployments = (object_names(stage, view).component for view in stage.each_model)
     application["spec"]["ignoreDifferences"] = [{**of_default, "name": name} for name in deployments]
     unused = {"Ingress": stage.load_balancer is LoadBalancer.NONE, "ServiceMonitor": not stage.monitoring}
     allowed = project["spec"]["namespaceResourceWhitelist"]

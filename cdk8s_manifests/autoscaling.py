@@ -5,11 +5,9 @@ from typing import Any
 from constructs import Construct
 
 from cdk8s_manifests.custom_object import custom_object
-from cdk8s_manifests.names import GATEWAY, PROXIES, STATUS_PORT, host
+from cdk8s_manifests.names import PROXIES, STATUS_PORT, ObjectNames, host
 from config import Autoscaling, Stage
 
-# Requests served and queued, of every proxy: one at a time holds the queue, and while it moves the sum is still right.
-WORK = 'haproxy_backend_current_sessions{proxy="generate"}'
 CPU = "100m"  # of a pod, on average
 POLLING = 5  # seconds, by KEDA between 0 and 1 pods; above that the HPA asks KEDA, every 15 s
 IDLE = 300  # seconds without a request after which a minimum of 0 is applied
@@ -32,18 +30,24 @@ BEHAVIOR: dict[str, Any] = {
 }
 
 
-def autoscaler(scope: Construct, id_: str, *, stage: Stage) -> None:
-    """Create the autoscaler that Stage.autoscaling names, for the gateway's Deployment."""
-    if stage.autoscaling is Autoscaling.REQUESTS:
-        spec = scaled_object(stage)
-        custom_object(scope, id_, api_version="keda.sh/v1alpha1", kind="ScaledObject", name=GATEWAY, spec=spec)
+def autoscaler(scope: Construct, id_: str, *, view: Stage, names: ObjectNames) -> None:
+    """Create the autoscaler that Stage.autoscaling names, for a model's Deployment. view: the stage as it sees it."""
+    if view.autoscaling is Autoscaling.REQUESTS:
+        version, kind, spec = "keda.sh/v1alpha1", "ScaledObject", scaled_object(view, names)
     else:
-        custom_object(
-            scope, id_, api_version="autoscaling/v2", kind="HorizontalPodAutoscaler", name=GATEWAY, spec=by_cpu(stage)
-        )
+        version, kind, spec = "autoscaling/v2", "HorizontalPodAutoscaler", by_cpu(view, names)
+    custom_object(scope, id_, api_version=version, kind=kind, name=names.component, spec=spec)
 
 
-def scaled_object(stage: Stage) -> dict[str, Any]:
+def work_of(queue: str) -> str:
+    """Return the metric with the requests served and queued in a backend of HAProxy.
+
+    The sum over all proxies counts: one at a time holds the queue, and while it moves the sum is still right.
+    """
+    return f'haproxy_backend_current_sessions{{proxy="{queue}"}}'
+
+
+def scaled_object(stage: Stage, names: ObjectNames) -> dict[str, Any]:
     """Return the spec of KEDA's ScaledObject.
 
     When no proxy's metrics can be read, the current pods are kept, and at least the minimum.
@@ -51,13 +55,13 @@ def scaled_object(stage: Stage) -> dict[str, Any]:
     work = {
         "url": f"http://{host(PROXIES, stage.namespace)}:{STATUS_PORT}/metrics",
         "format": "prometheus",
-        "valueLocation": WORK,
+        "valueLocation": work_of(names.queue),
         "aggregateFromKubeServiceEndpoints": "true",
         "aggregationType": "sum",
         "targetValue": str(stage.requests_per_replica),
     }
     return {
-        "scaleTargetRef": {"name": GATEWAY},
+        "scaleTargetRef": {"name": names.component},
         "minReplicaCount": stage.min_replicas,
         "maxReplicaCount": stage.max_replicas,
         "pollingInterval": POLLING,
@@ -67,16 +71,16 @@ def scaled_object(stage: Stage) -> dict[str, Any]:
             "replicas": max(1, stage.min_replicas),
             "behavior": "currentReplicasIfHigher",
         },
-        "advanced": {"horizontalPodAutoscalerConfig": {"name": GATEWAY, "behavior": BEHAVIOR}},
+        "advanced": {"horizontalPodAutoscalerConfig": {"name": names.component, "behavior": BEHAVIOR}},
         "triggers": [{"type": "metrics-api", "name": "work", "metricType": "AverageValue", "metadata": work}],
     }
 
 
-def by_cpu(stage: Stage) -> dict[str, Any]:
+def by_cpu(stage: Stage, names: ObjectNames) -> dict[str, Any]:
     """Return the spec of a HorizontalPodAutoscaler on CPU, for comparison: one generation already takes all the CPU."""
     target = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": CPU}}
     return {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": GATEWAY},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.component},
         "minReplicas": stage.min_replicas,
         "maxReplicas": stage.max_replicas,
         "metrics": [{"type": "Resource", "resource": target}],

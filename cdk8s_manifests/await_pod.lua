@@ -9,9 +9,10 @@ local function ready(pods)
   end
 end
 
-core.register_action("await_pod", { "http-req" }, function(_, seconds)
+core.register_action("await_pod", { "http-req" }, function(txn, seconds)
+  local backend = core.backends[txn.f:be_name()]
   local last = core.now().sec + tonumber(seconds)
-  while not ready(core.backends["generate"].servers) and core.now().sec < last do
+  while not ready(backend.servers) and core.now().sec < last do
     core.msleep(200)
   end
 end, 1)

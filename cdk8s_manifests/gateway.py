@@ -1,4 +1,4 @@
-"""The pods that generate: Ollama with the model as a sidecar, and the gateway in its role `back` in front of it."""
+"""A model's pods: Ollama with the model as a sidecar, and the gateway in its role `back` in front of it."""
 
 import json
 
@@ -7,8 +7,8 @@ from constructs import Construct
 
 from cdk8s_manifests import pods
 from cdk8s_manifests.gateway_settings import FIRST_TOKEN, back_settings, ollama_variables
-from cdk8s_manifests.names import GATEWAY, GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PODS
-from config import GATEWAY_CPUS, MODEL_POOL, MODEL_TAINT, Stage
+from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, ObjectNames
+from config import GATEWAY_CPUS, MODEL_TAINT, Stage
 
 USER = 10001  # service/Dockerfile
 COMMAND = ["gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
@@ -21,24 +21,28 @@ SEEN_SECONDS = 8
 class Gateway(Construct):
     """The Deployment, its settings, the headless Service by which HAProxy finds its pods, and its disruption budget.
 
+    view: the stage as the model sees it. names: of the model's objects. pool: of its nodes, None where they have none.
     image, weights: full references of the images. The autoscaler owns the number of replicas.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, image: str, weights: str) -> None:
+    def __init__(
+        self, scope: Construct, id_: str, *, view: Stage, names: ObjectNames, pool: str | None, image: str, weights: str
+    ) -> None:
         super().__init__(scope, id_)
-        self._stage, self._image, self._weights = stage, image, weights
-        settings = back_settings(stage)
-        named = k8s.ObjectMeta(name=GATEWAY)
+        self._stage, self._component, self._pool = view, names.component, pool
+        self._image, self._weights = image, weights
+        settings = back_settings(view)
+        named = k8s.ObjectMeta(name=self._component)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
         k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(json.dumps(settings)))
-        k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=PODS), spec=self._addresses())
-        k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(GATEWAY))
+        k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=names.pods), spec=self._addresses())
+        k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(self._component))
 
     def _deployment(self, settings: str) -> k8s.DeploymentSpec:
-        metadata = pods.metadata(GATEWAY, rolled_by=settings)
+        metadata = pods.metadata(self._component, rolled_by=settings)
         return k8s.DeploymentSpec(
-            selector=pods.selector(GATEWAY),
+            selector=pods.selector(self._component),
             strategy=pods.rolling(),
             progress_deadline_seconds=self._stage.start_timeout,
             revision_history_limit=3,
@@ -53,22 +57,22 @@ class Gateway(Construct):
         ports = {"http": GATEWAY_PORT, "private": GATEWAY_PRIVATE_PORT}
         return k8s.ServiceSpec(
             cluster_ip="None",
-            selector=pods.labels(GATEWAY),
+            selector=pods.labels(self._component),
             publish_not_ready_addresses=True,
             ports=[k8s.ServicePort(name=name, port=port) for name, port in ports.items()],
         )
 
     def _pod(self) -> k8s.PodSpec:
-        on_aws = self._stage.node is not None
+        tolerates = k8s.Toleration(key=MODEL_TAINT, operator="Exists", effect="NoSchedule")
         return k8s.PodSpec(
-            service_account_name=GATEWAY,
+            service_account_name=self._component,
             automount_service_account_token=False,
             enable_service_links=False,
             security_context=pods.pod_security(USER),
             # The nodes that the Stage's numbers are made for, which nothing else may use: stacks/node_pools.py.
-            node_selector={"karpenter.sh/nodepool": MODEL_POOL} if on_aws else None,
-            tolerations=[k8s.Toleration(key=MODEL_TAINT, operator="Exists", effect="NoSchedule")] if on_aws else None,
-            topology_spread_constraints=pods.spread(GATEWAY),
+            node_selector={"karpenter.sh/nodepool": self._pool} if self._pool else None,
+            tolerations=[tolerates] if self._pool else None,
+            topology_spread_constraints=pods.spread(self._component),
             termination_grace_period_seconds=self._stage.grace_period,
             init_containers=[self._ollama()],
             containers=[self._gateway()],
@@ -94,7 +98,7 @@ class Gateway(Construct):
             command=["ollama", "serve"],
             restart_policy="Always",
             env=[k8s.EnvVar(name=name, value=value) for name, value in variables.items()],
-            env_from=[_settings()],
+            env_from=[self._settings()],
             startup_probe=first_token,
             resources=pods.resources(
                 cpu_request=stage.requested_cpus or stage.cpus, cpu_limit=stage.cpus, mib=stage.ollama_mib
@@ -112,7 +116,7 @@ class Gateway(Construct):
             name="gateway",
             image=self._image,
             command=COMMAND,
-            env_from=[_settings()],
+            env_from=[self._settings()],
             ports=[
                 k8s.ContainerPort(name="http", container_port=GATEWAY_PORT),
                 k8s.ContainerPort(name="private", container_port=GATEWAY_PRIVATE_PORT),
@@ -131,6 +135,5 @@ class Gateway(Construct):
             k8s.Volume(name="tmp", empty_dir=k8s.EmptyDirVolumeSource(size_limit=k8s.Quantity.from_string("64Mi"))),
         ]
 
-
-def _settings() -> k8s.EnvFromSource:
-    return k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=GATEWAY))
+    def _settings(self) -> k8s.EnvFromSource:
+        return k8s.EnvFromSource(config_map_ref=k8s.ConfigMapEnvSource(name=self._component))

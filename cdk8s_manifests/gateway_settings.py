@@ -14,8 +14,12 @@ YEAR = 365 * 86_400  # seconds
 
 
 def back_settings(stage: Stage) -> dict[str, str]:
-    """Return the settings (service/settings.py) of a pod that generates; the others are the image's or the defaults."""
+    """Return the settings (service/settings.py) of a model's pod; the others are the image's or the defaults.
+
+    stage: as the model sees it.
+    """
     values: dict[str, object] = {
+        "MODEL": stage.model.name,
         **_common(stage),
         "ROLE": Role.BACK,
         "PRESTOP": stage.prestop,
@@ -34,6 +38,7 @@ def back_settings(stage: Stage) -> dict[str, str]:
 def front_settings(stage: Stage, *, tls: bool) -> dict[str, str]:
     """Return the settings of a front, which anybody may call. tls: the load balancer ends it."""
     values: dict[str, object] = {
+        "MODEL": " ".join(view.model.name for view in stage.each_model),
         **_common(stage),
         "ROLE": Role.FRONT,
         "PRESTOP": stage.front_prestop,
@@ -49,6 +54,8 @@ def front_settings(stage: Stage, *, tls: bool) -> dict[str, str]:
         "KEEPALIVE": stage.client_timeout,  # longer than the load balancer keeps its connections to us
         "QUOTA_SHARES": stage.proxy_replicas,
     }
+    if aliases := [f"{alias}={view.model.name}" for view in stage.each_model for alias in view.aliases]:
+        values["ALIASES"] = " ".join(aliases)
     if tls:
         values["HSTS_SECONDS"] = YEAR
     if stage.api_keys:
@@ -66,7 +73,6 @@ def ollama_variables(stage: Stage) -> dict[str, str]:
 
 def _common(stage: Stage) -> dict[str, object]:
     return {
-        "MODEL": stage.model.name,
         "CONTEXT_LENGTH": stage.context_length,
         "QUEUE_TIMEOUT": stage.queue_timeout,
         "GENERATION_TIMEOUT": stage.generation_timeout,

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from config import Stage
 
 NAME = "sluice"  # of the Service that clients use, and the label of all objects
-# Of the default model; another's have its name at their ends, see ModelNames.
+# Of the default model; another's have its name at their ends, see ObjectNames.
 GATEWAY = "sluice"  # the component of the pods that generate: their Deployment, and what belongs to it
 PROXY = "proxy"
 FRONT = "front"  # the container that clients reach, next to HAProxy in a proxy's pod
@@ -19,10 +19,10 @@ PROXY_PORT, QUEUE_PORT, STATUS_PORT = 8080, 8081, 8404  # for the front in its p
 
 
 @dataclass(frozen=True)
-class ModelNames:
+class ObjectNames:
     """What a model's objects and its sections of haproxy.cfg are called.
 
-    suffix: of all its names; "" for the default model. header: its value of X-Model.
+    suffix: of all its names; "" for the default model. header: how fronts name it to HAProxy (service/front.py).
     """
 
     suffix: str
@@ -44,11 +44,11 @@ class ModelNames:
         return QUEUE + self.suffix
 
 
-def model_names(stage: Stage, view: Stage) -> ModelNames:
+def object_names(stage: Stage, view: Stage) -> ObjectNames:
     """Return the names of a stage's model. view: the stage as that model sees it."""
     name = view.model.name
     suffix = "" if name == stage.model.name else f"-{view.model.slug}"
-    return ModelNames(suffix, quote(name, safe=""))
+    return ObjectNames(suffix, quote(name, safe=""))
 
 
 def host(service: str, namespace: str) -> str:

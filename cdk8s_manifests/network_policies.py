@@ -5,12 +5,12 @@ from constructs import Construct
 
 from cdk8s_manifests import pods
 from cdk8s_manifests.names import (
-    GATEWAY,
     GATEWAY_PORT,
     GATEWAY_PRIVATE_PORT,
     PROXY,
     QUEUE_PORT,
     STATUS_PORT,
+    object_names,
 )
 from config import Autoscaling, LoadBalancer, Stage
 
@@ -26,16 +26,19 @@ class NetworkPolicies(Construct):
         self._stage = stage
         everything = k8s.NetworkPolicySpec(pod_selector=k8s.LabelSelector(), policy_types=["Ingress", "Egress"])
         k8s.KubeNetworkPolicy(self, "all", metadata=k8s.ObjectMeta(name="default-deny"), spec=everything)
-        k8s.KubeNetworkPolicy(self, "gateway", metadata=k8s.ObjectMeta(name=GATEWAY), spec=self._gateway())
+        self._models = [object_names(stage, view) for view in stage.each_model]
+        for each in self._models:
+            named, spec = k8s.ObjectMeta(name=each.component), self._gateway(each.component)
+            k8s.KubeNetworkPolicy(self, f"gateway{each.suffix}", metadata=named, spec=spec)
         k8s.KubeNetworkPolicy(self, "proxy", metadata=k8s.ObjectMeta(name=PROXY), spec=self._proxy())
 
-    def _gateway(self) -> k8s.NetworkPolicySpec:
+    def _gateway(self, component: str) -> k8s.NetworkPolicySpec:
         """Allow proxies in, and nothing out: the model is in the pod."""
         ingress = [_from([_pods(PROXY)], GATEWAY_PORT, GATEWAY_PRIVATE_PORT)]
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
         return k8s.NetworkPolicySpec(
-            pod_selector=pods.selector(GATEWAY), policy_types=["Ingress", "Egress"], ingress=ingress
+            pod_selector=pods.selector(component), policy_types=["Ingress", "Egress"], ingress=ingress
         )
 
     def _proxy(self) -> k8s.NetworkPolicySpec:
@@ -47,8 +50,9 @@ class NetworkPolicies(Construct):
             ingress.append(_from(readers, STATUS_PORT))
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
+        generate = [_pods(each.component) for each in self._models]
         egress = [
-            k8s.NetworkPolicyEgressRule(to=[_pods(GATEWAY)], ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
+            k8s.NetworkPolicyEgressRule(to=generate, ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
             k8s.NetworkPolicyEgressRule(to=[_pods(PROXY)], ports=_ports(QUEUE_PORT, STATUS_PORT)),
             k8s.NetworkPolicyEgressRule(to=self._dns(), ports=[*_ports(DNS), *_ports(DNS, protocol="UDP")]),
         ]

@@ -64,7 +64,7 @@ class ServedModel:
 
 
 def full_name(name: str) -> str:
-    """Return a model's name as Ollama compares it, and with it service/ollama.py, which delivery can't import."""
+    """Return a model's name as Ollama compares it, and as service/model_names.py has it for the gateway."""
     tagged = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
     return tagged.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
 

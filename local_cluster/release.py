@@ -61,7 +61,8 @@ class DeliveryLoop:
 
     def release(self, *, image: str, weights: str, **changes: Any) -> str:
         """Put a release of these digests on the branch, and return its commit; changes: of the Stage."""
-        files = render(replace(self.stage, **changes), image=image, weights=weights, context=None)
+        stage = replace(self.stage, **changes)
+        files = render(stage, image=image, weights={stage.model.name: weights}, context=None)
         source, branch = git(ROOT, "rev-parse", "HEAD"), self.branch
         return self.refresh(publish(branch, folder=branch.store(files), source=source, main=source))
 

@@ -4,14 +4,14 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cdk8s_manifests.haproxy_cfg import FOLDER, LUA
-from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PROXY_PORT, QUEUE_PORT, STATUS_PORT
+from cdk8s_manifests.names import GATEWAY_PORT, GATEWAY_PRIVATE_PORT, PODS, PROXIES, PROXY_PORT, QUEUE_PORT, STATUS_PORT
 from testbed.docker import docker, need_docker
 from testbed.fetching import metric, status
 from testbed.gateway import Served, serve
@@ -19,6 +19,18 @@ from testbed.ports import free_port
 from testbed.waiting import eventually
 
 IMAGE = "haproxy:3.0"
+
+
+class Pod(Protocol):
+    """What stands behind HAProxy: a gateway, or a test's own server."""
+
+    @property
+    def port(self) -> int:
+        """Return the port that takes requests."""
+
+    @property
+    def private_port(self) -> int:
+        """Return the port that says whether it is ready."""
 
 
 @dataclass
@@ -85,19 +97,21 @@ def check(text: str, folder: Path) -> str:
 def haproxy(
     text: str,
     folder: Path,
-    pods: Sequence[Served],
+    pods: Sequence[Pod],
     ports: Ports | None = None,
     holders: Sequence[Ports] = (),
     front: int = 0,
+    others: Mapping[str, Sequence[Pod]] | None = None,
 ) -> Iterator[Proxy]:
     """Run HAProxy with a configuration in front of `pods` until the block ends; wait until it sees a ready one.
 
     holders: every proxy's ports, in the same order for each; this one alone by default. front: the private port of
-    the front that will stand before it, without which it isn't ready; 0 for none.
+    the front that will stand before it, without which it isn't ready; 0 for none. others: pods of other models than
+    the default one, by the names of their Services.
     """
     need_docker(IMAGE)
     ports = ports or Ports.free()
-    text = local(text, ports, pods, holders or [ports], front)
+    text = local(text, ports, {PODS: pods, **(others or {})}, holders or [ports], front)
     options = ["--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", *_mount(text, folder)]
     name = docker("run", *options, IMAGE, "haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg")
     try:
@@ -109,7 +123,7 @@ def haproxy(
 
 
 @contextmanager
-def fronted(text: str, folder: Path, pods: Sequence[Served], **settings: Any) -> Iterator[tuple[Served, Proxy]]:
+def fronted(text: str, folder: Path, pods: Sequence[Pod], **settings: Any) -> Iterator[tuple[Served, Proxy]]:
     """Run HAProxy and a front with these settings before it, as a proxy's pod has them, until the block ends."""
     private = free_port()
     with haproxy(text, folder, pods, front=private) as proxy:
@@ -119,11 +133,15 @@ def fronted(text: str, folder: Path, pods: Sequence[Served], **settings: Any) ->
             yield front, proxy
 
 
-def local(text: str, ports: Ports, pods: Sequence[Served], holders: Sequence[Ports], front: int = 0) -> str:
-    """Return a configuration with servers and ports of this machine in place of those found by DNS."""
-    text = _servers(text, f"{GATEWAY_PORT} port", "pod", [(pod.port, pod.private_port) for pod in pods])
-    text = _servers(text, f"{GATEWAY_PRIVATE_PORT} port", "pod", [(pod.private_port, pod.private_port) for pod in pods])
-    text = _servers(text, f"{QUEUE_PORT} port", "proxy", [(holder.queue, holder.status) for holder in holders])
+def local(text: str, ports: Ports, pods: Mapping[str, Sequence[Pod]], holders: Sequence[Ports], front: int = 0) -> str:
+    """Return a configuration with servers and ports of this machine in place of those found by DNS.
+
+    pods: by the names of their Services.
+    """
+    for service, its in pods.items():
+        text = _servers(text, service, GATEWAY_PORT, [(pod.port, pod.private_port) for pod in its])
+        text = _servers(text, service, GATEWAY_PRIVATE_PORT, [(pod.private_port, pod.private_port) for pod in its])
+    text = _servers(text, PROXIES, QUEUE_PORT, [(holder.queue, holder.status) for holder in holders])
     front_server = f"server front 127.0.0.1:{GATEWAY_PRIVATE_PORT} "
     assert front_server in text
     text = text.replace(front_server, f"server front 127.0.0.1:{front or 1} {'' if front else 'no-check '}")
@@ -134,14 +152,14 @@ def local(text: str, ports: Ports, pods: Sequence[Served], holders: Sequence[Por
     return text
 
 
-def _servers(text: str, found: str, name: str, ports: Sequence[tuple[int, int]]) -> str:
+def _servers(text: str, service: str, port: int, ports: Sequence[tuple[int, int]]) -> str:
     def servers(template: re.Match[str]) -> str:
         return "\n".join(
-            f"    server {name}{index} 127.0.0.1:{port} port {checked}{template[1]}"
-            for index, (port, checked) in enumerate(ports, 1)
+            f"    server {template[1]}{index} 127.0.0.1:{own} port {checked}{template[2]}"
+            for index, (own, checked) in enumerate(ports, 1)
         )
 
-    return re.sub(rf"    server-template {name} \d+ [^:]+:{found} \d+(.*)", servers, text)
+    return re.sub(rf"    server-template (\w+) \d+ {service}\.[^:]+:{port} port \d+(.*)", servers, text)
 
 
 def _mount(text: str, folder: Path) -> list[str]:

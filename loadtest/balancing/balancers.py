@@ -82,7 +82,7 @@ def least_outstanding(stage: Stage, *, image: str, weights: str) -> Iterator[str
 
 @contextmanager
 def _gateways(stage: Stage, image: str, weights: str, entry: Sequence[Object]) -> Iterator[str]:
-    files = render(stage, image=image, weights=weights, context=None)
+    files = render(stage, image=image, weights={stage.model.name: weights}, context=None)
     chosen = {f"{part}-{GATEWAY}.yaml" for part in PARTS} | {f"service-{PODS}.yaml"}
     settings = f"configmap-{GATEWAY}.yaml"
     with namespace(stage.namespace), tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def sluice(stage: Stage, *, image: str, weights: str, replicas: int | None = Non
 
     image, weights: digests. replicas: how many pods to wait for where the stage's minimum isn't it.
     """
-    files = render(stage, image=image, weights=weights, context=None)
+    files = render(stage, image=image, weights={stage.model.name: weights}, context=None)
     with namespace(stage.namespace), tempfile.TemporaryDirectory() as folder:
         write(files, Path(folder))
         allow_this_machine(stage.namespace, MANAGER)

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cdk8s_manifests.haproxy_cfg import haproxy_cfg
+from service.front import MODEL_NAME
 from service.gateway import KEY_NAME
 from testbed.fetching import Reply, fetch
-from testbed.gateway import Served
-from testbed.haproxy import Ports, Proxy, haproxy
+from testbed.haproxy import Pod, Ports, Proxy, haproxy
 from tests.support.haproxy import ONE_SLOT, Post, Run, chat
 from tests.support.needs import RunDocker
 
@@ -22,15 +22,16 @@ def run(docker: RunDocker, tmp_path: Path) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def start(
-            *pods: Served,
+            *pods: Pod,
             ports: Ports | None = None,
             holders: tuple[Ports, ...] = (),
+            others: Mapping[str, Sequence[Pod]] | None = None,
             **changes: Any,
         ) -> Proxy:
             folder = tmp_path / f"haproxy-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
             text = haproxy_cfg(replace(ONE_SLOT, **changes))
-            return stack.enter_context(haproxy(text, folder, pods, ports, holders))
+            return stack.enter_context(haproxy(text, folder, pods, ports, holders, others=others))
 
         yield start
 
@@ -41,9 +42,15 @@ def post() -> Iterator[Post]:
     with ThreadPoolExecutor(64) as pool:
 
         def send(
-            proxy: Proxy, prompt: str = "x", priority: str = "interactive", key: str = "", **body: Any
+            proxy: Proxy,
+            prompt: str = "x",
+            priority: str = "interactive",
+            key: str = "",
+            model: str = "",
+            **body: Any,
         ) -> Future[Reply]:
             headers = {"X-Priority": priority} | ({KEY_NAME: key} if key else {})
+            headers |= {MODEL_NAME: model} if model else {}
             return pool.submit(fetch, f"{proxy.url}/engine/chat", chat(prompt, **body), headers)
 
         yield send

@@ -12,7 +12,6 @@ from statistics import median
 
 import pytest
 
-from cdk8s_manifests.autoscaling import WORK
 from cdk8s_manifests.dashboard import dashboard
 from cdk8s_manifests.haproxy_cfg import GENERATION_PATHS, haproxy_cfg
 from config import STAGES, Stage
@@ -24,6 +23,7 @@ from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
 from tests.support.haproxy import (
     SCALED,
+    WORK,
     Make,
     Post,
     Run,

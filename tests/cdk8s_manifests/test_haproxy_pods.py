@@ -6,12 +6,12 @@ import time
 from http.client import HTTPResponse
 from pathlib import Path
 
-from cdk8s_manifests.autoscaling import WORK
 from testbed.gateway import serve
 from testbed.stand_in import StandIn
 from testbed.waiting import eventually
 from tests.support.haproxy import (
     UP,
+    WORK,
     Make,
     Post,
     Run,

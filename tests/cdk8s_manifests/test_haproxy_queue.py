@@ -4,12 +4,24 @@ import time
 from concurrent.futures import Future
 from functools import partial
 
-from cdk8s_manifests.autoscaling import WORK
 from testbed.fetching import Reply
 from testbed.haproxy import Ports
 from testbed.stand_in import StandIn
 from testbed.waiting import eventually
-from tests.support.haproxy import UP, Make, Post, Run, ask, code, crash, hold_the_slot, learn_the_pace, queue, settled
+from tests.support.haproxy import (
+    UP,
+    WORK,
+    Make,
+    Post,
+    Run,
+    ask,
+    code,
+    crash,
+    hold_the_slot,
+    learn_the_pace,
+    queue,
+    settled,
+)
 
 
 def test_pods_together_run_as_many_as_they_have_slots(

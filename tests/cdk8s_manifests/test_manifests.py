@@ -14,10 +14,11 @@ from config import DEV, HAPROXY_IMAGE, LOCAL, PROD, STAGES, Autoscaling, ConfigE
 from testbed import ROOT
 from tests.support.checkov import checkov, failed
 from tests.support.rendered import CONTEXT, IMAGE, WEIGHTS, Object, files, find, objects
+from tests.support.several_models import LOCAL_TWO, TWO_NODES
 
 # A stage with everything that can be switched on.
 FULL = replace(PROD, monitoring=True)
-ALL = [*STAGES.values(), FULL, replace(LOCAL, autoscaling=Autoscaling.REQUESTS)]
+ALL = [*STAGES.values(), FULL, replace(LOCAL, autoscaling=Autoscaling.REQUESTS), LOCAL_TWO, TWO_NODES]
 each_stage = pytest.mark.parametrize("stage", ALL, ids=lambda stage: stage.name)
 
 
@@ -69,7 +70,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_process_too(tmp_path: Pa
     arguments = ["--stage", "local", "--image", IMAGE, "--weights", WEIGHTS, "--out", str(tmp_path)]
     assert command(*arguments, PYTHONHASHSEED="1").returncode == 0
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == files(LOCAL, None)
-    assert render(LOCAL, image=IMAGE, weights=WEIGHTS, context=None) == files(LOCAL, None)
+    assert render(LOCAL, image=IMAGE, weights={LOCAL.model.name: WEIGHTS}, context=None) == files(LOCAL, None)
 
 
 @pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
@@ -94,9 +95,9 @@ def test_what_is_no_longer_rendered_goes_and_other_files_stay(tmp_path: Path) ->
     "digest", ["latest", "", "sha256:", "sha256:" + "1" * 63, "sha256:" + "G" * 64, "v1@sha256:" + "1" * 64]
 )
 def test_what_is_not_a_digest_is_refused(digest: str) -> None:
-    for digests in ({"image": digest, "weights": WEIGHTS}, {"image": IMAGE, "weights": digest}):
+    for image, weights in ((digest, WEIGHTS), (IMAGE, digest)):
         with pytest.raises(ConfigError, match=re.escape(f"{digest!r} is not a digest")):
-            render(LOCAL, **digests, context=None)
+            render(LOCAL, image=image, weights={LOCAL.model.name: weights}, context=None)
 
 
 @pytest.mark.usefixtures("programs")
@@ -111,7 +112,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 
 def test_a_stage_without_a_registry_needs_the_account() -> None:
     with pytest.raises(ConfigError, match="registry is empty"):
-        render(PROD, image=IMAGE, weights=WEIGHTS, context=None)
+        render(PROD, image=IMAGE, weights={PROD.model.name: WEIGHTS}, context=None)
 
 
 @each_stage

@@ -5,10 +5,11 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from cdk8s_manifests.dashboard import dashboard
-from config import PROD
+from config import PROD, Stage
 from service import create_models
 from service.settings import Settings
 from tests.support.rendered import find, objects
+from tests.support.several_models import TWO_NODES
 
 WATCHED = replace(PROD, monitoring=True)
 
@@ -36,6 +37,18 @@ def test_the_dashboard_has_a_place_for_every_panel() -> None:
     assert len(places) == len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels})
 
 
+def test_the_dashboard_shows_each_model_and_can_be_narrowed_to_some() -> None:
+    chosen = json.loads(dashboard())["templating"]["list"][1]
+    assert (chosen["name"], chosen["query"]) == ("model", "label_values(sluice_slots, model)")
+    for query in queries():
+        if "haproxy" in query:
+            assert 'proxy=~"generate(-.*)?"' in query
+            assert "by (proxy" in query
+        elif not re.search("responses|cancelled", query):  # which are about no model
+            assert 'model=~"$model"' in query
+            assert re.search(r"by \([^)]*model", query)
+
+
 def test_grafana_finds_the_dashboard_by_its_label() -> None:
     config = find(WATCHED, "ConfigMap", "dashboard")
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -45,15 +58,16 @@ def test_grafana_finds_the_dashboard_by_its_label() -> None:
 def test_prometheus_reads_gateways_and_proxies_by_the_ports_of_their_services() -> None:
     spec = find(WATCHED, "ServiceMonitor", "sluice")["spec"]
 
-    def services(port: str) -> set[str]:
+    def services(port: str, stage: Stage = WATCHED) -> set[str]:
         wanted = spec["selector"]["matchLabels"].items()
         return {
             obj["metadata"]["name"]
-            for obj in objects(WATCHED)
+            for obj in objects(stage)
             if obj["kind"] == "Service"
             and wanted <= obj["metadata"]["labels"].items()
             and port in [each["name"] for each in obj["spec"]["ports"]]
         }
 
     assert [services(endpoint["port"]) for endpoint in spec["endpoints"]] == [{"pods", "proxies"}, {"proxies"}]
+    assert services("private", replace(TWO_NODES, monitoring=True)) == {"pods", "pods-all-minilm", "proxies"}
     assert {endpoint["path"] for endpoint in spec["endpoints"]} == {"/metrics"}

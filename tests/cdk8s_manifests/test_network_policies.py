@@ -8,6 +8,7 @@ import pytest
 
 from config import DEV, LOCAL, PROD, Autoscaling, Stage
 from tests.support.rendered import Object, find, objects
+from tests.support.several_models import LOCAL_TWO
 
 GATEWAY, PROXY = "sluice", "proxy"
 
@@ -132,3 +133,14 @@ def test_metrics_are_read_by_who_scales_and_who_watches_and_nobody_else(stage: S
         assert allowed(watched, "Ingress", PROXY, monitoring, port)
     assert allowed(watched, "Ingress", GATEWAY, monitoring, 9090)
     assert not allowed(watched, "Ingress", GATEWAY, monitoring, 5000)
+
+
+def test_each_models_pods_are_reached_by_proxies_alone_and_reach_nothing() -> None:
+    other = "sluice-all-minilm"
+    for port in (5000, 9090):
+        assert allowed(LOCAL_TWO, "Egress", PROXY, other, port)
+        assert allowed(LOCAL_TWO, "Ingress", other, PROXY, port)
+        assert not allowed(LOCAL_TWO, "Ingress", other, GATEWAY, port)
+        assert not allowed(LOCAL_TWO, "Ingress", other, pod("default"), port)
+    for target in (GATEWAY, PROXY, DNS, "8.8.8.8"):
+        assert not allowed(LOCAL_TWO, "Egress", other, target, 443)

@@ -157,7 +157,7 @@ def policies() -> Iterator[None]:
 
 
 def test_all_that_the_stage_renders_gets_in() -> None:
-    for name, text in render(STAGE, image=IMAGE, weights=WEIGHTS, context=None).items():
+    for name, text in render(STAGE, image=IMAGE, weights={STAGE.model.name: WEIGHTS}, context=None).items():
         options = ["--namespace", STAGE.namespace, "apply", "--server-side", "--dry-run=server", "--filename", "-"]
         assert kubectl(*options, stdin=text), name
 

@@ -31,7 +31,7 @@ class Deployed:
     """The stage on the cluster."""
 
     def __init__(self, folder: Path) -> None:
-        files = render(STAGE, image=images.gateway(), weights=images.weights(), context=None)
+        files = render(STAGE, image=images.gateway(), weights={STAGE.model.name: images.weights()}, context=None)
         write(files, folder)
         # kubectl writes Pod Security's warnings to stderr; here they are errors.
         self.kubectl("apply", "--server-side", "--warnings-as-errors", "--filename", str(folder))

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from cdk8s_manifests.autoscaling import work_of
 from config import LOCAL, Autoscaling
 from testbed.fetching import Reply
 from testbed.gateway import Served
@@ -18,6 +19,7 @@ from testbed.waiting import eventually
 
 SCALED = replace(LOCAL, autoscaling=Autoscaling.REQUESTS)
 ONE_SLOT = replace(SCALED, slots=1, requests_per_replica=1, queue_timeout=5, prestop=1)
+WORK = work_of("generate")
 UP = 'haproxy_backend_active_servers{proxy="generate"}'
 Make = Callable[..., Served]
 Run = Callable[..., Proxy]

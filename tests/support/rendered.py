@@ -26,7 +26,7 @@ CONTEXT = Context(
 @cache
 def files(stage: Stage, context: Context | None = CONTEXT) -> dict[str, str]:
     """Return the YAML of a stage by file name."""
-    return render(stage, image=IMAGE, weights=WEIGHTS, context=context)
+    return render(stage, image=IMAGE, weights={view.model.name: WEIGHTS for view in stage.each_model}, context=context)
 
 
 @cache
