@@ -5,8 +5,10 @@ What CI's key and its protection are on GitHub is a key in the cluster's folder 
 
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from argocd.objects import GitRemote, Object, admission, settings, sluice
@@ -59,10 +61,15 @@ class DeliveryLoop:
         }
         trust(self.remote, [*settings(self.stage, self.remote), token, *sluice(self.stage, self.remote)], MANAGER)
 
-    def release(self, *, image: str, weights: str, **changes: Any) -> str:
-        """Put a release of these digests on the branch, and return its commit; changes: of the Stage."""
+    def release(
+        self, *, image: str, weights: str, more_weights: Mapping[str, str] = MappingProxyType({}), **changes: Any
+    ) -> str:
+        """Put a release of these digests on the branch, and return its commit.
+
+        weights: of the stage's model; more_weights: of each other one, by its name. changes: of the Stage.
+        """
         stage = replace(self.stage, **changes)
-        files = render(stage, image=image, weights={stage.model.name: weights}, context=None)
+        files = render(stage, image=image, weights={stage.model.name: weights, **more_weights}, context=None)
         source, branch = git(ROOT, "rev-parse", "HEAD"), self.branch
         return self.refresh(publish(branch, folder=branch.store(files), source=source, main=source))
 

@@ -1,17 +1,14 @@
 """The delivery loop on a real Argo CD: a release that is bad is taken back, and nobody's request is lost meanwhile."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from argocd.objects import GitRemote
 from cdk8s_manifests.names import GATEWAY_PRIVATE_PORT
 from config import LOCAL, MOONDREAM
 from context import Context
@@ -19,16 +16,14 @@ from delivery.doctor import after
 from delivery.doctor.__main__ import results
 from delivery.doctor.check import Patient
 from local_cluster.images import push
-from local_cluster.kubectl import allow_this_machine, eventually, kubectl, pods, run, script
-from local_cluster.release import DeliveryLoop, local_keys
+from local_cluster.kubectl import eventually, kubectl, run
 from testbed.fetching import fetch, metric
 from tests.e2e import images
-from tests.e2e.cluster import Receiver, argo_cd
+from tests.e2e.delivered import Delivered
 from tests.e2e.streams import Streams
 from tests.support.aws import CONTEXT
 
 STAGE = replace(LOCAL, name="loop-test", namespace="sluice-test-loop", start_timeout=45)
-WEBHOOK = os.environ.get("WEBHOOK") != "false"  # without one, Argo CD looks every two to three minutes
 SHORT = {"prompt": "Name three colors.", "max_tokens": 12}
 # A release that is up, and wrong: only asking it tells.
 WRONG = r"""FROM {image}
@@ -40,65 +35,11 @@ USER 10001
 """
 
 
-class Delivered:
-    """The stage, and what GitHub would do for it: the smoke after each sync, the rollback after a failure."""
-
-    def __init__(self, stack: ExitStack, reports: Path) -> None:
-        stack.enter_context(argo_cd())
-        self.receiver, self._reports = Receiver(), reports
-        stack.callback(self.receiver.stop)
-        name = f"sluice-loop-test-{time.time_ns()}"  # a repository of its own, without an earlier run's releases
-        keys, url = local_keys(), script("git-server", name)
-        remote = GitRemote(repository="owner/name", repo_url=url, api_url=self.receiver.url, keys=keys.export())
-        self.loop = DeliveryLoop(STAGE, remote, keys, webhook=WEBHOOK)
-        stack.callback(self.loop.remove)
-        images.proxy()
-        self.loop.install()
-        allow_this_machine(STAGE.namespace, "sluice-test")
-        kubectl("-n", "argocd", "rollout", "restart", "deployment/argocd-notifications-controller")
-
-    @property
-    def host(self) -> str:
-        service = ["get", "service", "sluice", "--output", "jsonpath={.spec.clusterIP}"]
-        return kubectl("--namespace", STAGE.namespace, *service)
-
-    def release(self, **changes: Any) -> str:
-        """Publish; image and weights are the good ones unless `changes` has others."""
-        digests = {"image": images.gateway(), "weights": images.weights()}
-        return self.loop.release(**{**digests, **changes})
-
-    def notice(self, revision: str) -> str:
-        """Return what GitHub is told of a revision, as soon as it is."""
-        return str(eventually(lambda: self.notices(revision), 300)[0])
-
-    def notices(self, revision: str) -> list[str]:
-        bodies = [body for _, _, body in self.receiver.posts]
-        return [body["event_type"] for body in bodies if body["client_payload"]["revision"] == revision]
-
-    def work(self, revision: str) -> str | None:
-        """Do as the workflows: return None for a release that has passed, else the commit that takes it back."""
-        if self.notice(revision) == "sluice-synced" and self.loop.smoke(f"http://{self.host}", self._reports):
-            self.loop.passed(revision)
-            return None
-        return self.loop.roll_back(revision)
-
-    def runs(self, image: str) -> bool:
-        """Say whether every pod and every front is ready, and of this image."""
-        found = self.pods() + pods(STAGE.namespace, "proxy")
-        images = {pod["spec"]["containers"][0]["image"].partition("@")[2] for pod in found}
-        ready = [each["ready"] for pod in found for each in pod["status"].get("containerStatuses", [])]
-        return images == {image} and ready == [True] * (STAGE.min_replicas + STAGE.proxy_replicas)
-
-    def pods(self) -> list[Any]:
-        """Return the gateway's pods, but for those that are about to end."""
-        return pods(STAGE.namespace, "sluice")
-
-
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
     """Return the stage with a release that has passed its smoke."""
     with ExitStack() as stack:
-        delivered = Delivered(stack, tmp_path_factory.mktemp("report"))
+        delivered = Delivered(STAGE, stack, tmp_path_factory.mktemp("report"))
         assert delivered.work(delivered.release()) is None
         yield delivered
 
