@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cdk8s_manifests.names import PROXY_PORT
+from cdk8s_manifests.names import PROXY_PORT, host
 from config import Stage
 from launcher.ollama_process import ollama_environ
 from service.settings import Role, Settings
@@ -32,6 +32,8 @@ def back_settings(stage: Stage) -> dict[str, str]:
         "MAX_BODY_BYTES": stage.payload_mib * MIB,
         "RECEIVE_MIB": stage.back_in_flight * stage.payload_mib,
     }
+    if stage.traces_to:
+        values["OTEL_TRACES_SAMPLER"] = "parentbased_always_off"  # as its front has decided
     return _as_text(values)
 
 
@@ -56,6 +58,8 @@ def front_settings(stage: Stage, *, tls: bool) -> dict[str, str]:
     }
     if aliases := [f"{alias}={view.model.name}" for view in stage.each_model for alias in view.aliases]:
         values["ALIASES"] = " ".join(aliases)
+    if stage.traces_to:
+        values |= {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": stage.traced_share}
     if tls:
         values["HSTS_SECONDS"] = YEAR
     if stage.api_keys:
@@ -72,12 +76,17 @@ def ollama_variables(stage: Stage) -> dict[str, str]:
 
 
 def _common(stage: Stage) -> dict[str, object]:
-    return {
+    values: dict[str, object] = {
         "CONTEXT_LENGTH": stage.context_length,
         "QUEUE_TIMEOUT": stage.queue_timeout,
         "GENERATION_TIMEOUT": stage.generation_timeout,
         "MAX_TOKENS": stage.max_tokens,
     }
+    if stage.traces_to:
+        service, port = stage.traces_to.split(":")
+        values["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{host(*service.split('.'))}:{port}"
+        values["OTEL_RESOURCE_ATTRIBUTES"] = f"deployment.environment.name={stage.name}"
+    return values
 
 
 def _as_text(values: dict[str, object]) -> dict[str, str]:

@@ -33,12 +33,15 @@ class NetworkPolicies(Construct):
         k8s.KubeNetworkPolicy(self, "proxy", metadata=k8s.ObjectMeta(name=PROXY), spec=self._proxy())
 
     def _gateway(self, component: str) -> k8s.NetworkPolicySpec:
-        """Allow proxies in, and nothing out: the model is in the pod."""
+        """Allow proxies in, and nothing but traces out: the model is in the pod."""
         ingress = [_from([_pods(PROXY)], GATEWAY_PORT, GATEWAY_PRIVATE_PORT)]
         if self._stage.monitoring:
             ingress.append(_from([_namespace(MONITORING)], GATEWAY_PRIVATE_PORT))
         return k8s.NetworkPolicySpec(
-            pod_selector=pods.selector(component), policy_types=["Ingress", "Egress"], ingress=ingress
+            pod_selector=pods.selector(component),
+            policy_types=["Ingress", "Egress"],
+            ingress=ingress,
+            egress=[*traces, self._names()] if (traces := self._traces()) else None,
         )
 
     def _proxy(self) -> k8s.NetworkPolicySpec:
@@ -54,11 +57,22 @@ class NetworkPolicies(Construct):
         egress = [
             k8s.NetworkPolicyEgressRule(to=generate, ports=_ports(GATEWAY_PORT, GATEWAY_PRIVATE_PORT)),
             k8s.NetworkPolicyEgressRule(to=[_pods(PROXY)], ports=_ports(QUEUE_PORT, STATUS_PORT)),
-            k8s.NetworkPolicyEgressRule(to=self._dns(), ports=[*_ports(DNS), *_ports(DNS, protocol="UDP")]),
+            self._names(),
+            *self._traces(),
         ]
         return k8s.NetworkPolicySpec(
             pod_selector=pods.selector(PROXY), policy_types=["Ingress", "Egress"], ingress=ingress, egress=egress
         )
+
+    def _names(self) -> k8s.NetworkPolicyEgressRule:
+        return k8s.NetworkPolicyEgressRule(to=self._dns(), ports=[*_ports(DNS), *_ports(DNS, protocol="UDP")])
+
+    def _traces(self) -> list[k8s.NetworkPolicyEgressRule]:
+        """Return the way to the collector of traces, if there is one."""
+        service, _, port = self._stage.traces_to.partition(":")
+        if not port:
+            return []
+        return [k8s.NetworkPolicyEgressRule(to=[_namespace(service.partition(".")[2])], ports=_ports(int(port)))]
 
     def _clients(self) -> list[k8s.NetworkPolicyPeer]:
         """Return the load balancer's network, or all pods of the cluster where there is none."""

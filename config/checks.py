@@ -1,6 +1,7 @@
 """Numbers of a stage that must agree: each check names those that clash, and says which way to move."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from config.node import Node
 if TYPE_CHECKING:
     from config.stage import Stage
 
+COLLECTOR = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+:[0-9]{1,5}")
 SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by default from 1.35, and stable in 1.36
 
 
@@ -34,6 +36,7 @@ def check(stage: "Stage") -> None:
     _check_bytes(stage)
     _check_replicas(stage)
     _check_network(stage)
+    _check_traces(stage)
     if stage.node is not None:
         _check_node(stage, stage.node)
     _check_models(stage)
@@ -207,6 +210,13 @@ def _check_network(stage: "Stage") -> None:
         "its load balancer faces the internet: set api_keys, allowed_cidrs or internal=True, or public=True if "
         "everybody may ask",
     )
+
+
+def _check_traces(stage: "Stage") -> None:
+    to, share = stage.traces_to, stage.traced_share
+    form = "SERVICE.NAMESPACE:PORT of a collector in the cluster, such as collector.monitoring:4318"
+    _need(stage, not to or COLLECTOR.fullmatch(to) is not None, f"traces_to={to} must be {form}")
+    _need(stage, 0 < share <= 1, f"traced_share={share} must be above 0, 1 at most")
 
 
 def _check_node(stage: "Stage", node: Node) -> None:

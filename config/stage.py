@@ -75,6 +75,8 @@ class Stage:
     api_keys: str = ""  # the Secret whose keys.toml has the API keys; "" lets everybody in
     api_keys_source: str = ""  # what External Secrets fills that Secret from: a name in AWS Secrets Manager
     monitoring: bool = False  # a ServiceMonitor and a Grafana dashboard, where the cluster has who reads them
+    traces_to: str = ""  # SERVICE.NAMESPACE:PORT of a collector in the cluster, by OTLP over HTTP; "" for no traces
+    traced_share: float = 0.1  # of the requests, whatever a caller's traceparent asks for
 
     # What they stand on
     load_balancer: LoadBalancer

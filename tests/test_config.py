@@ -128,6 +128,8 @@ def test_the_memory_limit_holds_weights_and_the_context_of_every_slot(slots: int
         ({"allowed_cidrs": ("0.0.0.0/0",)}, ["allowed_cidrs", "everybody"]),
         ({"zones": 4}, ["zones=4", "2 or 3"]),
         ({"nat_gateways": 3}, ["nat_gateways=3", "zones=2"]),
+        ({"traces_to": "http://collector:4318"}, ["traces_to=http://collector:4318", "collector.monitoring:4318"]),
+        ({"traced_share": 2}, ["traced_share=2", "1 at most"]),
         ({"kubernetes_version": "1.29"}, ["kubernetes_version=1.29", "1.36"]),
         ({"cpus": 4}, ["cpus=4", "c7i.xlarge", "take a larger node"]),
         ({"slots": 32, "requests_per_replica": 3}, ["slots=32", "context_length=2048", "MiB", "c7i.xlarge"]),

@@ -41,6 +41,16 @@ def test_every_variable_is_a_setting_of_the_gateways_and_has_a_value_it_accepts(
     assert settings(stage, config)
 
 
+def test_a_front_decides_which_requests_are_traced_and_the_pod_follows() -> None:
+    traced = replace(DEV, traces_to="collector.monitoring:4318", traced_share=0.2)
+    front, back = (find(traced, "ConfigMap", name)["data"] for name in ("front", "sluice"))
+    for variables in (front, back):
+        assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.monitoring.svc.cluster.local:4318"
+        assert variables["OTEL_RESOURCE_ATTRIBUTES"] == "deployment.environment.name=dev"
+    assert (front["OTEL_TRACES_SAMPLER"], front["OTEL_TRACES_SAMPLER_ARG"]) == ("traceidratio", "0.2")
+    assert back["OTEL_TRACES_SAMPLER"] == "parentbased_always_off"
+
+
 @each_stage
 def test_the_gateway_gets_the_stages_numbers(stage: Stage) -> None:
     got = settings(stage)

@@ -101,6 +101,17 @@ def test_proxies_reach_pods_and_dns_only(stage: Stage) -> None:
     assert not allowed(stage, "Egress", PROXY, GATEWAY, 11434)
 
 
+@stages
+def test_traces_have_a_way_to_their_collector_and_nothing_else_has(stage: Stage) -> None:
+    traced = replace(stage, traces_to="collector.monitoring:4318")
+    for component in (GATEWAY, PROXY):
+        assert allowed(traced, "Egress", component, pod("monitoring"), 4318)
+        assert allowed(traced, "Egress", component, DNS, 53, "UDP")
+        assert not allowed(traced, "Egress", component, pod("monitoring"), 443)
+        assert not allowed(traced, "Egress", component, pod("default"), 4318)
+        assert not allowed(stage, "Egress", component, pod("monitoring"), 4318)
+
+
 @pytest.mark.parametrize("stage", [DEV, PROD], ids=lambda stage: stage.name)
 def test_dns_is_reached_where_it_runs_on_the_node(stage: Stage) -> None:
     assert allowed(stage, "Egress", PROXY, "172.20.0.10", 53, "UDP")
