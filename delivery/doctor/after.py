@@ -147,7 +147,7 @@ def answer(patient: Patient) -> Iterator[str]:
     body = json.dumps({"prompt": "Say hello.", "max_tokens": 8}).encode()
     try:
         with urlopen(Request(f"{url}/generate", body, headers), timeout=stage.client_timeout) as reply:  # noqa: S310
-            json.load(reply)["answer"]
+            json.load(reply)["response"]
     except HTTPError as error:
         if error.code == 401 and not key:
             yield f"{url} asks for a key: set API_KEY to one of {stage.name}, and run this again"

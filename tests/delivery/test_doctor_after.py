@@ -119,7 +119,7 @@ def answers() -> Answers:
     """What GitHub and the stage answer."""
     title = f"smoke of dev at {REVISION}"
     run = {"display_title": title, "status": "completed", "conclusion": "success", "html_url": "https://x/run"}
-    return {RUNS: (200, {"workflow_runs": [run]}), "/generate": (200, {"answer": "Hello!"})}
+    return {RUNS: (200, {"workflow_runs": [run]}), "/generate": (200, {"response": "Hello!"})}
 
 
 @pytest.fixture(scope="module")
