@@ -8,7 +8,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from cdk8s_manifests.names import GATEWAY, NAME, PROXY
+from cdk8s_manifests.names import NAME, PROXY, object_names
 from config import Stage
 from delivery.address import address
 from delivery.branch import Refused
@@ -54,15 +54,16 @@ def pods(patient: Patient) -> Iterator[str]:
 
 
 def image_volume(patient: Patient) -> Iterator[str]:
-    """A pod that generates has mounted the weights, which are an image."""
-    if patient.stage.min_replicas and not any(
-        _is(pod, "Initialized") and any("image" in volume for volume in pod["spec"]["volumes"])
-        for pod in _pods(patient, GATEWAY)
-    ):
-        yield (
-            f"no pod has mounted the weights: kubectl -n {patient.stage.namespace} describe pods "
-            f"-l app.kubernetes.io/component={GATEWAY} says why"
-        )
+    """A pod of each model has mounted the weights, which are an image."""
+    for component, view in _models(patient.stage).items():
+        if view.min_replicas and not any(
+            _is(pod, "Initialized") and any("image" in volume for volume in pod["spec"]["volumes"])
+            for pod in _pods(patient, component)
+        ):
+            yield (
+                f"no pod has mounted the weights of {view.model.name}: kubectl -n {view.namespace} describe pods "
+                f"-l app.kubernetes.io/component={component} says why"
+            )
 
 
 def readiness_gate(patient: Patient) -> Iterator[str]:
@@ -95,10 +96,13 @@ def targets(patient: Patient) -> Iterator[str]:
 
 
 def autoscaler(patient: Patient) -> Iterator[str]:
-    """The autoscaler reads the number by which it scales."""
+    """The autoscaler of each model reads the number by which it scales."""
     found = _items(patient, "horizontalpodautoscalers", patient.stage.namespace)
-    if not found:
-        yield f"no HorizontalPodAutoscaler is there: kubectl -n {patient.stage.namespace} describe scaledobjects"
+    there = {each["metadata"]["name"] for each in found}
+    for component in _models(patient.stage):
+        if component not in there:
+            look = f"kubectl -n {patient.stage.namespace} describe scaledobjects"
+            yield f"no HorizontalPodAutoscaler {component} is there: {look}"
     for each in found:
         for condition in each.get("status", {}).get("conditions", ()):
             at_zero = condition.get("reason") == "ScalingDisabled"
@@ -174,6 +178,11 @@ CHECKS = (
 def _application(stage: Stage) -> str:
     """Return the name in argocd/application.yaml."""
     return f"{NAME}-{stage.name}"
+
+
+def _models(stage: Stage) -> dict[str, Stage]:
+    """Return the stage as each model sees it, by the component of the model's pods."""
+    return {object_names(stage, view).component: view for view in stage.each_model}
 
 
 def _items(patient: Patient, kind: str, namespace: str, *more: str) -> list[Object]:

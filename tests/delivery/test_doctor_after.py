@@ -20,6 +20,7 @@ from delivery.doctor import after, before
 from delivery.doctor.__main__ import everything, results
 from delivery.doctor.check import Object, Patient, Unreachable, kubectl
 from tests.support.aws import CONTEXT, REGION
+from tests.support.several_models import EMBEDDING, TWO_MODELS
 
 OWNER = Context.read(CONTEXT.get)
 REVISION = "a" * 40
@@ -215,7 +216,8 @@ def test_a_pod_that_cant_pull_its_image_is_found_with_the_kubelets_words(patient
     problems = found(patient)
     assert problems["pods"] == ["pod sluice-1 isn't ready: gateway waits, ImagePullBackOff: no such digest"]
     assert problems["image volume"] == [
-        "no pod has mounted the weights: kubectl -n sluice describe pods -l app.kubernetes.io/component=sluice says why"
+        "no pod has mounted the weights of moondream: kubectl -n sluice describe pods "
+        "-l app.kubernetes.io/component=sluice says why"
     ]
 
 
@@ -236,6 +238,20 @@ def test_a_stage_that_may_have_no_pods_needs_none_with_weights(patient: Patient,
     del cluster["sluice/pods"][0]
     assert list(found(patient)) == ["image volume"]
     assert found(replace(patient, stage=replace(DEV, min_replicas=0))) == {}
+
+
+def test_each_model_needs_pods_with_its_weights_and_an_autoscaler(patient: Patient) -> None:
+    embedding = replace(EMBEDDING, min_replicas=1)
+    assert found(replace(patient, stage=replace(TWO_MODELS, more_models=(embedding,)))) == {
+        "image volume": [
+            "no pod has mounted the weights of all-minilm: kubectl -n sluice describe pods "
+            "-l app.kubernetes.io/component=sluice-all-minilm says why"
+        ],
+        "autoscaler": [
+            "no HorizontalPodAutoscaler sluice-all-minilm is there: kubectl -n sluice describe scaledobjects"
+        ],
+    }
+    assert "image volume" not in found(replace(patient, stage=TWO_MODELS))  # which may have none
 
 
 def test_a_proxy_without_the_load_balancers_gate_is_found(patient: Patient, cluster: Cluster) -> None:
@@ -279,7 +295,7 @@ def test_an_autoscaler_that_reads_no_metric_is_found(patient: Patient, cluster: 
     assert found(patient) == {}
     cluster["sluice/horizontalpodautoscalers"] = []
     assert found(patient) == {
-        "autoscaler": ["no HorizontalPodAutoscaler is there: kubectl -n sluice describe scaledobjects"]
+        "autoscaler": ["no HorizontalPodAutoscaler sluice is there: kubectl -n sluice describe scaledobjects"]
     }
 
 
