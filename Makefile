@@ -134,7 +134,7 @@ access: stage sync ## Open a way to STAGE's cluster until Ctrl-C, for kubectl an
 	@$(RUN) python -m delivery.access --stage $(STAGE) $(OPTIONS)
 
 cost: stage sync ## Say what STAGE costs a month, and a thousand answers
-	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1)
+	@$(RUN) python -m cost --stage $(STAGE) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 bill: stage sync ## Say who used what of STAGE, FROM a time TO another, by the pods' log lines in FILES or on stdin
 	@$(RUN) python -m cost.bill --stage $(STAGE) $(if $(FROM),--from "$$FROM") $(if $(TO),--to "$$TO") \

@@ -24,21 +24,30 @@ def parser() -> Parser:
     add_region(made)
     made.add_argument(
         "--seconds-per-generation",
-        type=number(0.001, 86_400, of="seconds"),
-        default=SECONDS_PER_GENERATION,
-        metavar="SECONDS",
-        help="default: %(default)s",
+        type=seconds_of,
+        action="append",
+        metavar="[MODEL=]SECONDS",
+        help=f"again for another model; default: {SECONDS_PER_GENERATION}",
     )
     made.add_argument("--json", action="store_true")
     made.set_defaults(run=show)
     return made
 
 
+def seconds_of(text: str) -> tuple[str, float]:
+    """Read the seconds of a generation, and the model they are of: "" for all that nothing else is said of."""
+    model, _, seconds = text.rpartition("=")
+    return model, number(0.001, 86_400, of="seconds")(seconds)
+
+
 def show(options: argparse.Namespace) -> int:
     """Print what the stage costs. Raises ConfigError."""
-    stage, prices, seconds = options.stage, Prices(region(options.region)), options.seconds_per_generation
-    lines = estimate(stage, prices)
-    report = CostReport(stage=stage, prices=prices, seconds=seconds, lines=lines, savings=savings(stage, prices))
+    stage, prices = options.stage, Prices(region(options.region))
+    lines, given = estimate(stage, prices), dict(options.seconds_per_generation or ())
+    seconds = given.pop("", SECONDS_PER_GENERATION)
+    of_models = {stage.of(name).model.name: value for name, value in given.items()}
+    saved = savings(stage, prices)
+    report = CostReport(stage=stage, prices=prices, seconds=seconds, lines=lines, savings=saved, seconds_of=of_models)
     print(report.as_json() if options.json else report.as_markdown())
     return 0
 

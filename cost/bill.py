@@ -113,19 +113,32 @@ def bill(options: argparse.Namespace) -> int:
     budgets = read_budgets(options.budgets) if options.budgets else {}
     if options.keys and not (options.budgets and options.end):
         raise InputError("--keys needs --budgets, and --to: when the budgets renew")
-    pod_hour = usd_per_pod_hour(stage, prices)
+    pod_hours = usd_per_pod_hours(stage, prices)
     usage = Usage()
     for line in between(read(options.files), options.begin, options.end):
         usage.add(line)
     if not usage.pod_seconds:
         where = ", ".join(map(str, options.files)) or "standard input"
         raise InputError(f"no capacity line of a pod in {where}: docs/operations.md says where the lines are")
-    found = list(rows(usage, pod_hour))
+    found = list(rows(usage, pod_hours))
     spent = [key for key, usd in budgets.items() if sum(row.usd for row in found if row.key == key) >= usd]
     if options.keys:
         mark(options.keys, spent, options.end)
-    print(json.dumps([asdict(row) for row in found], indent=2) if options.json else table(found, usage, pod_hour))
+    print(json.dumps([asdict(row) for row in found], indent=2) if options.json else table(found, usage, pod_hours))
     return 0
+
+
+class PodHours(dict[str, float]):
+    """What an hour of a pod costs by its model. One that the stage doesn't serve any more had the first one's pods."""
+
+    def __missing__(self, model: str) -> float:
+        """Return the default model's."""
+        return next(iter(self.values()))
+
+
+def usd_per_pod_hours(stage: Stage, prices: Prices) -> PodHours:
+    """Return what a pod of each model costs, the default one first. Raises ConfigError."""
+    return PodHours({view.model.name: usd_per_pod_hour(view, prices) for view in stage.each_model})
 
 
 def usd_per_pod_hour(stage: Stage, prices: Prices) -> float:
@@ -173,10 +186,11 @@ def between(lines: Iterable[dict[str, Any]], begin: datetime | None, end: dateti
             yield line
 
 
-def rows(usage: Usage, pod_hour: float) -> Iterator[Row]:
+def rows(usage: Usage, pod_hours: PodHours) -> Iterator[Row]:
     """Yield a row for each key and model, the most expensive first, and what was idle of each model."""
     slot_second = {
-        model: pod_hour / 3600 * usage.pod_seconds[model] / seconds for model, seconds in usage.slot_seconds.items()
+        model: pod_hours[model] / 3600 * usage.pod_seconds[model] / seconds
+        for model, seconds in usage.slot_seconds.items()
     }
     found = [
         Row(key, model, **asdict(use), usd=use.slot_seconds * slot_second.get(model, 0.0))
@@ -188,7 +202,7 @@ def rows(usage: Usage, pod_hour: float) -> Iterator[Row]:
         yield Row(IDLE, model, 0, 0, 0, idle, idle * slot_second[model])
 
 
-def table(found: list[Row], usage: Usage, pod_hour: float) -> str:
+def table(found: list[Row], usage: Usage, pod_hours: PodHours) -> str:
     """Return the bill in Markdown."""
     lines = ["| key | model | requests | prompt tokens | completion tokens | slot-seconds | US dollars |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|")
@@ -197,8 +211,9 @@ def table(found: list[Row], usage: Usage, pod_hour: float) -> str:
         lines.append(f"| {row.key} | {row.model} | {figures} | {row.usd:,.4f} |")
     total = sum(row.usd for row in found)
     lines.append(f"| **all** | | | | | **{sum(row.slot_seconds for row in found):,.1f}** | **{total:,.4f}** |")
-    hours = sum(usage.pod_seconds.values()) / 3600
-    lines += ["", f"{hours:,.2f} hours of pods at {pod_hour:.4f} dollars: their nodes, with Auto Mode's fee and disks."]
+    for model, seconds in usage.pod_seconds.items():
+        pods = f"{seconds / 3600:,.2f} hours of pods of {model} at {pod_hours[model]:.4f} dollars"
+        lines += ["", f"{pods}: their nodes, with Auto Mode's fee and disks."]
     return "\n".join(lines)
 
 

@@ -12,6 +12,22 @@ KMS_KEYS = 1  # the cluster's, for its Secrets; ECR's and EBS's are AWS's own, w
 
 
 @dataclass(frozen=True)
+class ModelNodes:
+    """The nodes of a model's pods: for its fewest replicas and for its most, and what one costs an hour."""
+
+    view: Stage
+    node: Node
+    fewest: int
+    most: int
+    hourly: float
+
+    @property
+    def pods(self) -> int:
+        """Return how many of the model's pods a node holds."""
+        return pods_per_node(self.view, self.node)
+
+
+@dataclass(frozen=True)
 class Line:
     """What one thing costs a month in dollars, at the stage's fewest replicas and at its most."""
 
@@ -23,13 +39,23 @@ class Line:
 
 def estimate(stage: Stage, prices: Prices) -> list[Line]:
     """Return what a stage costs; raises ConfigError if it isn't one for AWS, or something it uses has no price."""
-    if stage.node is None:
-        raise ConfigError(f"stage {stage.name!r} isn't for AWS, so it costs nothing there")
-    return [*_compute(stage, stage.node, prices), *_network(stage, prices), *_data(stage, prices)]
+    return [*_compute(stage, model_nodes(stage, prices), prices), *_network(stage, prices), *_data(stage, prices)]
+
+
+def model_nodes(stage: Stage, prices: Prices) -> list[ModelNodes]:
+    """Return the nodes of each model, as if no two shared one; raises ConfigError if the stage isn't one for AWS."""
+    found = []
+    for view in stage.each_model:
+        if view.node is None:
+            raise ConfigError(f"stage {stage.name!r} isn't for AWS, so it costs nothing there")
+        pods = pods_per_node(view, view.node)
+        low, high = math.ceil(view.min_replicas / pods), math.ceil(view.max_replicas / pods)
+        found.append(ModelNodes(view, view.node, low, high, prices[view.node.instance_type]))
+    return found
 
 
 def pods_per_node(stage: Stage, node: Node) -> int:
-    """Return how many gateway pods a node holds, by what they reserve."""
+    """Return how many of a model's pods a node holds, by what they reserve. stage: as the model sees it."""
     requested = stage.requested_cpus or stage.cpus
     cpus = requested + min(requested, GATEWAY_CPUS)
     return min(int(node.free_cpus / cpus), node.free_mib // stage.pod_mib)
@@ -37,8 +63,8 @@ def pods_per_node(stage: Stage, node: Node) -> int:
 
 def savings(stage: Stage, prices: Prices) -> list[Line]:
     """Return what could be saved a month on instances. Auto Mode's fee stays that of the on-demand price."""
-    low, high, hourly = _model_nodes(stage, prices)
-    always = low * hourly + stage.proxy_replicas * prices[stage.platform_node.instance_type]
+    low, high = _hourly(model_nodes(stage, prices))
+    always = low + stage.proxy_replicas * prices[stage.platform_node.instance_type]
     plan, spot = (1 - prices.assume(name) for name in ("savings_plan_share", "spot_share"))
     return [
         _constant(
@@ -47,37 +73,47 @@ def savings(stage: Stage, prices: Prices) -> list[Line]:
         Line(
             "Spot for the model's nodes",
             "AWS takes a node back with two minutes' notice, and its longer answers with it",
-            low * hourly * spot * HOURS,
-            high * hourly * spot * HOURS,
+            low * spot * HOURS,
+            high * spot * HOURS,
         ),
     ]
 
 
-def _model_nodes(stage: Stage, prices: Prices) -> tuple[int, int, float]:
-    """Return the nodes for the fewest replicas and for the most, and what one costs an hour."""
-    assert stage.node is not None  # noqa: S101 - estimate() has checked it
-    pods = pods_per_node(stage, stage.node)
-    low, high = math.ceil(stage.min_replicas / pods), math.ceil(stage.max_replicas / pods)
-    return low, high, prices[stage.node.instance_type]
+def _hourly(models: list[ModelNodes]) -> tuple[float, float]:
+    """Return what all models' nodes cost an hour, with the fewest replicas and with the most."""
+    return sum(each.fewest * each.hourly for each in models), sum(each.most * each.hourly for each in models)
 
 
-def _compute(stage: Stage, node: Node, prices: Prices) -> Iterator[Line]:
-    """Yield the control plane, and the nodes of both pools: stacks/node_pools.py."""
-    low, high, hourly = _model_nodes(stage, prices)
+def shares(stage: Stage, prices: Prices) -> dict[str, tuple[float, float]]:
+    """Return each model's share of what the stage costs, by what its nodes cost: at the fewest and the most replicas.
+
+    0 for a model without nodes then.
+    """
+    models = model_nodes(stage, prices)
+    totals = _hourly(models)
+    sides = {each.view.model.name: (each.fewest * each.hourly, each.most * each.hourly) for each in models}
+    return {name: (low / totals[0] if totals[0] else 0.0, high / totals[1]) for name, (low, high) in sides.items()}
+
+
+def _compute(stage: Stage, models: list[ModelNodes], prices: Prices) -> Iterator[Line]:
+    """Yield the control plane, and the nodes of all pools: stacks/node_pools.py."""
     # Proxies stand on nodes of their own; everything else fits next to them.
     others, kind = stage.proxy_replicas, stage.platform_node.instance_type
     yield _constant("EKS control plane", "1 cluster", prices["eks_cluster"] * HOURS)
-    pods = pods_per_node(stage, node)
-    counted = f"{low} to {high} {node.instance_type}, {pods} pod{'s' * (pods > 1)} each"
-    yield Line("Nodes for the gateway", counted, low * hourly * HOURS, high * hourly * HOURS)
+    for each in models:
+        whose = each.view.model.name if len(models) > 1 else "the gateway"
+        pods = f"{each.pods} pod{'s' * (each.pods > 1)} each"
+        counted = f"{each.fewest} to {each.most} {each.node.instance_type}, {pods}"
+        costs = (nodes * each.hourly * HOURS for nodes in (each.fewest, each.most))
+        yield Line(f"Nodes for {whose}", counted, *costs)
     rest = others * prices[kind] * HOURS
     yield _constant("Nodes for the rest", f"{others} {kind}, one a proxy", rest)
     share = prices["auto_mode"]
-    fees = [share * (nodes * hourly * HOURS + rest) for nodes in (low, high)]
+    fees = [share * (hourly * HOURS + rest) for hourly in _hourly(models)]
     yield Line("EKS Auto Mode", f"{share:.0%} of the nodes' price", *fees)
     disk = prices.assume("node_disk_gb")
     gp3 = prices["gp3"] * disk
-    low, high = low + others, high + others
+    low, high = others + sum(each.fewest for each in models), others + sum(each.most for each in models)
     yield Line("Disks of the nodes", f"{low} to {high} of {disk:g} GB gp3", low * gp3, high * gp3)
 
 
@@ -108,7 +144,7 @@ def _data(stage: Stage, prices: Prices) -> Iterator[Line]:
     alarms = ALARM_METRICS * prices["alarm_metric"] + COMPOSITE_ALARMS * prices["composite_alarm"]
     counted = f"{CUSTOM_METRICS} metrics, alarms on {ALARM_METRICS}, {COMPOSITE_ALARMS} of them composite"
     yield _constant("Alarms", counted, metrics + alarms)
-    weights = stage.model.weights_mib * 1.048576 / 1000
+    weights = sum(view.model.weights_mib for view in stage.each_model) * 1.048576 / 1000
     images = prices.assume("releases_kept") * prices.assume("image_gb") + prices.assume("weights_kept") * weights
     yield _constant("Image repositories", f"{images:.1f} GB, shared by all stages", images * prices["ecr"])
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from config import DEV
-from cost.bill import IDLE, main, parse, usd_per_pod_hour
+from cost.bill import IDLE, Usage, main, parse, rows, table, usd_per_pod_hour, usd_per_pod_hours
 from cost.prices import Prices
+from tests.support.several_models import TWO_NODES
 
-POD_HOUR = usd_per_pod_hour(DEV, Prices("eu-central-1"))
+PRICES = Prices("eu-central-1")
+POD_HOUR = usd_per_pod_hour(DEV, PRICES)
 STAGE = ["--stage", "dev", "--region", "eu-central-1"]
 
 
@@ -53,6 +55,23 @@ def test_a_slot_costs_by_its_models_pods(tmp_path: Path, capsys: pytest.CaptureF
     by_model = {row["model"]: row for row in bill(lines, tmp_path, capsys) if row["key"] == "alice"}
     assert by_model["embed"]["usd"] == pytest.approx(4 * by_model["chat"]["usd"])
     assert by_model["embed"]["usd"] == pytest.approx(POD_HOUR / 60)
+
+
+def test_a_pod_costs_by_the_nodes_of_its_model() -> None:
+    hours = usd_per_pod_hours(TWO_NODES, PRICES)
+    large, small = TWO_NODES.each_model
+    assert hours == {"moondream": usd_per_pod_hour(large, PRICES), "all-minilm": usd_per_pod_hour(small, PRICES)}
+    assert hours["all-minilm"] < hours["moondream"] / 3  # two of them on a node of half the price
+    assert hours["of-last-month"] == hours["moondream"]
+    usage = Usage()
+    for model in hours:
+        usage.add(json.loads(offered(1, model)))
+        usage.add(json.loads(used(1, "alice", 240, model)))
+    usd = {row.model: row.usd for row in rows(usage, hours) if row.key == "alice"}
+    assert usd == pytest.approx({model: hour / 60 for model, hour in hours.items()})
+    text = table(list(rows(usage, hours)), usage, hours)
+    for model, hour in hours.items():
+        assert f"0.02 hours of pods of {model} at {hour:.4f} dollars: their nodes" in text
 
 
 def test_what_held_no_slot_costs_nothing_and_without_keys_all_are_one(

@@ -11,6 +11,7 @@ from cost.__main__ import main
 from cost.estimate import estimate, per_thousand, pods_per_node, savings
 from cost.prices import PRICES, Prices
 from cost.report import CostReport
+from tests.support.several_models import EMBEDDING
 
 TABLE = tomllib.loads(PRICES.read_text())
 REGIONS = ("us-east-1", "eu-central-1")
@@ -106,6 +107,52 @@ def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_pr
     assert (low_half, high_half) == pytest.approx((2 * 9165.834 / 876, 2 * 11724.834 / 3504))
 
 
+def two_models(prices: Prices) -> CostReport:
+    """Return the report of 1 to 4 nodes with one pod each, and of 1 to 2 nodes for 2 to 4 pods of another model."""
+    small = replace(EMBEDDING, slots=5, min_replicas=2, max_replicas=4)
+    stage = replace(DEV, more_models=(small,))
+    of = {"all-minilm": 3.0}
+    return CostReport(
+        stage=stage,
+        prices=prices,
+        seconds=12,
+        lines=estimate(stage, prices),
+        savings=savings(stage, prices),
+        seconds_of=of,
+    )
+
+
+def test_each_model_has_nodes_of_its_own_on_the_bill(round_prices: Prices) -> None:
+    report = two_models(round_prices)
+    lines = {line.item: (line.minimum, line.maximum) for line in report.lines}
+    assert lines["Nodes for moondream"] == (730, 2920)
+    assert lines["Nodes for all-minilm"] == (730, 1460)  # two pods a node
+    assert lines["EKS Auto Mode"] == pytest.approx((219, 511))  # a tenth of these and of 730 for the rest
+    assert lines["Disks of the nodes"] == (200, 400)  # 4 and 8 of 100 GB
+    saved = {line.item: (line.minimum, line.maximum) for line in report.savings}
+    assert saved["Compute Savings Plan"] == pytest.approx((547.5, 547.5))  # a quarter of 2 + 2 × 0.5 dollars, × 730
+    assert saved["Spot for the model's nodes"] == (730, 2190)  # half of 2 and 6 nodes
+
+
+def test_a_models_generations_bear_its_nodes_part_of_all_that_the_stage_costs(round_prices: Prices) -> None:
+    report = two_models(round_prices)
+    total = report.total()
+    # Half of the fewest nodes are moondream's, and 4 of the 6 at most; a thousand generations as in the test above.
+    assert report.generations()[0][1:] == pytest.approx((total.minimum / 2 / 876, total.maximum * 4 / 6 / 3504))
+    # 730 h × 3,600 s ÷ 3 s = 876,000 generations a slot: 8,760,000 with 5 slots of 2 replicas.
+    _, low, high = report.generations("all-minilm")[0]
+    assert (low, high) == pytest.approx((total.minimum / 2 / 8760, total.maximum * 2 / 6 / 17520))
+    text = report.as_markdown()
+    assert "| US dollars | counted | fewest replicas | most replicas |" in text
+    assert (
+        f"| 1,000 generations by all-minilm | of 3 s, slots taken 100% of the time | {low:,.2f} | {high:,.2f} |" in text
+    )
+    assert "`--seconds-per-generation moondream=12`" in text
+    [other] = json.loads(report.as_json())["more_models"]
+    assert (other["model"], other["replicas"]) == ("all-minilm", {"minimum": 2, "maximum": 4})
+    assert other["usd_for_1000_generations"][0]["minimum"] == pytest.approx(low)
+
+
 def test_without_replicas_there_are_no_nodes_for_them_and_no_generations(round_prices: Prices) -> None:
     stage = replace(DEV, min_replicas=0)
     report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices), savings=[])
@@ -186,6 +233,14 @@ def test_the_command_prints_the_same_as_json(capsys: pytest.CaptureFixture[str])
         ),
         (
             ["--stage", "dev", "--seconds-per-generation", "0"],
+            "--seconds-per-generation: '0' is not a number of seconds from 0.001 to 86400",
+        ),
+        (
+            ["--stage", "dev", "--seconds-per-generation", "llava=3"],
+            "stage dev has no model 'llava': it serves moondream",
+        ),
+        (
+            ["--stage", "dev", "--seconds-per-generation", "moondream=0"],
             "--seconds-per-generation: '0' is not a number of seconds from 0.001 to 86400",
         ),
         (
