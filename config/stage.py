@@ -110,13 +110,19 @@ class Stage:
         alone = replace(self, more_models=(), max_in_flight=share)
         return (alone, *(_view(alone, served) for served in self.more_models))
 
-    def of(self, name: str) -> "Stage":
-        """Return the stage as the model of this name or alias sees it. Raises ConfigError with the names there are."""
+    def find(self, name: str) -> "Stage | None":
+        """Return the stage as the model of this name or alias sees it, or None if it doesn't serve it."""
         for view in self.each_model:
             if full_name(name) in map(full_name, (view.model.name, *view.aliases)):
                 return view
-        served = ", ".join(view.model.name for view in self.each_model)
-        raise ConfigError(f"stage {self.name} has no model {name!r}: it serves {served}")
+        return None
+
+    def of(self, name: str) -> "Stage":
+        """Return the stage as the model of this name or alias sees it. Raises ConfigError with the names there are."""
+        if (view := self.find(name)) is None:
+            served = ", ".join(view.model.name for view in self.each_model)
+            raise ConfigError(f"stage {self.name} has no model {name!r}: it serves {served}")
+        return view
 
     @property
     def cluster_name(self) -> str:

@@ -35,19 +35,21 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """What to plan."""
+    """What to plan. The candidates' stages are as the model sees them that is asked."""
 
     workload: Workload
     slo: Slo
     candidates: list[Candidate]
     prices: Prices
     seed: int
+    model: str = ""  # which is asked, if the stage has several
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options, with their units."""
     add, speed, slots = parser.add_argument, by_instance(SPEED), by_instance(whole(1, 256))
     add("--stage", type=read_stage, default="prod", help="whose deadlines, slots, zones, node count (default: prod)")
+    add("--model", default="", metavar="NAME", help="which of the stage's models is asked (default: the first)")
     add("--rate", type=RATE, required=True, metavar="R", help="requests a second")
     add("--prompt", type=length, metavar="MEAN[:SPREAD]", help="tokens, mean and standard deviation (default: none)")
     add("--answer", type=length, metavar="MEAN[:SPREAD]", help="tokens; the stage's max_tokens cut it off")
@@ -86,10 +88,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def read_options(asked: argparse.Namespace) -> PlanRequest:
     """Return what is asked. Raises InputError or ConfigError."""
     slo = Slo(p95_wait=asked.p95_wait, p95_latency=asked.p95_latency, unanswered=asked.refused / 100)
-    placed = _placed(asked, asked.stage)
+    view = asked.stage.of(asked.model) if asked.model else asked.stage.each_model[0]
+    placed = _placed(asked, view)
     workload, candidates = _from_report(asked, placed) if asked.report else _from_tokens(asked, placed)
     prices = Prices(region(asked.region))
-    return PlanRequest(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=asked.seed)
+    model = view.model.name if asked.stage.more_models else ""
+    return PlanRequest(workload=workload, slo=slo, candidates=candidates, prices=prices, seed=asked.seed, model=model)
 
 
 def _from_tokens(asked: argparse.Namespace, placed: list[Stage]) -> tuple[Workload, list[Candidate]]:

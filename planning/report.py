@@ -46,7 +46,7 @@ def usd(asked: PlanRequest, candidate: Candidate, replicas: int) -> float:
 
 def summary(asked: PlanRequest, sizings: list[Sizing]) -> str:
     """Return the plan in Markdown: what was asked, a line an instance type, what to take, and what it rests on."""
-    return markdown([*_question(asked), _table(sizings), _advice(sizings), *_notes(sizings)])
+    return markdown([*_question(asked), _table(sizings), _advice(asked, sizings), *_notes(asked, sizings)])
 
 
 def _question(asked: PlanRequest) -> Iterator[str]:
@@ -58,7 +58,8 @@ def _question(asked: PlanRequest) -> Iterator[str]:
         limits.append(f"p95 latency ≤ {slo.p95_latency:g} s")
     lengths = [_length(name, length) for name, length in (("prompts", workload.prompt), ("answers", workload.answer))]
     work = ", ".join(filter(None, lengths)) or "service times of the load report"
-    yield f"### Replicas of `{stage.name}` for {workload.rate:g} requests/s"
+    whose = f"`{asked.model}` in `{stage.name}`" if asked.model else f"`{stage.name}`"
+    yield f"### Replicas of {whose} for {workload.rate:g} requests/s"
     yield f"{work[0].upper()}{work[1:]}; {'; '.join(limits)}."
 
 
@@ -82,23 +83,26 @@ def _table(sizings: list[Sizing]) -> Table:
     return Table.rows_of(sizings, figures, numbers=True)
 
 
-def _advice(sizings: list[Sizing]) -> str:
+def _advice(asked: PlanRequest, sizings: list[Sizing]) -> str:
     best = min(sizings, key=lambda each: each.usd_without_zone)
     zones, one_more = best.candidate.stage.zones, best.answer.forecast.replicas + 1
+    where = f"`config/stages.py`, for {asked.model}" if asked.model else "`config/stages.py`"
     return (
         f"Take {best.without_zone:,} × {best.candidate.node.instance_type} for ${best.usd_without_zone:,.0f} a month: "
         f"the objective is then still met with one of {zones} zones gone, and with one replica gone by {one_more:,}. "
-        f"In `config/stages.py`: `min_replicas` for the quiet hours, `max_replicas={best.without_zone}`."
+        f"In {where}: `min_replicas` for the quiet hours, `max_replicas={best.without_zone}`."
     )
 
 
-def _notes(sizings: list[Sizing]) -> Iterator[str]:
+def _notes(asked: PlanRequest, sizings: list[Sizing]) -> Iterator[str]:
+    whose = f"the stage's with {asked.model} alone" if asked.model else "the whole stage's"
     yield (
         f"In brackets: 95 % intervals over {RUNS} simulated runs, and the fewest and the most replicas that one of "
-        "them needed. Cost is the whole stage's, as `make cost` counts it, with all replicas all the time."
+        f"them needed. Cost is {whose}, as `make cost` counts it, with all replicas all the time."
     )
     stage = sizings[0].candidate.stage
     places = stage.max_in_flight * stage.proxy_replicas
     most = max(each.answer.forecast.most_at_once for each in sizings)
     if most > places:
-        yield f"**{most:,} requests at once are more than the fronts take, {places:,}**: raise max_in_flight with it."
+        take = f"the fronts take{asked.model and f' for {asked.model}'}, {places:,}"
+        yield f"**{most:,} requests at once are more than {take}**: raise max_in_flight with it."

@@ -59,13 +59,14 @@ def read_options(asked: argparse.Namespace) -> TuningRequest:
     cpus, most = available_cpus(), max(asked.threads or [0])
     if most > cpus:
         raise InputError(f"--threads {most} is more than the {cpus} CPUs of this machine, which makes a model crawl")
-    first = Setting(slots=asked.stage.slots, threads=min(asked.stage.cpus, cpus))
+    stage = asked.stage.find(asked.model) or asked.stage.each_model[0]  # as the model's pods are, or the first one's
+    first = Setting(slots=stage.slots, threads=min(stage.cpus, cpus))
     usual = {knob: [getattr(first, knob)] for knob in KNOBS} if asked.grid else _usual(first, cpus)
     choices = {knob: list(dict.fromkeys(getattr(asked, knob) or usual[knob])) for knob in KNOBS}
     return TuningRequest(
         model=asked.model,
         slo=Slo(first_token=asked.slo_first_token, tokens=asked.slo_tokens),
-        stage=asked.stage,
+        stage=stage,
         start=_start(first, choices),
         choices=choices,
         seconds=asked.seconds,

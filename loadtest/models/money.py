@@ -19,12 +19,13 @@ class Money:
 
 
 def per_thousand_answers(stage: Stage, prices: Prices, model: Model, answers_per_s: float) -> Money:
-    """Return what they cost with the stage's fewest replicas, their slots taken as prices.toml assumes.
+    """Return what they cost if the model is the stage's only one, with the fewest replicas.
 
+    Its slots are taken as prices.toml assumes. Its pods are those that the stage has for it, or for its first model.
     answers_per_s: of one pod with every slot taken.
     """
     try:
-        stage = replace(stage, model=model)
+        stage = replace(stage.find(model.name) or stage.each_model[0], model=model, aliases=())
         monthly = sum(line.minimum for line in estimate(stage, prices))
     except ConfigError as error:
         return Money(None, str(error))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from command_line import InputError, Parser
-from config import PROD, ConfigError
+from config import PROD, STAGES, ConfigError
 from loadtest.reporting.statistics import student
 from planning import options, report, search
 from planning.__main__ import main
@@ -20,6 +20,7 @@ from planning.simulation import Outcome, Simulation, System
 from planning.speeds import Speeds
 from planning.workload import NO_PROMPT, Length, Numbers, Trace, Workload
 from testbed import ROOT
+from tests.support.several_models import TWO_NODES
 
 STEADY = Speeds(prefill=math.inf, decode={1: 1.0, 8: 1.0}, given=0, joining=0)  # a slot's work takes its seconds
 REAL = Speeds(prefill=350, decode={1: 17, 8: 10.5}, overhead=0.003)
@@ -264,6 +265,21 @@ def test_the_command_compares_instance_types_and_recommends_the_cheaper(
     assert f"and with one replica gone by {counts[1] + 1}" in out
 
 
+def test_one_of_several_models_is_planned_with_its_own_pods(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search, "REQUESTS", 500)
+    monkeypatch.setitem(STAGES, "two", TWO_NODES)
+    asked = ["plan", "--stage", "two", "--rate", "9", "--prompt", "60:40", "--answer", "1", "--region", "us-east-1"]
+    speeds = ["--prefill", "400", "--decode", "1:50,2:40"]
+    assert main([*asked, *speeds, "--model", "text-embedding-3-small", "--p95-wait", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "### Replicas of `all-minilm` in `prod` for 9 requests/s" in out
+    assert "\n| c7i.xlarge, 2 |" in out
+    assert "In `config/stages.py`, for all-minilm: `min_replicas`" in out
+    assert "Cost is the stage's with all-minilm alone" in out
+
+
 @pytest.mark.parametrize(("needed", "zones", "with_one_to_lose"), [(9, 3, 14), (2, 2, 4), (1, 3, 2), (6, 3, 9)])
 def test_a_zone_can_go_and_enough_replicas_stay(needed: int, zones: int, with_one_to_lose: int) -> None:
     assert report.without_a_zone(needed, zones) == with_one_to_lose
@@ -304,6 +320,7 @@ def test_an_objective_that_a_request_alone_breaks_is_refused_before_any_search()
             "c7g.2xlarge",
         ),
         (["--instance", "m9z"], "--instance: 'm9z' is none of c7i.xlarge, c7i.2xlarge, c7g.xlarge, c7g.2xlarge"),
+        (["--model", "llava"], "stage prod has no model 'llava': it serves moondream"),
         (["--slots", "0"], "--slots: '0' is not a whole number from 1 to 256"),
         (
             ["--slots", "16"],

@@ -4,13 +4,16 @@ from pathlib import Path
 import pytest
 
 from command_line import Parser
+from config import STAGES
 from launcher.small_model import SMALL_MODEL
 from testbed.real_ollama import models_dir
 from tests.support import tunable
 from tests.support.needs import RunOllama
+from tests.support.several_models import TWO_NODES
 from tuning import __main__ as program
+from tuning import options
 from tuning.engine import Pod
-from tuning.options import add_options
+from tuning.options import add_options, read_options
 from tuning.setting import KNOBS
 
 
@@ -137,6 +140,20 @@ def test_the_real_model_is_tuned_on_the_real_ollama(real_ollama: RunOllama, caps
     rows = [row.strip("| ").split(" | ") for row in out.splitlines() if row.startswith("| ")][1:]
     assert len(rows) == 2
     assert all(float(row[7]) > 0 and float(row[10]) > 0 and int(row[11]) > 200 for row in rows), rows
+
+
+@pytest.mark.parametrize(("model", "slots", "cpus"), [("all-minilm:latest", 2, 1), ("moondream", 8, 7), ("x", 8, 7)])
+def test_a_model_starts_from_its_own_numbers_in_the_stage_or_from_the_first_ones(
+    monkeypatch: pytest.MonkeyPatch, model: str, slots: int, cpus: int
+) -> None:
+    monkeypatch.setitem(STAGES, "two", TWO_NODES)
+    monkeypatch.setattr(options, "available_cpus", lambda: 8)
+    parser = Parser()
+    add_options(parser)
+    arguments = ["--model", model, "--stage", "two", "--slo-first-token", "1", "--slo-tokens", "1"]
+    asked = read_options(parser.parse_args(arguments))
+    assert (asked.start.slots, asked.start.threads) == (slots, cpus)
+    assert (asked.stage.slots, asked.stage.cpus) == (slots, cpus)
 
 
 def test_every_knob_that_can_be_tried_is_an_option() -> None:

@@ -2,13 +2,14 @@ import base64
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
 import psutil
 import pytest
 
-from config import DEV
+from config import C7I_XLARGE, DEV, PROD
 from cost.prices import Prices
 from launcher.console import Problem
 from loadtest.models import machine
@@ -19,6 +20,7 @@ from loadtest.models.pictures import draw
 from loadtest.models.quality import examine, read_questions
 from loadtest.models.speed import TRIES, Round, rounds
 from testbed.stand_in import MODEL, StandIn
+from tests.support.several_models import EMBEDDING, TWO_NODES
 
 
 def test_disturbed_rounds_are_measured_again_and_the_quietest_count() -> None:
@@ -74,6 +76,16 @@ def test_a_thousand_answers_cost_less_the_faster_and_too_large_a_model_has_no_pr
     large = per_thousand_answers(DEV, prices, sized("large", 40 * 2**30, {}, 2.0), 1.0)
     assert large.usd is None
     assert "a c7i.xlarge has" in large.why
+
+
+def test_a_model_of_a_stage_costs_what_its_own_pods_do() -> None:
+    prices = Prices("eu-central-1")
+    stage = replace(TWO_NODES, more_models=(replace(EMBEDDING, node=C7I_XLARGE, min_replicas=2),))
+    own, other = (per_thousand_answers(stage, prices, sized(name, 1, {}, 2.0), 1.0) for name in ("all-minilm", "x"))
+    as_first = per_thousand_answers(PROD, prices, sized("x", 1, {}, 2.0), 1.0)
+    assert own.usd and other.usd
+    assert other == as_first
+    assert own.usd != other.usd
 
 
 def test_a_wheel_gives_a_file_or_what_is_in_its_archive(tmp_path: Path) -> None:
