@@ -5,15 +5,13 @@ The engine's grammar enforces as much of a schema as it can (see schemas.py); th
 
 import json
 import math
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service import fit_checker
 from service.errors import InvalidRequest, Saturated, Unfit
+from service.fit_checks import complaints
 from service.schemas import Grammar
 from service.settings import CHECKING_THREADS
 
@@ -22,9 +20,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 TRIES = 3
-ONE_CHECK = threading.Lock()  # at a time: each may take as much memory as fit_checker.py allows
 PLACES = threading.BoundedSemaphore(CHECKING_THREADS)  # of requests whose schemas are checked, or wait for that
-TOO_HARD = "takes too long, or too much memory, to check"
 NO_JSON = "is no JSON"
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
 
@@ -43,7 +39,8 @@ class Schema:
 
     def misses_all(self, value: Any) -> str:
         """Return the same for a value that no grammar has constrained."""
-        return _complaints([(self, [value])])[0]
+        [complaint] = complaints([(self.whole, [value])], self.field)
+        return complaint
 
 
 def check_schemas(schemas: Iterable[Schema]) -> None:
@@ -54,26 +51,12 @@ def check_schemas(schemas: Iterable[Schema]) -> None:
     if not PLACES.acquire(blocking=False):
         raise Saturated("too many schemas come in at once", hint="see Retry-After", retry_after=1)
     try:
-        complaints = _complaints([(schema, []) for schema in inexact])
+        found = complaints([(schema.whole, []) for schema in inexact], inexact[0].field)
     finally:
         PLACES.release()
-    for schema, found in zip(inexact, complaints, strict=True):
-        if found:
-            raise InvalidRequest(f"{schema.field}: {found}")
-
-
-def _complaints(checks: list[tuple[Schema, list[Any]]]) -> list[str]:
-    """Return what is wrong with each schema or its values, checked in one process; raises InvalidRequest."""
-    if not checks:
-        return []
-    command = [sys.executable, "-I", fit_checker.__file__]
-    asked = json.dumps([[schema.whole, values] for schema, values in checks]).encode()
-    with ONE_CHECK:
-        done = subprocess.run(command, input=asked, capture_output=True, check=False)
-    if done.returncode:
-        raise InvalidRequest(f"{checks[0][0].field}: {TOO_HARD}")
-    found: list[str] = json.loads(done.stdout)
-    return found
+    for schema, complaint in zip(inexact, found, strict=True):
+        if complaint:
+            raise InvalidRequest(f"{schema.field}: {complaint}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 import json
 import subprocess
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Thread
 from typing import Any
 
 import pytest
@@ -8,9 +8,11 @@ from flask.testing import FlaskClient
 
 from service import fitting
 from service.errors import InvalidRequest
-from service.fitting import TOO_HARD, Schema
+from service.fit_checks import TOO_HARD, TURNS
+from service.fitting import Schema, check_schemas
 from service.schemas import safe_schema
 from testbed.stand_in import MODEL, StandIn
+from testbed.waiting import eventually
 from tests.support.errors import error_of
 
 HI: Any = [{"role": "user", "content": "Hi"}]
@@ -79,6 +81,25 @@ def test_only_so_many_requests_wait_for_their_schemas_to_be_checked(
         assert ask(client, response_format=form(PARAMETERS)).status_code == 200  # the grammar enforces all of it
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
+
+
+def test_an_answer_is_checked_before_all_schemas_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, checked, run = Schema("schema", LOOKAHEAD, safe_schema("schema", LOOKAHEAD)), list[Any](), subprocess.run
+
+    def note(*args: Any, **options: Any) -> Any:
+        checked.append(json.loads(options["input"])[0][1])
+        return run(*args, **options)
+
+    monkeypatch.setattr("service.fit_checks.subprocess.run", note)
+    threads = [Thread(target=check_schemas, args=([schema],)) for _ in range(4)]
+    threads.append(Thread(target=schema.misses, args=({"e": "x"},)))
+    with TURNS.take(answer=False):
+        for thread in threads:
+            thread.start()
+        eventually(lambda: TURNS.answers == 1)
+    for thread in threads:
+        thread.join(60)
+    assert checked == [[{"e": "x"}], [], [], [], []]
 
 
 def test_a_stream_that_must_be_checked_comes_once_it_fits(client: FlaskClient, stand_in: StandIn) -> None:
@@ -230,7 +251,7 @@ def test_all_schemas_of_a_request_are_checked_by_one_process(
         started.append(command)
         return run(*command, **options)
 
-    monkeypatch.setattr("service.fitting.subprocess.run", count)
+    monkeypatch.setattr("service.fit_checks.subprocess.run", count)
     many = [{"name": f"t{i}", "parameters": {"properties": {"a": {"not": {}}}}} for i in range(128)]
     assert ask(client, tools=tools(*many, strict=True)).status_code == 200
     assert len(started) == 1
