@@ -3,17 +3,20 @@
 SIGINT stops everything at once. SIGTERM lets the gateway finish its requests first. Exit code 0 after either.
 """
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import NoReturn
 
 from launcher.console import Problem, say
+from launcher.load_model import Model
 from launcher.processes import adopt_orphans
 from launcher.supervisor import Supervisor
 from service.addresses import with_port
+from service.ollama import CHATS
 from service.settings import LOCAL, SettingError, Settings
 
 
@@ -32,9 +35,9 @@ def main(environ: Mapping[str, str]) -> int:
         return _report(error)
     try:
         supervisor.start()
-        _announce(supervisor.settings)
+        _announce(supervisor.settings, supervisor.models)
         return supervisor.watch()
-    except Problem as problem:
+    except (Problem, SettingError) as problem:
         return _report(problem)
     except KeyboardInterrupt:
         say("\nstopping")
@@ -65,13 +68,24 @@ def _report(error: Exception) -> int:
     return 1
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, models: Sequence[Model]) -> None:
     host = "localhost" if settings.host in ("127.0.0.1", *LOCAL) else settings.host
     url = f"http://{with_port(host, settings.port)}"
     key = "-H 'Authorization: Bearer YOUR_KEY' " if settings.api_keys_file else ""
-    say(f"\n{settings.model} answers at {url} (Ctrl-C stops it). Open that page, or try:\n")
-    body = """-H 'Content-Type: application/json' -d '{"prompt": "Why is the sky blue?"}'"""
-    say(f"  curl {url}/generate {key}{body}\n")
+    one = len(models) == 1
+    answer, them = ("answers", "it") if one else ("answer", "them")
+    say(f"\n{settings.names.told()} {answer} at {url} (Ctrl-C stops {them}). Open that page, or try:\n")
+    for model in models:
+        path, body = _example(model, named=not one)
+        say(f"  curl {url}{path} {key}-H 'Content-Type: application/json' -d '{json.dumps(body)}'")
+    say("")
+
+
+def _example(model: Model, *, named: bool) -> tuple[str, dict[str, str]]:
+    """Return the path and body of a request to a model. named: whether it has to name it."""
+    if CHATS not in model.capabilities:
+        return "/v1/embeddings", {"model": model.name, "input": "Why is the sky blue?"}
+    return "/generate", {**({"model": model.name} if named else {}), "prompt": "Why is the sky blue?"}
 
 
 if __name__ == "__main__":

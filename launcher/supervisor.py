@@ -17,7 +17,9 @@ from launcher.cache import cache_dir
 from launcher.console import Problem, say
 from launcher.find_model import find_model
 from launcher.find_ollama import find_ollama
-from launcher.load_model import load_model, room_mib
+from launcher.load_model import Model, load, look_at, need_all_loaded
+from launcher.memory import default_mib
+from launcher.model_room import need_room, needs_of, room_mib
 from launcher.ollama_calls import answers, version
 from launcher.ollama_process import OllamaProcess
 from launcher.ports import need_port
@@ -44,19 +46,42 @@ class Supervisor:
         self._ollama: OllamaProcess | None = None  # None: one that was already running
         self._gateway: subprocess.Popen[bytes] | None = None
         self._gone_since: float | None = None
+        self.models: list[Model] = []  # once they are loaded
 
     def start(self) -> None:
         """Return once the gateway is ready. Raises Problem."""
         need_port(self.settings.host, self.settings.port, "PORT or HOST")
         need_port(self.settings.private_host, self.settings.private_port, "PRIVATE_PORT or PRIVATE_HOST")
         self._start_ollama()
-        url = self.settings.ollama_host
-        self.settings = replace(self.settings, model=find_model(url, self.settings.model, self._environ))
-        say(f"loading the model {self.settings.model} …")
-        # How much memory there is for an Ollama that isn't ours, nobody says.
-        room = room_mib(self.settings.ollama_memory_mib, self._environ) if self._ollama else None
-        load_model(url, Ollama(self.settings).payload(), slots=self.settings.slots, room_mib=room)
+        self._find_models()
+        self._load_models()
         self._start_gateway()
+
+    def _find_models(self) -> None:
+        """Have Ollama hold every model; if there is only one, the small model may stand in for it."""
+        names = self.settings.names
+        for name in names.models:
+            if (found := self._find_model(name)) != name:
+                aliases = " ".join(f"{alias}={found}" for alias in names.aliases)
+                self.settings = replace(self.settings, model=found, aliases=aliases)
+
+    def _find_model(self, name: str) -> str:
+        alone = len(self.settings.names.models) == 1
+        return find_model(self.settings.ollama_host, name, self._environ, or_small=alone)
+
+    def _load_models(self) -> None:
+        """Load every model, or none if they don't fit in memory together."""
+        url, settings = self.settings.ollama_host, self.settings
+        self.models = [look_at(url, Ollama(each).payload()) for each in settings.each_model()]
+        # How much memory there is for an Ollama that isn't ours, nobody says.
+        room = room_mib(settings.ollama_memory_mib, self._environ) if self._ollama else None
+        if room is not None:
+            need_room([needs_of(url, model, settings.slots) for model in self.models], room, default_mib())
+        for model in self.models:
+            say(f"loading the model {model.name} …")
+            load(url, model, room_mib=room)
+        if len(self.models) > 1:
+            need_all_loaded(url, self.models)
 
     def _start_ollama(self) -> None:
         url = self.settings.ollama_host
@@ -92,7 +117,8 @@ class Supervisor:
 
     def _start_gateway(self) -> None:
         command = [sys.executable, "-m", "gunicorn", "-c", "service/gunicorn.conf.py", "service.wsgi:app"]
-        env = {**self._environ, "MODEL": self.settings.model, "OLLAMA_HOST": self.settings.ollama_host}
+        ours = {name: getattr(self.settings, name.lower()) for name in ("MODEL", "ALIASES", "OLLAMA_HOST")}
+        env = {**self._environ, **ours}
         self._gateway = spawn(command, death_signal=SIGQUIT, env=env, cwd=ROOT)
         deadline = time.monotonic() + READY_TIMEOUT
         while not self._is_ready():
@@ -143,8 +169,9 @@ class Supervisor:
             return
         try:
             self._start_ollama()
-            if find_model(url, self.settings.model, self._environ) != self.settings.model:
-                say(f"the new Ollama has no {self.settings.model}: pull it, or start again")
+            for name in self.settings.names.models:
+                if self._find_model(name) != name:
+                    say(f"the new Ollama has no {name}: pull it, or start again")
         except Problem as problem:
             say(str(problem))
 

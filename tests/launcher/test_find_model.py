@@ -59,6 +59,15 @@ def test_a_hub_that_never_answers_counts_as_unreachable(monkeypatch: pytest.Monk
         find_model(ollama.url, "moondream", IN_THE_IMAGE)
 
 
+def test_nothing_stands_in_for_one_of_several_models() -> None:
+    pull = [{"status": "pulling manifest"}, {"error": NO_HUB}]
+    with (
+        scripted(api_show=MISSING, api_pull=pull) as ollama,
+        pytest.raises(Problem, match="moondream is not in"),
+    ):
+        find_model(ollama.url, "moondream", dict(os.environ), or_small=False)
+
+
 def test_an_ollama_that_is_gone_is_one_line() -> None:
     with pytest.raises(Problem, match=r"Ollama can't get the model moondream: .*refused"):
         find_model("http://127.0.0.1:9", "moondream", {})

@@ -4,12 +4,8 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
@@ -19,97 +15,13 @@ from launcher.ollama_process import ollama_environ
 from launcher.small_model import SMALL_MODEL
 from service.ollama_version import version_note
 from service.settings import Settings
-from testbed import ROOT
-from testbed.fetching import Reply, fetch
-from testbed.ports import free_ports
-from testbed.real_ollama import models_dir
+from testbed.fetching import fetch
 from testbed.waiting import eventually
+from tests.support.launched import Launch, Launched
 from tests.support.needs import RunOllama
 from tests.support.stub import scripted
 
 pytestmark = pytest.mark.usefixtures("programs")
-
-STORY = {"prompt": "Tell me a story about a dog.", "stream": True, "seed": 1, "stop": ["@@@"]}
-
-
-@dataclass
-class Launched:
-    """A running launcher."""
-
-    process: subprocess.Popen[bytes]
-    environ: dict[str, str]
-    log: Path
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.output
-        return "Open that page" in self.output
-
-    def family(self) -> list[psutil.Process]:
-        """Return every process that it started."""
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def child(self, words: str) -> psutil.Process | None:
-        """Return the process whose command line has these words, if there is one."""
-        for child in self.family():
-            with suppress(psutil.NoSuchProcess):  # a zombie counts as one
-                if words in " ".join(child.cmdline()):
-                    return child
-        return None
-
-    def generate(self, prompt: str, max_tokens: int = 16) -> Reply:
-        return fetch(f"http://127.0.0.1:{self.environ['PORT']}/generate", {"prompt": prompt, "max_tokens": max_tokens})
-
-    @contextmanager
-    def story(self, max_tokens: int = 150) -> Iterator[HTTPResponse]:
-        """Stream an answer, of which one line has been read."""
-        connection = HTTPConnection("127.0.0.1", int(self.environ["PORT"]), timeout=60)
-        try:
-            body = json.dumps(STORY | {"max_tokens": max_tokens})
-            connection.request("POST", "/generate", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            assert response.status == 200
-            assert json.loads(response.readline())
-            yield response
-        finally:
-            connection.close()
-
-
-Launch = Callable[..., Launched]
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Return a function that starts the launcher on free ports, with the settings given as variables."""
-    with ExitStack() as stack:
-
-        def start(**variables: str) -> Launched:
-            public, private, own = free_ports(3)
-            ports = {"PORT": str(public), "PRIVATE_PORT": str(private)}
-            ollama = {"OLLAMA_HOST": f"127.0.0.1:{own}", "OLLAMA_MODELS": str(models_dir())}
-            # One thread: two crawl, each waiting for the other, where other tests want the CPUs as well.
-            patient = {"GENERATION_TIMEOUT": "600", "THREADS": "1"}
-            environ = {**os.environ, **ports, **ollama, **patient, "MODEL": SMALL_MODEL, **variables}
-            log = tmp_path / "log"
-            with log.open("wb") as out:
-                command = [sys.executable, "-m", "launcher"]
-                process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=subprocess.STDOUT)
-            stack.callback(process.wait, 30)
-            stack.callback(process.send_signal, signal.SIGINT)
-            return Launched(process, environ, log)
-
-        yield start
-
-
-@pytest.fixture
-def launched(real_ollama: RunOllama, launch: Launch) -> Launched:
-    """Return a launcher that serves the real small model."""
-    service = launch()
-    eventually(lambda: service.ready(), 900)  # the first time it may have to build Ollama
-    return service
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -309,6 +221,10 @@ def test_ollama_gets_the_settings() -> None:
         "GOMEMLIMIT": "256MiB",
         "GIN_MODE": "release",
     }
+
+
+def test_ollama_keeps_as_many_models_in_memory_as_are_served() -> None:
+    assert ollama_environ(Settings(model="a b c"), {})["OLLAMA_MAX_LOADED_MODELS"] == "3"
 
 
 def test_what_the_user_has_set_for_ollama_wins_unless_it_is_empty() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import _announce
+from launcher.load_model import Model
 from service.settings import Settings
 from testbed.fetching import fetch
 from testbed.gateway import serve
@@ -46,7 +47,7 @@ def test_the_gateway_listens_on_one_address_and_reaches_ollama_there(tmp_path: P
 def test_the_launcher_prints_an_address_that_can_be_opened(
     host: str, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _announce(Settings(host=host))
+    _announce(Settings(host=host), [Model({"model": "moondream"}, ["completion"], {})])
     printed = capsys.readouterr().out
     assert f" answers at {url} " in printed
     assert f"curl {url}/generate " in printed
