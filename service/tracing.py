@@ -4,6 +4,7 @@ Spans are made of what the log line knows, once it is complete, so an answer wai
 answer or a key.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ class Tracing:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        # It warns of callers' headers that it can't read, and quotes them.
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
         self._trace, self._w3c = trace, TraceContextTextMapPropagator()
         self._tracer = provider.get_tracer("sluice")
 

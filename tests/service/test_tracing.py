@@ -141,3 +141,12 @@ def test_nothing_of_it_is_imported_by_default(disabled: bool) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("state", ["a secret", "a=1,a=1", ",".join(f"a{i}=1" for i in range(40)), "a=1" * 300])
+def test_no_header_of_a_caller_is_warned_of_in_the_log(
+    spans: InMemorySpanExporter, make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    for parent in (TRACEPARENT, "0" * 600):
+        make_app().test_client().get("/v1/models", headers={"traceparent": parent, "tracestate": state}).close()
+    assert not caplog.records
