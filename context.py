@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from config import ConfigError, Stage
+from config import ConfigError, Stage, find_stage
 
 CDK_JSON = Path(__file__).with_name("cdk.json")
 ARN = r"arn:aws[a-z-]*"
@@ -27,6 +27,10 @@ FORMS = {
     "alert_emails": (r"[^@\s]+@[^@\s]+\.[^@\s]+", "e-mail addresses, with commas between them"),
     "domain": (r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a domain name such as llm.example.com"),
     "hosted_zone_id": (r"Z[A-Z0-9]+", "the id of the domain's public hosted zone in Route 53"),
+    "addresses": (
+        r"[a-z0-9]+=https?://[\w.-]+(:\d+)?",
+        "stages with their addresses such as dev=https://llm.example.com",
+    ),
 }
 
 
@@ -45,6 +49,7 @@ class Context:
     alert_emails: tuple[str, ...] = ()  # who is told of alarms and of the budget
     domain: str = ""  # for plain HTTP: ""
     hosted_zone_id: str = ""  # of the domain, where it has one; else it gets one
+    addresses: tuple[str, ...] = ()  # STAGE=URL of those that are reached elsewhere than at `domain` or a load balancer
 
     def __post_init__(self) -> None:
         for name, (pattern, allowed) in FORMS.items():
@@ -54,6 +59,8 @@ class Context:
                     raise ConfigError(f"{name}={value!r} is not {allowed}")
         if self.hosted_zone_id and not self.domain:
             raise ConfigError(f"hosted_zone_id={self.hosted_zone_id} needs domain: name the domain of that zone")
+        for each in self.addresses:
+            find_stage(each.partition("=")[0])
 
     @classmethod
     def read(cls, get: Callable[[str], Any]) -> Self:
@@ -63,7 +70,7 @@ class Context:
             text = str(get(f.name) or "").strip()
             if not text and f.default is MISSING:
                 raise ConfigError(f"{f.name} is missing: set it in cdk.json or with -c {f.name}=…, {FORMS[f.name][1]}")
-            several = f.name in ("admin_arns", "api_allowed_cidrs", "alert_emails")
+            several = f.name in ("admin_arns", "api_allowed_cidrs", "alert_emails", "addresses")
             values[f.name] = tuple(re.findall(r"[^,\s]+", text)) if several else text
         return cls(**values)
 
@@ -77,6 +84,10 @@ class Context:
         if not self.domain:
             return ""
         return f"{stage.subdomain}.{self.domain}" if stage.subdomain else self.domain
+
+    def address(self, stage: Stage) -> str:
+        """Return the URL that `addresses` has for a stage, "" if it has none."""
+        return dict(each.split("=", 1) for each in self.addresses).get(stage.name, "")
 
     @property
     def registry(self) -> str:

@@ -140,7 +140,7 @@ def run_expect(open_: Open, options: argparse.Namespace) -> Outputs:
 
 def run_address(open_: Open, options: argparse.Namespace) -> Outputs:
     """Print where a stage answers."""
-    url = options.override or address(options.stage, Context.from_cdk_json(), options.urls)
+    url = address(options.stage, Context.from_cdk_json(), options.urls)
     print(url)
     return {"url": url}
 
@@ -193,9 +193,8 @@ def parser() -> Parser:
     which.add_argument("--to", type=read_commit, help="commit of the branch to go back to")
     add("live", run_live, stage=read_stage, revision=read_commit, images=json_list)
     add("expect", run_expect, stage=read_stage)
-    add("address", run_address, stage=read_stage, urls=json_list).add_argument(
-        "--override", default="", help="the address, where it is neither in the owner's domain nor a load balancer's"
-    )
+    where = add("address", run_address, stage=read_stage)
+    where.add_argument("--urls", type=json_list, default=[], help="what Argo CD says that it is reached by")
     add("passed", run_passed, stage=read_stage, revision=read_commit)
     return top
 

@@ -19,8 +19,10 @@ from context import Context
 from delivery.signing import KEYS, KeyProblem, create, public_keys, stop_agent
 
 Object = dict[str, Any]
-RELEASE, DEPLOY = "release", "prod"  # environments: of the keys, and of the role that deploys
-ENVIRONMENTS = (RELEASE, DEPLOY)
+# Environments: of CI's keys, of the role that deploys, and of the API keys for tests. A secret of the repository itself
+# can be read by a workflow of any branch.
+RELEASE, DEPLOY, TEST = "release", "prod", "test"
+ENVIRONMENTS = (RELEASE, DEPLOY, TEST)
 DEPLOY_KEY, SIGNING_KEY = "DEPLOY_KEY", "SIGNING_KEY"  # secrets
 TITLE = "Sluice releases"  # of the deploy key
 ACTIONS_APP = 15368  # GitHub Actions itself: a required check by anybody else doesn't count

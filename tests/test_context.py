@@ -53,10 +53,13 @@ def test_a_missing_value_says_where_to_set_it(name: str, empty: str | None) -> N
         ("admin_arns", "alice"),
         ("domain", "https://llm.example.com"),
         ("hosted_zone_id", "/hostedzone/Z1"),
+        ("addresses", "https://llm.example.com"),
+        ("addresses", "dev=llm.example.com"),
+        ("addresses", "dev=https://llm.example.com/v1"),
     ],
 )
 def test_a_malformed_value_names_the_field_and_what_is_allowed(name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name}='.*' is not (the|a|an|its|ARNs)\b"):
+    with pytest.raises(ConfigError, match=rf"^{name}='.*' is not (the|a|an|its|ARNs|stages)\b"):
         read(**{name: value})
 
 
@@ -64,6 +67,14 @@ def test_a_zone_is_of_a_domain() -> None:
     with pytest.raises(ConfigError, match="hosted_zone_id=Z1 needs domain: name the domain of that zone"):
         read(hosted_zone_id="Z1")
     assert read(domain="llm.example.com", hosted_zone_id="Z1").hosted_zone_id == "Z1"
+
+
+def test_an_address_is_of_a_stage_that_there_is() -> None:
+    context = read(addresses="dev=https://dev.example.com, prod=http://10.1.0.7:8080")
+    assert (context.address(DEV), context.address(PROD)) == ("https://dev.example.com", "http://10.1.0.7:8080")
+    assert read().address(DEV) == ""
+    with pytest.raises(ConfigError, match="stage 'staging' doesn't exist: local, dev, prod do"):
+        read(addresses="staging=https://llm.example.com")
 
 
 def test_each_stage_has_a_name_in_the_domain() -> None:

@@ -16,6 +16,13 @@ def test_a_stage_answers_at_its_name_in_the_domain_whatever_it_is_said_to_be_rea
     assert address(PROD, CONTEXT, []) == "https://llm.example.com"
 
 
+def test_an_address_in_cdk_json_comes_before_both() -> None:
+    own = replace(CONTEXT, addresses=("dev=https://llm.internal:8443", "prod=http://10.1.0.7"))
+    assert address(DEV, own, [BALANCER]) == "https://llm.internal:8443"
+    assert address(PROD, own, []) == "http://10.1.0.7"
+    assert address(PROD, replace(own, addresses=("dev=https://llm.internal",)), []) == "https://llm.example.com"
+
+
 def test_without_a_domain_it_answers_at_its_load_balancer() -> None:
     assert address(DEV, PLAIN, ["http://evil.example", f"{BALANCER}/"]) == BALANCER
 
@@ -32,5 +39,5 @@ def test_without_a_domain_it_answers_at_its_load_balancer() -> None:
     ],
 )
 def test_no_other_address_gets_the_smokes_key(url: str) -> None:
-    with pytest.raises(Refused, match="set the repository variable DEV_URL to the address of dev"):
+    with pytest.raises(Refused, match="set addresses=dev=https://… there to where dev is reached"):
         address(DEV, PLAIN, [url])

@@ -123,6 +123,7 @@ def test_a_new_repository_gets_everything_and_then_nothing_more(
         "Actions",
         "environment release",
         "environment prod",
+        "environment test",
         "deploy key",
         "signing key",
         "ruleset",
@@ -136,7 +137,7 @@ def test_a_new_repository_gets_everything_and_then_nothing_more(
 
 def test_main_alone_may_use_the_keys_and_somebody_approves_deployments(hub: GitHub) -> None:
     main([])
-    for name in ("release", "prod"):
+    for name in ("release", "prod", "test"):
         policy = hub.at[f"environments/{name}"]["deployment_branch_policy"]
         assert policy == {"protected_branches": False, "custom_branch_policies": True}
         branches = hub.at[f"environments/{name}/deployment-branch-policies"]

@@ -55,7 +55,7 @@ def synced(revision: str, *images: str) -> dict[str, Any]:
 
 def releases(runner: Runner) -> tuple[str, str]:
     """Have dev run a good release and then the one to try; return the commits of the branch."""
-    _, before, head = runner.origin.main
+    *_, before, head = runner.origin.main
     good = runner.origin.publish(runner.branch, "a", before)
     return good, runner.origin.publish(runner.branch, "b", head)
 
@@ -159,8 +159,9 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
 
 
 def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
+    runner.answer_at(served.url)
     _, revision = releases(runner)
-    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
+    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"))
     assert run.succeeded, run.output
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "succeeded", "succeeded", "skipped"]
@@ -169,11 +170,11 @@ def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
 
 
 def test_a_release_that_is_too_busy_to_be_asked_is_neither_noted_as_good_nor_taken_back(runner: Runner) -> None:
-    _, revision = releases(runner)
     busy: Answer = (503, {"Retry-After": "0.1"}, {"error": {"code": "saturated"}})
     with stub(lambda request: busy) as server:
-        options = ["--var", f"DEV_URL={server.url}", "--env", "SECONDS=2"]
-        run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), *options)
+        runner.answer_at(server.url)
+        _, revision = releases(runner)
+        run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--env", "SECONDS=2")
     assert run.succeeded, run.output
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "succeeded", "skipped", "skipped"]
@@ -185,9 +186,10 @@ def test_a_release_that_is_too_busy_to_be_asked_is_neither_noted_as_good_nor_tak
 def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
     runner: Runner, served: Served, engine: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    runner.answer_at(served.url)
     _, revision = releases(runner)
     monkeypatch.setattr(engine, "tokens", ["banana"])
-    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--var", f"DEV_URL={served.url}")
+    run = runner.run("smoke", "repository_dispatch", synced(revision, "b"))
     assert not run.succeeded
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "failed", "skipped", "succeeded"], run.output
@@ -196,7 +198,7 @@ def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
     run = runner.run("rollback", "workflow_dispatch", {"inputs": {"stage": "dev", "to": "", "revision": revision}})
     assert run.succeeded, run.output
     assert runner.origin.image() == "a"
-    _, before, head = runner.origin.main
+    *_, before, head = runner.origin.main
     assert runner.origin.log()[0] == f"dev: back to {before[:12]}"
     assert f"gh api --silent repos/octo/sluice/commits/{head}/comments --field body=@" in run.calls
     assert f"dev was rolled back from {head} to {before}.\nSee https://" in run.calls
@@ -205,7 +207,7 @@ def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
 @pytest.mark.parametrize(
     ("images", "reason", "outcomes"),
     [
-        ("b", "set the repository variable DEV_URL to the address of dev", ["succeeded", "failed"]),
+        ("b", "set addresses=dev=https://… there to where dev is reached", ["succeeded", "failed"]),
         ("a", "dev should run sha256:bbbb", ["failed", "skipped"]),
     ],
 )
@@ -213,7 +215,8 @@ def test_a_smoke_that_could_not_be_run_takes_nothing_back(
     runner: Runner, images: str, reason: str, outcomes: list[str]
 ) -> None:
     _, revision = releases(runner)
-    run = runner.run("smoke", "repository_dispatch", synced(revision, images))
+    # Whoever may write to the repository may set its variables, which decide nothing.
+    run = runner.run("smoke", "repository_dispatch", synced(revision, images), "--var", "DEV_URL=http://evil.example")
     found = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert found == [*outcomes, "skipped", "skipped"], run.output
     assert reason in run.output
@@ -279,8 +282,10 @@ def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
 
 def nightly(runner: Runner, url: str, **inputs: str) -> Run:
     """Run the nightly at a rate that fits a second or two."""
+    if url:
+        runner.answer_at(url)
     payload = {"inputs": {"rate": "8", "minutes": "0.02", "accept": "false", **inputs}}
-    return runner.run("nightly", "workflow_dispatch", payload, "--var", f"DEV_URL={url}")
+    return runner.run("nightly", "workflow_dispatch", payload, "--var", "PUSH_ROLE_ARN=role")
 
 
 def have_last_report(runner: Runner, folder: Path, answers_take: float) -> None:
@@ -299,6 +304,13 @@ def test_the_first_nightly_has_nothing_to_compare_with(runner: Runner, served: S
     assert "Every target was met." in run.output
     assert "There is no report to compare with." in run.output
     assert "gh run list --workflow nightly.yml --branch main --status success --limit 1" in run.calls
+
+
+def test_there_is_no_nightly_load_without_an_address_on_main(runner: Runner) -> None:
+    run = nightly(runner, "")
+    assert run.succeeded, run.output
+    assert [run.outcome(job) for job in ("address", "load")] == ["succeeded", "skipped"]
+    assert "dev has no domain in cdk.json" in run.output
 
 
 @pytest.mark.parametrize(

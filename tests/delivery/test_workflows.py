@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from config import DEV, IMAGE_REPOSITORY, PROD, WEIGHTS_REPOSITORY
+from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
 from delivery.git import COMMITTER_EMAIL, COMMITTER_NAME
+from delivery.github import DEPLOY_KEY, RELEASE, SIGNING_KEY, TEST
 from delivery.live import passed_tag
 from testbed import ROOT
 from tests.support.runner import WORKFLOWS, go_tool, tool
 
 NAMES = ["ci", "deliver", "e2e", "infra", "models", "nightly", "prod", "promote", "rollback", "smoke"]
+ROLES = {"PUSH_ROLE_ARN", "DEPLOY_ROLE_ARN", "DRIFT_ROLE_ARN"}
 ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
 
 
@@ -164,6 +166,18 @@ def test_only_jobs_in_the_environment_release_have_the_keys_and_they_run_nobody_
             assert "ref" not in step["with"]  # main's own code
 
 
+def test_every_secret_is_of_an_environment_that_main_alone_may_use() -> None:
+    for name, job in jobs():
+        used = set(re.findall(r"secrets\.(\w+)", json.dumps(job)))
+        expected = {RELEASE: {DEPLOY_KEY, SIGNING_KEY}, TEST: used & {"SMOKE_API_KEY", "NIGHTLY_API_KEY"}}
+        assert used == expected.get(job.get("environment", ""), set()), name
+
+
+def test_variables_which_writers_may_set_say_only_which_role_to_ask_for() -> None:
+    for path in WORKFLOWS.iterdir():
+        assert set(re.findall(r"\bvars\.(\w+)", path.read_text())) <= ROLES, path.name
+
+
 def test_what_installs_packages_has_no_credentials() -> None:
     for name, job in jobs():
         said = [step.get("run", "") for step in job.get("steps", [])]
@@ -173,7 +187,7 @@ def test_what_installs_packages_has_no_credentials() -> None:
         for step in job["steps"]:
             if "checkout" in step.get("uses", ""):
                 assert step["with"]["persist-credentials"] is False, name
-        assert "environment" not in job, name
+        assert job.get("environment") in (None, TEST), name
 
 
 def test_the_deployment_installs_the_cdks_command_line_only_and_before_it_has_a_role() -> None:
@@ -274,7 +288,4 @@ def test_what_the_workflows_repeat_is_what_the_code_says() -> None:
     sent = re.findall(r'"event_type": "([\w-]+)"', (ROOT / "argocd/notifications.yaml").read_text())
     received = [load(name)[True]["repository_dispatch"]["types"] for name in ("smoke", "rollback")]
     assert {name for types in received for name in types} == set(sent)
-    assert {f"{stage.name.upper()}_URL" for stage in (DEV, PROD)} == set(
-        re.findall(r"vars\.(\w+_URL)", (WORKFLOWS / "smoke.yml").read_text())
-    )
     assert f"the tag {passed_tag('STAGE', 'COMMIT')}," in (WORKFLOWS / "smoke.yml").read_text()

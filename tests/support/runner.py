@@ -162,6 +162,14 @@ class Runner:
         self.origin.main.append(self.origin.tip("refs/heads/main"))
         return self.origin.main[-1]
 
+    def answer_at(self, url: str) -> None:
+        """Say on main where dev is reached."""
+        path = self.branch.repo / "cdk.json"
+        cdk = json.loads(path.read_text())
+        cdk["context"]["addresses"] = f"dev={url}"
+        path.write_text(json.dumps(cdk))
+        self.commit("An address")
+
     def _put_stand_ins(self) -> None:
         bin_ = self.folder / "bin"
         bin_.mkdir()
