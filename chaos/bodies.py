@@ -19,11 +19,11 @@ PARTS = 256  # of a message, at most
 
 @dataclass(frozen=True)
 class Body:
-    """A request. image: a picture is decoded for it, which may take longer."""
+    """A request. images: how many are decoded for it, which takes longer."""
 
     name: str
     make: Callable[[], bytes]
-    image: bool = False
+    images: int = 0
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -149,14 +149,14 @@ BODIES = (
     Body("chunks of one byte", chunked),
     Body("5,000 headers", headers(5000, 100)),
     Body("a header of 8 MiB", headers(1, MOST)),
-    Body("a PNG of 6 MB, noise, 1400 x 1400", lambda: with_images(png(1400, 1400, noise=True)), image=True),
-    Body("a PNG of 50 kB, black, 4000 x 4000", lambda: with_images(png(4000, 4000, noise=False)), image=True),
-    Body("four of those", lambda: with_images(*[png(4000, 4000, noise=False)] * 4), image=True),
-    Body("a JPEG of two frame headers", lambda: with_images(two_frames()), image=True),
-    Body("four JPEGs of 3000 x 2000", lambda: with_images(*[photo("JPEG", 3000, 2000)] * 4), image=True),
+    Body("a PNG of 6 MB, noise, 1400 x 1400", lambda: with_images(png(1400, 1400, noise=True)), images=1),
+    Body("a PNG of 50 kB, black, 4000 x 4000", lambda: with_images(png(4000, 4000, noise=False)), images=1),
+    Body("four of those", lambda: with_images(*[png(4000, 4000, noise=False)] * 4), images=4),
+    Body("a JPEG of two frame headers", lambda: with_images(two_frames()), images=1),
+    Body("four JPEGs of 3000 x 2000", lambda: with_images(*[photo("JPEG", 3000, 2000)] * 4), images=4),
     Body("a progressive JPEG of 3000 x 2000", lambda: with_images(photo("JPEG", 3000, 2000, progressive=True)), True),
-    Body("a WebP of 1400 x 1000", lambda: with_images(photo("WEBP", 1400, 1000)), image=True),
-    Body("a lossless WebP with codes for each 16 pixels", lambda: with_images(webp_with_many_codes(1024)), image=True),
+    Body("a WebP of 1400 x 1000", lambda: with_images(photo("WEBP", 1400, 1000)), images=1),
+    Body("a lossless WebP with codes for each 16 pixels", lambda: with_images(webp_with_many_codes(1024)), images=1),
     Body("a schema of 126 definitions, each naming the next", lambda: with_schema({"$defs": CHAIN, **FIRST})),
     Body("a schema of 60 patterns that no grammar holds", lambda: with_schema({"properties": PATTERNS})),
 )
