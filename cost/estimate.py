@@ -133,6 +133,9 @@ def _network(stage: Stage, prices: Prices) -> Iterator[Line]:
 
 def _data(stage: Stage, prices: Prices) -> Iterator[Line]:
     yield _constant("KMS", f"{KMS_KEYS} key", KMS_KEYS * prices["kms_key"])
+    secrets = 1 + bool(stage.api_keys_source)  # and Argo CD's token: stacks/secrets.py
+    each = prices["secret"] + HOURS * 60 / 10_000 * prices["secret_reads"]
+    yield _constant("Secrets", f"{secrets}, each read once a minute", secrets * each)
     control, flows, pods = (prices.assume(f"{name}_logs_gb") for name in ("control_plane", "flow", "pod"))
     counted = f"{control:g} GB of the control plane, {flows:g} GB of flows, {pods:g} GB of pods"
     written = control + flows + pods

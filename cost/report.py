@@ -9,7 +9,8 @@ from cost.prices import Prices
 
 NOT_COUNTED = (
     "data out to the internet (100 GB a month are free, then 9 cents a GB), traffic between zones (1 cent a GB each "
-    "way), instances of `make access`, the seconds of the kubectl provider's Lambda, tax, support"
+    "way), a hosted zone with a domain (50 cents), instances of `make access`, the seconds of the kubectl provider's "
+    "Lambda, tax, support"
 )
 
 

@@ -35,6 +35,8 @@ ROUND = {
     "alarm_metric": 1,
     "composite_alarm": 3,
     "kms_key": 5,
+    "secret": 1,
+    "secret_reads": 0,
     "ecr": 10,
 }
 ASSUMED = {
@@ -80,6 +82,7 @@ def test_a_bill_is_what_a_hand_computes(round_prices: Prices) -> None:
         "Load balancer": (3650, 3650),  # (4 + 2 × 0.5) × 730
         "Public IPv4 addresses": pytest.approx((21.9, 21.9)),  # 1 + 2 addresses
         "KMS": (5, 5),
+        "Secrets": (2, 2),
         "Logs, written": (20, 20),  # 7 + 2 + 1 GB
         "Logs, kept": pytest.approx((4.934, 4.934), abs=0.001),  # 10 GB × 30 of 30.4 days × 0.5
         "Alarms": (28, 28),  # 3 × 4 + 10 × 1 + 2 × 3
@@ -99,12 +102,12 @@ def test_the_total_is_the_sum_and_a_thousand_generations_follow_from_it(round_pr
     stage = replace(DEV, slots=4)
     report = CostReport(stage=stage, prices=round_prices, seconds=12, lines=estimate(stage, round_prices), savings=[])
     total = report.total()
-    assert (total.minimum, total.maximum) == pytest.approx((9165.834, 11724.834), abs=0.001)
+    assert (total.minimum, total.maximum) == pytest.approx((9167.834, 11726.834), abs=0.001)
     # 730 h × 3,600 s ÷ 12 s = 219,000 generations a slot: 876,000 with 4 slots, 3,504,000 with 4 replicas.
     (full, low, high), (half, low_half, high_half) = report.generations()
     assert (full, half) == (1, 0.5)
-    assert (low, high) == pytest.approx((9165.834 / 876, 11724.834 / 3504))
-    assert (low_half, high_half) == pytest.approx((2 * 9165.834 / 876, 2 * 11724.834 / 3504))
+    assert (low, high) == pytest.approx((9167.834 / 876, 11726.834 / 3504))
+    assert (low_half, high_half) == pytest.approx((2 * 9167.834 / 876, 2 * 11726.834 / 3504))
 
 
 def two_models(prices: Prices) -> CostReport:
