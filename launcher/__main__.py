@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from launcher.load_model import Model
 from launcher.processes import adopt_orphans
 from launcher.supervisor import Supervisor
 from service.addresses import with_port
+from service.keys import Keys
 from service.ollama import CHATS
 from service.settings import LOCAL, SettingError, Settings
 
@@ -30,7 +32,10 @@ def main(environ: Mapping[str, str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     adopt_orphans()
     try:
-        supervisor = Supervisor(Settings.from_environ(environ), environ)
+        settings = Settings.from_environ(environ)
+        if settings.api_keys_file:
+            Keys(Path(settings.api_keys_file), settings.names)  # the gateway would find a mistake in it after the load
+        supervisor = Supervisor(settings, environ)
     except SettingError as error:
         return _report(error)
     try:

@@ -174,6 +174,12 @@ def test_a_bad_setting_is_one_line(launch: Launch) -> None:
     assert "SLOTS='many' is not a whole number" in problem(launch(SLOTS="many"))
 
 
+def test_a_missing_file_of_keys_is_one_line_before_anything_starts(launch: Launch, tmp_path: Path) -> None:
+    service = launch(API_KEYS_FILE=str(tmp_path / "keys.toml"))
+    assert f"API_KEYS_FILE={tmp_path}/keys.toml can't be read" in problem(service)
+    assert "starting" not in service.output
+
+
 def test_an_ollama_that_ends_at_its_start_is_one_line(launch: Launch, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "ollama"
     program.parent.mkdir()
