@@ -123,10 +123,12 @@ def haproxy(
 
 
 @contextmanager
-def fronted(text: str, folder: Path, pods: Sequence[Pod], **settings: Any) -> Iterator[tuple[Served, Proxy]]:
+def fronted(
+    text: str, folder: Path, pods: Sequence[Pod], others: Mapping[str, Sequence[Pod]] | None = None, **settings: Any
+) -> Iterator[tuple[Served, Proxy]]:
     """Run HAProxy and a front with these settings before it, as a proxy's pod has them, until the block ends."""
     private = free_port()
-    with haproxy(text, folder, pods, front=private) as proxy:
+    with haproxy(text, folder, pods, front=private, others=others) as proxy:
         settings = {"role": "front", "upstream": proxy.url, "private_port": private, **settings}
         with serve("http://127.0.0.1:1", folder / "front.log", **settings) as front:
             eventually(lambda: proxy.status("/readyz") == 200)
