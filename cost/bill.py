@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,7 +186,7 @@ def between(lines: Iterable[dict[str, Any]], begin: datetime | None, end: dateti
             yield line
 
 
-def rows(usage: Usage, pod_hours: PodHours) -> Iterator[Row]:
+def rows(usage: Usage, pod_hours: Mapping[str, float]) -> Iterator[Row]:
     """Yield a row for each key and model, the most expensive first, and what was idle of each model."""
     slot_second = {
         model: pod_hours[model] / 3600 * usage.pod_seconds[model] / seconds
@@ -202,7 +202,7 @@ def rows(usage: Usage, pod_hours: PodHours) -> Iterator[Row]:
         yield Row(IDLE, model, 0, 0, 0, idle, idle * slot_second[model])
 
 
-def table(found: list[Row], usage: Usage, pod_hours: PodHours) -> str:
+def table(found: list[Row], usage: Usage, pod_hours: Mapping[str, float]) -> str:
     """Return the bill in Markdown."""
     lines = ["| key | model | requests | prompt tokens | completion tokens | slot-seconds | US dollars |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|")

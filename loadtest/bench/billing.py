@@ -39,7 +39,7 @@ def billing() -> Iterator[Target]:
     usage = Usage()
     for line in filter(None, map(parse, log.read_text().splitlines())):
         usage.add(line)
-    billed = {row.key: row for row in rows(usage, pod_hour=1.0)}
+    billed = {row.key: row for row in rows(usage, {ollama.model: 1.0})}
     keys = [billed[key] for key in KEYS]
     what = f"bill of two keys over {took:.0f} s: slot-seconds in all, compared with the engine's log"
     ours, theirs = sum(row.slot_seconds for row in keys), sum(engine.values())
