@@ -44,7 +44,7 @@ def test_a_chat_is_streamed_as_ollama_writes_it(client: FlaskClient) -> None:
     *pieces, last = lines(reply)
     assert "".join(piece["message"]["content"] for piece in pieces) == "Hello, world"
     assert not any(piece["done"] for piece in pieces)
-    figures = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3, **DURATIONS}
+    figures = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3, "busy_slots": 1.0, **DURATIONS}
     assert last == {"message": {"role": "assistant", "content": ""}, "done": True, **figures}
 
 
