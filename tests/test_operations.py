@@ -1,13 +1,17 @@
 """The operator's guide names what there is."""
 
 import re
+import textwrap
 from dataclasses import fields
+from typing import Any
 
 import yaml
 
+import config
 from config import STAGES
 from context import Context
 from testbed import ROOT
+from tests.support.several_models import EMBEDDING, TWO_MODELS
 
 GUIDE = (ROOT / "docs/operations.md").read_text()
 WORKFLOWS = {path.stem: path for path in (ROOT / ".github/workflows").glob("*.yml")}
@@ -61,3 +65,12 @@ def test_every_link_to_another_page_leads_somewhere() -> None:
         text = (ROOT / "docs" / page).read_text() if page else GUIDE
         headings = [re.sub(r"[^a-z -]", "", line.lower()) for line in re.findall(r"^#+ (.*)$", text, re.M)]
         assert not anchor or anchor.replace("-", " ") in headings, (page, anchor)
+
+
+def test_the_example_of_another_model_is_the_one_that_the_tests_render() -> None:
+    [example] = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
+    names: dict[str, Any] = dict(vars(config))
+    exec(textwrap.dedent(example), names)
+    assert names["EMBEDDING"] == EMBEDDING
+    assert 'aliases=("gpt-4o-mini",)' in GUIDE
+    assert TWO_MODELS.aliases == ("gpt-4o-mini",)
