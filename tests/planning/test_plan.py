@@ -225,6 +225,7 @@ def test_a_load_report_gives_the_work_of_requests_that_waited_for_nobody(tmp_pat
     assert seconds == pytest.approx(1 + 4 * 0.5)
 
 
+@pytest.mark.usefixtures("programs")  # a process for each CPU
 def test_a_plan_from_a_load_report_needs_as_many_slots_as_it_kept_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_plan_from_a_load_report_needs_as_many_slots_as_it_kept_busy(
     assert 11 <= replicas <= 15  # 1/s × 12 s = 12 slots; its queue waits for up to 30 s
 
 
+@pytest.mark.usefixtures("programs")  # a process for each CPU
 def test_the_command_compares_instance_types_and_recommends_the_cheaper(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +267,7 @@ def test_the_command_compares_instance_types_and_recommends_the_cheaper(
     assert f"and with one replica gone by {counts[1] + 1}" in out
 
 
+@pytest.mark.usefixtures("programs")  # a process for each CPU
 def test_one_of_several_models_is_planned_with_its_own_pods(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +356,7 @@ def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "sluice: --decode is missing: give it, or the --report of a load run\n"
 
 
+@pytest.mark.usefixtures("programs")  # a process for each CPU
 def test_a_search_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "REQUESTS", 200)
     workload = Workload(rate=4, prompt=NO_PROMPT, answer=Length(150, 0))
@@ -365,6 +369,7 @@ def test_a_search_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said[-2:] == ["step 2 of 3: 6 of 6 runs", f"step 3 of 3: a forecast with {guess.replicas} replicas"]
 
 
+@pytest.mark.usefixtures("programs")  # a process for each CPU
 def test_the_figures_in_the_documentation_are_those_of_its_command() -> None:
     """Of the search only the end is repeated: the forecast with the number of replicas that it has found."""
     page = (ROOT / "docs/planning.md").read_text()
