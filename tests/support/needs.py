@@ -16,7 +16,8 @@ from testbed.real_ollama import RealOllama
 from testbed.tools import missing, need_tool
 
 NEEDS = frozenset({"browser", "cdk", "cluster", "docker", "network", "programs", "real_ollama"})
-ALLOWED = frozenset({"git", "decoder.py", "fit_checker.py"})  # the last two: what the gateway itself starts
+# Git, what the gateway itself starts, and how Python finds out for OpenAI's client on what it runs.
+ALLOWED = frozenset({"git", "decoder.py", "fit_checker.py", "uname"})
 RunDocker = Callable[..., str]
 RunOllama = Callable[..., AbstractContextManager[RealOllama]]
 CDK = ROOT / "node_modules/.bin/cdk"  # which package.json pins
