@@ -98,6 +98,15 @@ def test_the_picker_has_the_models_that_chat_and_images_go_to_those_that_see(ope
     assert gateway.messages == [("user", "Hello")]  # without the image
 
 
+def test_images_wait_for_a_model_that_sees(open_page: Open) -> None:
+    page = open_page(Gateway(vision=False, others={"eyes": ["completion", "vision"]}))
+    pick = page.get_by_role("button", name="Add image")
+    expect(page.locator("#hero")).to_contain_text("It reads text. ")
+    expect(pick).to_be_hidden()
+    page.get_by_label("Model").select_option("eyes")
+    expect(pick).to_be_visible()
+
+
 def test_the_picker_follows_what_the_server_has(open_page: Open) -> None:
     gateway = Gateway()
     gateway.models = ["moondream", "llava"]
