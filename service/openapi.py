@@ -147,7 +147,8 @@ def _operation(route: Route, settings: Settings) -> Document:
 def _errors(path: str, statuses: Iterable[int], settings: Settings) -> Document:
     """Return the error responses, with the codes of the error classes of each status."""
     form = form_of(path)
-    codes: dict[int, list[str]] = {status: [] for status in (*statuses, *([401] if settings.api_keys_file else []))}
+    of_keys = (401, 403) if settings.api_keys_file else ()
+    codes: dict[int, list[str]] = {status: [] for status in (*statuses, *of_keys)}
     for kind in ServiceError.__subclasses__():
         if (status := form.status(kind(""))) in codes:
             codes[status].append(kind.code)

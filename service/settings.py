@@ -62,8 +62,8 @@ class Settings:
     ollama_host: str = knob("http://127.0.0.1:11434", "Ollama's address, in any form that Ollama's own client accepts.")
     ollama_memory_mib: int = knob(
         0,
-        "Memory limit of each of Ollama's processes, in MiB, if the service starts Ollama; 0 means nine tenths of "
-        "the memory that is free then.",
+        "Memory limit of each of Ollama's processes, in MiB, if the service starts Ollama; each model has one. 0 means "
+        "nine tenths of the memory that is free then.",
         0,
         16_777_216,
     )
