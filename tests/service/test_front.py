@@ -75,7 +75,7 @@ def long_way(docker: RunDocker, tmp_path_factory: pytest.TempPathFactory) -> Ite
         keys = folder / "keys.toml"
         keys.write_text(f'[alice]\nsha256 = "{digest("sesame")}"\n[bob]\nsha256 = "{digest("b")}"\nconcurrent = 1\n')
         pod = stack.enter_context(serve(stand_in.url, folder / "pod.log", role="back", slots=2, queue_timeout=3))
-        settings = {"queue_timeout": 3, "max_in_flight": 8, "api_keys_file": keys, "prestop": 1}
+        settings: dict[str, Any] = {"queue_timeout": 3, "max_in_flight": 8, "api_keys_file": keys, "prestop": 1}
         front, proxy = stack.enter_context(fronted(haproxy_cfg(STAGE), folder, [pod], **settings))
         yield Way(front, proxy, pod, stand_in)
 
