@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -80,7 +79,7 @@ def running(system: System) -> Iterator[QueueUnderTest]:
             max_in_flight=MAX_IN_FLIGHT,
             front_mib=4096,
         )
-        times: dict[str, Any] = {"queue_timeout": system.queue_timeout, "max_in_flight": MAX_IN_FLIGHT}
+        times = {"queue_timeout": system.queue_timeout, "max_in_flight": MAX_IN_FLIGHT}
         front, proxy = stack.enter_context(fronted(haproxy_cfg(stage), Path(folder), pods, **times))
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="generate"}') == system.replicas)
         eventually(lambda: proxy.metric('haproxy_backend_active_servers{proxy="holder"}') == 1)

@@ -33,6 +33,9 @@ class Pod(Protocol):
         """Return the port that says whether it is ready."""
 
 
+Pods = Sequence[Pod] | Mapping[str, Sequence[Pod]]  # of one model, or of each by the name of its Service
+
+
 @dataclass
 class Ports:
     """The ports of one HAProxy."""
@@ -97,21 +100,20 @@ def check(text: str, folder: Path) -> str:
 def haproxy(
     text: str,
     folder: Path,
-    pods: Sequence[Pod],
+    pods: Pods,
     ports: Ports | None = None,
     holders: Sequence[Ports] = (),
     front: int = 0,
-    others: Mapping[str, Sequence[Pod]] | None = None,
 ) -> Iterator[Proxy]:
     """Run HAProxy with a configuration in front of `pods` until the block ends; wait until it sees a ready one.
 
     holders: every proxy's ports, in the same order for each; this one alone by default. front: the private port of
-    the front that will stand before it, without which it isn't ready; 0 for none. others: pods of other models than
-    the default one, by the names of their Services.
+    the front that will stand before it, without which it isn't ready; 0 for none.
     """
     need_docker(IMAGE)
     ports = ports or Ports.free()
-    text = local(text, ports, {PODS: pods, **(others or {})}, holders or [ports], front)
+    services = pods if isinstance(pods, Mapping) else {PODS: pods}
+    text = local(text, ports, services, holders or [ports], front)
     options = ["--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", *_mount(text, folder)]
     name = docker("run", *options, IMAGE, "haproxy", "-db", "-f", f"{FOLDER}/haproxy.cfg")
     try:
@@ -123,12 +125,10 @@ def haproxy(
 
 
 @contextmanager
-def fronted(
-    text: str, folder: Path, pods: Sequence[Pod], others: Mapping[str, Sequence[Pod]] | None = None, **settings: Any
-) -> Iterator[tuple[Served, Proxy]]:
+def fronted(text: str, folder: Path, pods: Pods, **settings: Any) -> Iterator[tuple[Served, Proxy]]:
     """Run HAProxy and a front with these settings before it, as a proxy's pod has them, until the block ends."""
     private = free_port()
-    with haproxy(text, folder, pods, front=private, others=others) as proxy:
+    with haproxy(text, folder, pods, front=private) as proxy:
         settings = {"role": "front", "upstream": proxy.url, "private_port": private, **settings}
         with serve("http://127.0.0.1:1", folder / "front.log", **settings) as front:
             eventually(lambda: proxy.status("/readyz") == 200)

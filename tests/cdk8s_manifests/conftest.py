@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cdk8s_manifests.haproxy_cfg import haproxy_cfg
+from cdk8s_manifests.names import PODS
 from service.front import MODEL_NAME
 from service.gateway import KEY_NAME
 from testbed.fetching import Reply, fetch
@@ -31,7 +32,7 @@ def run(docker: RunDocker, tmp_path: Path) -> Iterator[Run]:
             folder = tmp_path / f"haproxy-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
             text = haproxy_cfg(replace(ONE_SLOT, **changes))
-            return stack.enter_context(haproxy(text, folder, pods, ports, holders, others=others))
+            return stack.enter_context(haproxy(text, folder, {PODS: pods, **(others or {})}, ports, holders))
 
         yield start
 

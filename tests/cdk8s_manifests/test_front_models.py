@@ -54,7 +54,7 @@ def front(docker: RunDocker, tmp_path: Path) -> Iterator[Served]:
         settings = {"model": "busy idle", "aliases": "gpt-4o-mini=busy quiet=idle", "max_in_flight": 2 * SHARE}
         settings |= DEADLINES
         busy, idle = pod("busy"), pod("idle")
-        both = fronted(haproxy_cfg(STAGE), tmp_path, [busy], {"pods-idle": [idle]}, **settings)
+        both = fronted(haproxy_cfg(STAGE), tmp_path, {"pods": [busy], "pods-idle": [idle]}, **settings)
         yield stack.enter_context(both)[0]
 
 
