@@ -46,6 +46,9 @@ def _check_models(stage: "Stage") -> None:
     """Several models have names of their own, nodes where the stage has them, and places enough in the fronts."""
     more = stage.more_models
     models = [stage.model.name, *(each.model.name for each in more)]
+    for aliases in (stage.aliases, *(each.aliases for each in more)):
+        text = isinstance(aliases, str)  # ("some") is one too, of which each letter would be an alias
+        _need(stage, not text, f"aliases={aliases!r} is a text: write a tuple, ({aliases!r},)")
     _check_names(stage, models, [*stage.aliases, *(alias for each in more for alias in each.aliases)])
     if slug := _first_twice(each.model.slug for each in more):
         same = " and ".join(each.model.name for each in more if each.model.slug == slug)

@@ -119,11 +119,12 @@ def bill(options: argparse.Namespace) -> int:
         usage.add(line)
     if not usage.pod_seconds:
         where = ", ".join(map(str, options.files)) or "standard input"
-        raise InputError(f"no capacity line of a pod in {where}: docs/operations.md says where the lines are")
+        when = " between --from and --to" if options.begin or options.end else ""
+        raise InputError(f"no capacity line of a pod in {where}{when}: docs/operations.md says where the lines are")
     found = list(rows(usage, pod_hours))
     spent = [key for key, usd in budgets.items() if sum(row.usd for row in found if row.key == key) >= usd]
     if options.keys:
-        mark(options.keys, spent, options.end)
+        mark(options.keys, budgets, spent, options.end)
     print(json.dumps([asdict(row) for row in found], indent=2) if options.json else table(found, usage, pod_hours))
     return 0
 
@@ -212,7 +213,7 @@ def table(found: list[Row], usage: Usage, pod_hours: Mapping[str, float]) -> str
     total = sum(row.usd for row in found)
     lines.append(f"| **all** | | | | | **{sum(row.slot_seconds for row in found):,.1f}** | **{total:,.4f}** |")
     for model, seconds in usage.pod_seconds.items():
-        pods = f"{seconds / 3600:,.2f} hours of pods of {model} at {pod_hours[model]:.4f} dollars"
+        pods = f"{seconds / 3600:,.2f} hours of pods of {model} at {pod_hours[model]:.4f} dollars an hour"
         lines += ["", f"{pods}: their nodes, with Auto Mode's fee and disks."]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def read_budgets(file: Path) -> dict[str, float]:
     return budgets
 
 
-def mark(file: Path, spent: Sequence[str], renews: datetime) -> None:
-    """Have `spent_until` in the tables of these keys, and in no other. Raises InputError.
+def mark(file: Path, budgeted: Collection[str], spent: Collection[str], renews: datetime) -> None:
+    """Have `spent_until` in the tables of the keys that are spent, and in no other. Raises InputError.
 
     The file is replaced at once, since gateways read it while they run. All else in it stays, comments too.
     """
@@ -35,8 +35,8 @@ def mark(file: Path, spent: Sequence[str], renews: datetime) -> None:
         known = tomllib.loads("\n".join(lines))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}") from None
-    if missing := [key for key in spent if key not in known]:
-        raise InputError(f"{file} has no key {', '.join(missing)}")
+    if missing := [key for key in budgeted if key not in known]:
+        raise InputError(f"{file} has no key {', '.join(missing)}, which has a budget")
     marked: list[str] = []
     for line in (each for each in lines if not MARK.match(each)):
         marked.append(line)

@@ -16,6 +16,7 @@ REASONS = {
     r"unknown model architecture: '([^']+)'": "it needs a newer Ollama: this one doesn't know {0}",
     r"exceeds file size|unexpected EOF|invalid file magic": "its file is broken: `ollama rm` it, and start again",
     r"insufficient memory|out.of.memory|failed to allocate|allocation failed": "it doesn't fit in memory: {memory}",
+    r"GGML_ASSERT\(rc == 0\)": "it can't start its threads, mostly for want of memory: {memory}",  # of pthread_create
     r"image generation": "it makes pictures; one that chats or embeds is wanted",
 }
 

@@ -19,6 +19,8 @@ class ModelNames:
         names = cls(tuple(models.split()))
         if not names.models:
             raise ValueError("MODEL is empty: name a model, such as moondream")
+        if "," in models:
+            raise ValueError(f"MODEL={models!r} has a comma: separate several models by blanks")
         if twice := _first_twice(names.models):
             raise ValueError(f"MODEL names {twice} twice: name each model once")
         return cls(names.models, dict(names._alias(pair) for pair in _distinct(re.split(r"[\s,]+", aliases))))

@@ -85,6 +85,8 @@ def test_names_are_compared_as_the_gateway_compares_them() -> None:
             "alias GPT is there twice: an alias stands for one model",
         ),
         ({"aliases": ("moondream:latest",)}, "alias moondream:latest is a model that the stage serves"),
+        ({"aliases": "gpt"}, "aliases='gpt' is a text: write a tuple, ('gpt',)"),
+        ({"more_models": (named("a", aliases="gpt"),)}, "aliases='gpt' is a text: write a tuple, ('gpt',)"),
         ({"aliases": ("two words",)}, "'two words' can't be a model's name in Ollama: a letter or digit, then"),
         ({"more_models": (named("a=b"),)}, "'a=b' can't be a model's name in Ollama"),
         (

@@ -9,8 +9,8 @@ from service.keys import digest
 
 def main() -> None:
     """Make a key for the client named on the command line."""
-    if len(sys.argv) != 2 or not re.fullmatch(r"[A-Za-z0-9_-]+", sys.argv[1]):
-        sys.exit("usage: python -m service.keys NAME   (letters, digits, _ and -)")
+    if len(sys.argv) != 2 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", sys.argv[1]):
+        sys.exit("usage: python -m service.keys NAME   (letters, digits, _, and - but not first)")
     token = f"sluice-{secrets.token_urlsafe(32)}"
     sys.stderr.write(f"The key of {sys.argv[1]}, shown only now: {token}\nFor the file in API_KEYS_FILE:\n")
     sys.stdout.write(

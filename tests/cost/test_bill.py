@@ -71,7 +71,7 @@ def test_a_pod_costs_by_the_nodes_of_its_model() -> None:
     assert usd == pytest.approx({model: hour / 60 for model, hour in hours.items()})
     text = table(list(rows(usage, hours)), usage, hours)
     for model, hour in hours.items():
-        assert f"0.02 hours of pods of {model} at {hour:.4f} dollars: their nodes" in text
+        assert f"0.02 hours of pods of {model} at {hour:.4f} dollars an hour: their nodes" in text
 
 
 def test_what_held_no_slot_costs_nothing_and_without_keys_all_are_one(
@@ -129,6 +129,10 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: p
     [
         (["none.log"], "none.log can't be read: No such file or directory"),
         (["/dev/null"], "no capacity line of a pod in /dev/null: docs/operations.md says where the lines are"),
+        (
+            ["/dev/null", "--from", "2026-11-01"],
+            "no capacity line of a pod in /dev/null between --from and --to: docs/operations.md says where the lines are",
+        ),
         (["--from", "yesterday"], "--from: 'yesterday' is no time in ISO 8601, such as 2026-11-01T12:00Z"),
         (["/dev/null", "--stage", "local"], "stage 'local' isn't for AWS, so it costs nothing there"),
     ],

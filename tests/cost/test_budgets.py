@@ -26,7 +26,7 @@ sha256 = "{digest("b")}"
 
 def marked(text: str, path: Path, spent: list[str]) -> str:
     path.write_text(text)
-    mark(path, spent, RENEWS)
+    mark(path, spent, spent, RENEWS)
     Keys(path, SERVED)  # reads it
     return path.read_text()
 
@@ -42,7 +42,7 @@ def test_the_file_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(FILE)
     path.chmod(0o640)
-    mark(path, ["alice"], RENEWS)
+    mark(path, ["alice"], ["alice"], RENEWS)
     assert path.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in tmp_path.iterdir()] == ["keys.toml"]
 
@@ -74,8 +74,8 @@ def test_a_bad_file_of_budgets_is_one_sentence(text: str, said: str, tmp_path: P
         read_budgets(tmp_path / "budgets.toml")
 
 
-def test_a_key_that_is_not_there_is_named_and_nothing_changes(tmp_path: Path) -> None:
+def test_a_budget_of_a_key_that_is_not_there_is_named_and_nothing_changes(tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text(FILE)
-    with pytest.raises(InputError, match=r"keys.toml has no key carol"):
-        mark(tmp_path / "keys.toml", ["alice", "carol"], RENEWS)
+    with pytest.raises(InputError, match=r"keys.toml has no key carol, which has a budget"):
+        mark(tmp_path / "keys.toml", ["alice", "carol"], ["alice"], RENEWS)
     assert (tmp_path / "keys.toml").read_text() == FILE

@@ -35,6 +35,7 @@ def test_a_model_is_loaded_as_the_requests_to_it_need_it() -> None:
         ),
         ('tensor "output.weight" offset+size (9) exceeds file size (8)', "its file is broken"),
         ("llama-server process has terminated: ggml_aligned_malloc: insufficient memory", "it doesn't fit in memory"),
+        ("llama-server process has terminated: GGML_ASSERT(rc == 0) failed", "it can't start its threads"),
         ("something else", "Ollama can't load MODEL=some: something else"),
     ],
 )

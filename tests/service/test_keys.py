@@ -310,6 +310,14 @@ def test_the_command_makes_a_key_and_its_entry() -> None:
     assert made.stderr == told  # and no warning that the module was there before
 
 
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("name", ["--help", "a b", ""])
+def test_what_is_no_name_of_a_key_gets_the_usage_and_no_key(name: str) -> None:
+    refused = subprocess.run([sys.executable, "-m", "service.keys", name], cwd=ROOT, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("usage: python -m service.keys NAME")
+
+
 def test_answers_and_tokens_are_counted_for_each_key_and_many_keys_share_a_series(
     make_app: Callable[..., Flask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

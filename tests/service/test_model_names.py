@@ -25,6 +25,7 @@ def test_a_name_is_read_as_ollama_reads_it(name: str, meant: str | None) -> None
     ("variables", "complaint"),
     [
         ({"MODEL": "a b A:latest"}, "MODEL names A:latest twice"),
+        ({"MODEL": "a,b"}, "MODEL='a,b' has a comma: separate several models by blanks"),
         ({"MODEL": "a b", "ALIASES": "b=a"}, "ALIASES: b is the name of a served model: choose another alias"),
         ({"MODEL": "a b", "ALIASES": "x=c"}, "ALIASES: x is to mean c, which isn't served: MODEL names a and b"),
         ({"MODEL": "a", "ALIASES": "x=a y=x"}, "ALIASES: y is to mean x, which isn't served"),
