@@ -119,7 +119,7 @@ def bill(options: argparse.Namespace) -> int:
         usage.add(line)
     if not usage.pod_seconds:
         where = ", ".join(map(str, options.files)) or "standard input"
-        when = " between --from and --to" if options.begin or options.end else ""
+        when = " in that time" if options.begin or options.end else ""
         raise InputError(f"no capacity line of a pod in {where}{when}: docs/operations.md says where the lines are")
     found = list(rows(usage, pod_hours))
     spent = [key for key, usd in budgets.items() if sum(row.usd for row in found if row.key == key) >= usd]

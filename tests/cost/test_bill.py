@@ -131,7 +131,7 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["/dev/null"], "no capacity line of a pod in /dev/null: docs/operations.md says where the lines are"),
         (
             ["/dev/null", "--from", "2026-11-01"],
-            "no capacity line of a pod in /dev/null between --from and --to: docs/operations.md says where the lines are",
+            "no capacity line of a pod in /dev/null in that time: docs/operations.md says where the lines are",
         ),
         (["--from", "yesterday"], "--from: 'yesterday' is no time in ISO 8601, such as 2026-11-01T12:00Z"),
         (["/dev/null", "--stage", "local"], "stage 'local' isn't for AWS, so it costs nothing there"),
