@@ -42,7 +42,9 @@ def rulesets(reviews: int) -> list[Object]:
         "required_approving_review_count": reviews,
         "dismiss_stale_reviews_on_push": True,
         "require_last_push_approval": reviews > 0,  # nobody approves what they have pushed to another's pull request
-        "require_code_owner_review": False,
+        # Whoever may write may approve, also what they propose from a second account. Where main has a CODEOWNERS, one
+        # of those whom it names has to; without that file this changes nothing.
+        "require_code_owner_review": reviews > 0,
         "required_review_thread_resolution": False,
     }
     checks = {

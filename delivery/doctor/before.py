@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, NoCredentialsError  # type: ignore[
 
 from config import IMAGE_REPOSITORY, PROXY_REPOSITORY, WEIGHTS_REPOSITORY
 from delivery.doctor.check import Check, Patient, ask_github, get_json
+from delivery.signing import public_keys
 
 BOOTSTRAP_VERSION = 6  # what the CDK's templates ask for
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
@@ -181,7 +182,7 @@ def admins(patient: Patient) -> Iterator[str]:
 
 
 def github(patient: Patient) -> Iterator[str]:
-    """The ids in cdk.json are those of the repository and its owner: the roles trust them, not the names."""
+    """The names and ids in cdk.json are those of the repository and its owner, to the letter: the roles trust both."""
     context = patient.context
     name = f"{context.github_owner}/{context.github_repository}"
     try:
@@ -191,12 +192,22 @@ def github(patient: Patient) -> Iterator[str]:
             raise
         yield f"GitHub doesn't show {name}: correct it in cdk.json, or set GH_TOKEN if it is private"
         return
+    advice = "correct it, or no workflow gets a role"
+    if found["full_name"] != name:  # GitHub answers to any case, and to the old name of what was renamed
+        yield f"cdk.json has {name}, and GitHub says {found['full_name']}: {advice}"
     for key, given, real in (
         ("github_repository_id", context.github_repository_id, found["id"]),
         ("github_owner_id", context.github_owner_id, found["owner"]["id"]),
     ):
         if given != str(real):
-            yield f"{key}={given} in cdk.json, and the id of {name} is {real}: correct it, or no workflow gets a role"
+            yield f"{key}={given} in cdk.json, and the id of {name} is {real}: {advice}"
+
+
+def signing_key(patient: Patient) -> Iterator[str]:
+    """Argo CD will know whose commits it may apply."""
+    if not public_keys():
+        advice = "run make github, and commit the file that it makes"
+        yield f"argocd/keys is empty, so Argo CD would apply no release: {advice}"
 
 
 CHECKS = (
@@ -210,6 +221,7 @@ CHECKS = (
     Check("domain", domain),
     Check("admins", admins),
     Check("github", github),
+    Check("signing key", signing_key),
 )
 
 

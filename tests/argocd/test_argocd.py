@@ -82,7 +82,7 @@ def test_the_project_is_one_repository_and_one_namespace(stage: Stage) -> None:
 @EACH
 def test_the_application_follows_the_stages_branch(stage: Stage) -> None:
     spec = one("Application", f"sluice-{stage.name}", stage)["spec"]
-    branch = f"stages/{stage.name}"
+    branch = f"refs/heads/stages/{stage.name}"  # a tag of the same name, which anybody may push, isn't it
     source = {"repoURL": "https://github.com/owner/sluice", "targetRevision": branch, "path": stage.name}
     assert spec["source"] == source
     assert spec["project"] == "sluice"

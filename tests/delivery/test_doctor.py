@@ -28,7 +28,8 @@ VCPUS, ADDRESSES = 26 + before.ACCESS_VCPUS, DEV.nat_gateways
 class GitHub(BaseHTTPRequestHandler):
     """GitHub's API, and a resolver."""
 
-    answers: ClassVar[dict[str, Any]] = {"/repos/octo/sluice": {"id": 5678, "owner": {"id": 1234}}}
+    repository: ClassVar[dict[str, Any]] = {"id": 5678, "full_name": "octo/sluice", "owner": {"id": 1234}}
+    answers: ClassVar[dict[str, Any]] = {"/repos/octo/sluice": repository, "/repos/Octo/sluice": repository}
 
     def do_GET(self) -> None:
         answer = self.answers.get(self.path)
@@ -66,6 +67,7 @@ def patient(github: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
     """Return an account in which a deployment would succeed."""
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "GH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(before, "public_keys", lambda: {"0123456789ABCDEF": "a key"})
     with mock_aws():
         session = boto3.Session("testing", "testing", region_name=REGION)
         session.client("ssm").put_parameter(Name=before.BOOTSTRAP_PARAMETER, Value="30", Type="String")
@@ -235,6 +237,22 @@ def test_ids_that_arent_the_repositorys_are_found(patient: Patient) -> None:
             f"github_repository_id=1 in cdk.json, and the id of octo/sluice is 5678: {advice}",
             f"github_owner_id=2 in cdk.json, and the id of octo/sluice is 1234: {advice}",
         ]
+    }
+
+
+def test_a_name_that_isnt_the_repositorys_to_the_letter_is_found(patient: Patient) -> None:
+    assert found(replace(patient, context=replace(OWNER, github_owner="Octo"))) == {
+        "github": [
+            "cdk.json has Octo/sluice, and GitHub says octo/sluice: correct it, or no workflow gets a role",
+        ]
+    }
+
+
+def test_a_repository_without_cis_key_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(before, "public_keys", dict)
+    advice = "run make github, and commit the file that it makes"
+    assert found(patient) == {
+        "signing key": [f"argocd/keys is empty, so Argo CD would apply no release: {advice}"],
     }
 
 

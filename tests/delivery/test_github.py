@@ -176,6 +176,7 @@ def test_main_changes_by_reviewed_and_tested_pull_requests_and_nobody_bypasses_t
     assert rules["pull_request"]["required_approving_review_count"] == 2
     assert rules["pull_request"]["dismiss_stale_reviews_on_push"] is True
     assert rules["pull_request"]["require_last_push_approval"] is True
+    assert rules["pull_request"]["require_code_owner_review"] is True
     checks = rules["required_status_checks"]["required_status_checks"]
     assert checks == [{"context": "make", "integration_id": ACTIONS_APP}]
     assert (found["bypass_actors"], found["enforcement"]) == ([], "active")
