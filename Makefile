@@ -4,8 +4,8 @@
 
 .DEFAULT_GOAL := all
 .PHONY: all serve unit coverage test e2e lint types bench image render demo load compare-reports ramp-comparison \
-	real-ramp balancing autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy doctor \
-	access github cost bill help stage node sync uv
+	real-ramp balancing judging autoscale endurance plan plan-validate models tune chaos hold synth diff deploy destroy \
+	doctor access github cost bill help stage node sync uv
 
 PYTHON ?= python3
 TAG ?= sluice
@@ -84,6 +84,9 @@ real-ramp: sync ## Run the ramp against the naive app, Ollama and Sluice with a 
 
 balancing: node sync ## Compare ways to choose a pod, on a local cluster
 	@$(RUN) python -m loadtest.experiments balancing $(OPTIONS)
+
+judging: sync ## Have good and bad releases judged, and count which are taken back
+	$(RUN) python -m loadtest.experiments judging $(OPTIONS)
 
 autoscale: node sync ## Compare autoscalers on one load, on a local cluster with KEDA
 	@$(RUN) python -m loadtest.experiments autoscaling $(OPTIONS)

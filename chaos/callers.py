@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -83,6 +83,7 @@ class Load:
     rate: float
     patience: float = 60
     question: Callable[[int], dict[str, Any]] = question
+    headers: Mapping[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     sent: int = 0
 
@@ -99,7 +100,8 @@ class Load:
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=self.patience)
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client, asyncio.TaskGroup() as group:
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self.headers)
+        async with session as client, asyncio.TaskGroup() as group:
             started = time.monotonic()
             while not self._over.is_set():
                 await asyncio.sleep(max(0.0, started + self.sent / self.rate - time.monotonic()))

@@ -114,6 +114,7 @@ def _check_ranges(stage: "Stage") -> None:
         "max_body_mib",
         "payload_mib",
         "max_in_flight",
+        "smoke_at_least",
         "budget_usd",
     )
     for name in positive:
@@ -139,6 +140,7 @@ def _check_deadlines(stage: "Stage") -> None:
     upload = stage.head_timeout + stage.body_timeout
     whole = "head_timeout + body_timeout + queue_timeout + proxy_timeout"
     _need_less(stage, whole, upload + stage.longest_answer, "client_timeout")
+    _need_less(stage, "smoke_at_least", stage.smoke_at_least, "smoke_at_most")
     drain = f"prestop + queue_timeout + generation_timeout + {EXIT_MARGIN}"
     _need_less(stage, drain, stage.prestop + inside + EXIT_MARGIN, "grace_period")
     _need(

@@ -68,6 +68,12 @@ class Stage:
     requests_per_replica: int = 3  # in flight and queued, for which one more replica is started
     proxy_replicas: int = 2
 
+    # The smoke test after each sync. At least: times count from its half on only, since the last release's pods drain
+    # meanwhile, and a moment's disturbance isn't all that is seen. At most: a release is judged within three minutes;
+    # what isn't proven by then is said.
+    smoke_at_least: int = 10
+    smoke_at_most: int = 170
+
     # Who gets in, and who watches
     internal: bool = False  # the load balancer is reached from the VPC alone, not from the internet
     allowed_cidrs: tuple[str, ...] = ()  # the networks that reach the load balancer; () means all
@@ -123,6 +129,17 @@ class Stage:
             served = ", ".join(view.model.name for view in self.each_model)
             raise ConfigError(f"stage {self.name} has no model {name!r}: it serves {served}")
         return view
+
+    @property
+    def shape(self) -> str:
+        """Return what decides how fast a pod answers: releases' times are compared only where it is the same.
+
+        Nothing where its CPUs aren't reserved: then others on the node decide it too.
+        """
+        if self.node is None or self.requested_cpus is not None:
+            return ""
+        engine = f"{self.kv_type} keys and values, speculation {self.speculation}"
+        return f"{self.model.name} on {self.cpus} CPUs of {self.node.instance_type}, {engine}"
 
     @property
     def cluster_name(self) -> str:

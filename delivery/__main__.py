@@ -23,6 +23,7 @@ from delivery.git import GitError
 from delivery.promote import has_run, promote
 from delivery.proposal import Proposal
 from delivery.publish import publish
+from delivery.seen import Seen, read_judgement, read_record
 from delivery.signing import KeyProblem, keyring, public_keys
 
 REVIEWED = ("prod",)  # stages that change by a pull request only
@@ -122,20 +123,13 @@ def run_revert(open_: Open, options: argparse.Namespace) -> Outputs:
 
 
 def run_live(open_: Open, options: argparse.Namespace) -> Outputs:
-    """Check that the release that should be live is live."""
+    """Check that the release that should be live is live, and find what is known of the one that passed before it."""
     branch = open_(options.stage.name)
     found = live.check_live(branch, revision=options.revision, images=options.images)
     note = ", but the branch has a newer release by now" if found.superseded else ""
     print(f"{branch.stage} runs {found.release.source} as {found.image}{note}.")
-    return {"source": found.release.source, "superseded": str(found.superseded).lower()}
-
-
-def run_expect(open_: Open, options: argparse.Namespace) -> Outputs:
-    """Print what the smoke test may expect of a stage, as the checked-out commit has it."""
-    stage: Stage = options.stage
-    models = " ".join(view.model.name for view in stage.each_model)
-    print(f"{models}, within {stage.client_timeout} s")
-    return {"model": models, "timeout": str(stage.client_timeout)}
+    record = live.last_seen(branch, options.revision).record
+    return {"source": found.release.source, "superseded": str(found.superseded).lower(), "record": record}
 
 
 def run_address(open_: Open, options: argparse.Namespace) -> Outputs:
@@ -146,8 +140,8 @@ def run_address(open_: Open, options: argparse.Namespace) -> Outputs:
 
 
 def run_passed(open_: Open, options: argparse.Namespace) -> Outputs:
-    """Record that a release passed its smoke test."""
-    noted = live.mark_passed(open_(options.stage.name), options.revision)
+    """Record that a release passed its smoke test, and what that saw."""
+    noted = live.mark_passed(open_(options.stage.name), options.revision, Seen(options.judgement, options.record))
     print("Noted as good." if noted else f"Not noted as good: {options.stage.name} has moved on.")
     return {}
 
@@ -192,10 +186,11 @@ def parser() -> Parser:
     which.add_argument("--revision", type=read_commit, help="commit of the branch that failed")
     which.add_argument("--to", type=read_commit, help="commit of the branch to go back to")
     add("live", run_live, stage=read_stage, revision=read_commit, images=json_list)
-    add("expect", run_expect, stage=read_stage)
     where = add("address", run_address, stage=read_stage)
     where.add_argument("--urls", type=json_list, default=[], help="what Argo CD says that it is reached by")
-    add("passed", run_passed, stage=read_stage, revision=read_commit)
+    passed = add("passed", run_passed, stage=read_stage, revision=read_commit)
+    passed.add_argument("--judgement", type=read_judgement, default="", help="what was seen, and how sure that is")
+    passed.add_argument("--record", type=read_record, default="", help="what the next release is compared with")
     return top
 
 

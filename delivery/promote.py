@@ -4,7 +4,7 @@ from delivery.approved import Approved
 from delivery.branch import SOURCE, Branch, Refused
 from delivery.digests import Digests
 from delivery.git import git
-from delivery.live import last_passed
+from delivery.live import last_passed, last_seen
 from delivery.proposal import Proposal, propose
 
 
@@ -39,9 +39,12 @@ def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal 
         deployed = prod.release(now)
         if not prod.is_ancestor(deployed.source, source):
             raise Refused(f"{source[:12]} doesn't descend from {deployed.source[:12]}, which prod runs: it is older")
-    smoke = "passed" if last_passed(dev, tip) == tried else "has **not** passed"
+    passed = last_passed(dev, tip) == tried
+    smoke = "passed" if passed else "has **not** passed"
     images = f"image {digests.image}, weights {digests.weights_text}"
     text = f"Promoted from dev: {images}.\n\nThis release {smoke} its smoke test in dev."
+    if passed and (seen := last_seen(dev, tip).judgement):
+        text += f"\n\n{seen}"
     approved = Approved.of(digests, source=source)
     head, title = f"promote/{source[:12]}", f"Release {source[:12]} to prod"
     return propose(prod, approved, head=head, title=title, text=text, folder=folder)

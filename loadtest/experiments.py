@@ -15,6 +15,7 @@ COMMANDS = {
     "balancing": "compare ways to choose a pod, on the local cluster",
     "autoscaling": "compare autoscalers on one load, on the local cluster with KEDA",
     "endurance": "run soak or stress against Sluice on the local cluster",
+    "judging": "have releases judged that are as good, and bad in known ways, on this machine",
     "real-ramp": "run the ramp against three systems with a real model, on this machine",
 }
 

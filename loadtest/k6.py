@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loadtest.plan import Plan
 
@@ -34,6 +34,27 @@ class QuestionResult:
     outcome: str
     attempts: int
     refusals: int
+
+
+class Entry(NamedTuple):
+    """An entry of k6's log in JSON. console: a script wrote it. error: its first line says what went wrong."""
+
+    text: str
+    console: bool
+    error: bool
+
+
+def read_entry(line: bytes) -> Entry:
+    """Return an entry of the log; a line that is none is an error of k6 itself."""
+    text = line.decode(errors="replace").strip()
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        entry = {"level": "error", "msg": text}
+    console, message = entry.get("source") == "console", entry["msg"]
+    if console or entry["level"] not in ("error", "fatal") or not message:
+        return Entry(message, console, False)
+    return Entry(message.splitlines()[0].removeprefix("GoError: ").removeprefix("Error: "), False, True)
 
 
 def find_k6() -> str:
@@ -113,14 +134,8 @@ class Run:
         """Return the first line of each error that k6 logs."""
         found = []
         while self._process.stderr and (line := await self._process.stderr.readline()):
-            text = line.decode(errors="replace").strip()
-            try:
-                entry = json.loads(text)
-            except ValueError:
-                entry = {"level": "error", "msg": text}
-            if entry["level"] in ("error", "fatal") and entry["msg"]:
-                message = entry["msg"].splitlines()[0].removeprefix("GoError: ").removeprefix("Error: ")
-                found.append(message)
+            if (entry := read_entry(line)).error:
+                found.append(entry.text)
         return found
 
 

@@ -62,15 +62,16 @@ export function awaitTarget() {
   while (target && Date.now() < until && !answers()) sleep(2)
 }
 
-/** Ends the run unless TARGET answers, and serves MODEL. */
-export function requireTarget() {
-  if (!target || !model) fail('set TARGET to the address and MODEL to the model that must answer there')
+/** Ends the run unless TARGET answers, and serves these models. */
+export function requireTarget(models = [model]) {
+  if (!target || !models.every(Boolean)) fail('set TARGET to the address and MODEL to the model that must answer there')
   if (credentials && __ENV.API_KEY) fail(`${target} has credentials and API_KEY is set: a request can carry one of them`)
   if (api !== APIS.sluice) return
   const reply = getModels()
   if (reply.status !== 200) fail(`${target}/v1/models: ${said(reply)}`)
-  const served = reply.json('data.0.id')
-  if (withTag(served) !== withTag(model)) failWith(`${target} serves ${served}, not ${model}`)
+  const served = (reply.json('data') || []).map(({ id }) => id)
+  const missing = models.filter((name) => !served.map(withTag).includes(withTag(name)))
+  if (missing.length) failWith(`${target} serves ${served}, not ${missing}`)
 }
 
 /** Ends the run unless the target is what it should be and answers; what is asked here isn't measured. */
@@ -118,9 +119,16 @@ export function getModels() {
   return http.get(`${target}/v1/models`, params)
 }
 
+/** Returns what the models can do, a list for each as Ollama lists it; undefined where it isn't known yet. */
+export function getCapabilities(models) {
+  const reply = http.get(`${target}/api/tags`, params)
+  const listed = (reply.status === 200 && reply.json('models')) || []
+  return models.map((name) => listed.find((each) => withTag(each.name) === withTag(name))?.capabilities)
+}
+
 /** Sends a body once: the reply, its `outcome`, and `wait`, the seconds until a retry is welcome, if one is. */
-export function attempt(body) {
-  const reply = http.post(`${target}${api.path}`, JSON.stringify(body), params)
+export function attempt(body, path = api.path) {
+  const reply = http.post(`${target}${path}`, JSON.stringify(body), params)
   const told = Number(reply.headers['Retry-After']) // NaN without one, or if it is a date or a word
   const refused = [429, 503].includes(reply.status)
   let outcome = refused && told > 0 ? 'refused' : 'error'

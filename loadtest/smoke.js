@@ -1,146 +1,127 @@
-// Does a release answer at all, correctly, and whole? A minute of a few questions at low load, after every sync.
-// From the environment, beside what lib.js reads: REPORT, a folder that exists; the report is written to it, and to the
-// file `verdict` there what came out: passed, bad, or busy. A question that only got refusals because others have the
-// service's slots says nothing about the release: then the verdict is busy, unless other answers were bad.
-import { check, sleep } from 'k6'
+// Asks a release questions with known answers, over and over, and logs a line of JSON for each: what came of it, and the
+// gateway's own times. `python -m loadtest.judging` reads them, says what they prove, and ends this as soon as it can.
+// From the environment, beside what lib.js reads: MODELS, their names with blanks between, and SECONDS, after which it
+// ends by itself.
+// A question that is refused because others have the service's slots is asked again: that says nothing of the release. A
+// model that can only embed gets the questions and their answers as texts.
+import { sleep } from 'k6'
 import exec from 'k6/execution'
-import { Counter, Rate } from 'k6/metrics'
 import {
   attempt,
   awaitTarget,
+  getCapabilities,
   getModels,
   isBusy,
-  model,
   patience,
   requireTarget,
   retries,
   target,
-  timeout,
   withTag,
 } from './lib.js'
 
-// Ones that a model of 270M parameters gets right; more than one may be beyond it.
-const QUESTIONS = [
-  ['What is 2 + 2?', /\b(4|four)\b/i],
-  ['What is the capital of France?', /paris/i],
-  ['What color is the sky on a clear day?', /blue/i],
-  ['What is the opposite of hot?', /cold/i],
-]
-const right = new Rate('right')
-const wrong = new Counter('wrong') // a limit on their share would judge a few answers by chance
-// Refusals are no failures: a client that comes back when it was told to still gets its answer.
-const refused = new Counter('refused')
-const busy = new Counter('busy') // questions that weren't answered in time because of others' load
-const SECONDS = Number(__ENV.SECONDS || 240) // for all questions, with their retries
+const QUESTIONS = JSON.parse(open('./judging/questions.json'))
+const MODELS = (__ENV.MODELS || '').split(' ')
+const SECONDS = Number(__ENV.SECONDS)
+const MAX_TOKENS = 32
+
+/** Each model has its own slots, and the class smoke two of them: see service/admission.py. */
+const asking = (MODEL) => ({ executor: 'constant-vus', vus: 2, duration: `${SECONDS}s`, gracefulStop: '0s', env: { MODEL } })
 
 export const options = {
   setupTimeout: `${patience + SECONDS + 60}s`,
-  scenarios: {
-    smoke: {
-      executor: 'shared-iterations',
-      vus: 2,
-      iterations: 2 * QUESTIONS.length,
-      maxDuration: `${SECONDS + timeout}s`,
-    },
-  },
-  thresholds: {
-    checks: ['rate==1'],
-    iterations: [`count==${2 * QUESTIONS.length}`], // fewer: it hung
-    wrong: [`count<=${QUESTIONS.length / 2}`],
-  },
+  scenarios: Object.fromEntries(MODELS.map((name, number) => [`model-${number}`, asking(name)])),
 }
 
-/** Waits while others' load is in the way, and says until when to ask: null if the load has blocked even this. */
+/** Waits while others' load is in the way, and finds out what to ask: `first`, a number that no other run begins with. */
 export function setup() {
   awaitTarget()
-  const until = Date.now() + SECONDS * 1000
   while (target && isBusy(getModels())) {
-    if (Date.now() > until) return null
+    log({ outcome: 'busy' })
     sleep(1)
   }
-  requireTarget()
-  return until
+  requireTarget(MODELS)
+  const can = capabilities()
+  log({ asking: true })
+  const embeds = MODELS.filter((_, i) => can[i]?.includes('embedding') && !can[i].includes('completion'))
+  return { first: Math.floor(Math.random() * 1e6), embeds }
 }
 
-export default function (until) {
-  if (until === null) return busy.add(1)
-  const number = exec.scenario.iterationInTest // each question once whole, once streamed
-  const [prompt, answer] = QUESTIONS[number % QUESTIONS.length]
-  const stream = number >= QUESTIONS.length
-  const reply = generate({ prompt, stream, temperature: 0, max_tokens: 32 }, until)
-  if (isBusy(reply)) return busy.add(1)
-  const text = readAnswer(reply, stream)
-  const isRight = text !== null && answer.test(text)
-  right.add(isRight)
-  wrong.add(!isRight)
+/** Returns what each model can do, which a gateway that has just started knows after a few seconds. */
+function capabilities() {
+  for (let left = 10; ; left--) {
+    const can = getCapabilities(MODELS)
+    if (can.every(Boolean) || !left) return can
+    sleep(1)
+  }
 }
 
-/** Sends a body, again when a refusal says when, while others' load is the reason for as long as there is time. */
-function generate(body, until) {
+export default function ({ first, embeds }) {
+  const number = exec.scenario.iterationInTest
+  const model = __ENV.MODEL
+  const answer = embeds.includes(model) ? embed(model, number) : chat(model, number, first + number)
+  log({ model, question: number % QUESTIONS.length, ...answer })
+}
+
+/** Asks a question: is the answer right? unique: a number that no other prompt has. */
+function chat(model, number, unique) {
+  const [place, pass] = [number % QUESTIONS.length, Math.floor(number / QUESTIONS.length)]
+  const question = QUESTIONS[place]
+  const stream = (place + pass) % 2 === 1 // whole the one time, streamed the next
+  // The number comes first: of a prompt that begins like an earlier one the engine has most in its cache.
+  const prompt = `(Note ${unique}.)\n\n${question.ask}`
+  const reply = send({ model, prompt, stream, temperature: 0, max_tokens: MAX_TOKENS })
+  const pieces = parse(reply, stream)
+  const last = pieces[pieces.length - 1] || {}
+  const text = pieces.map((piece) => piece.response).join('')
+  const whole = ['stop', 'length'].includes(last.finish_reason) && (last.done || !stream)
+  const why = failure(reply, whole, last.model, model) || (text.trim() && last.usage?.completion_tokens > 0 ? '' : 'empty')
+  if (why) return { outcome: 'failed', why }
+  const right = new RegExp(question.right, 'i').test(text)
+  return { outcome: right ? 'right' : 'wrong', tokens: last.usage.completion_tokens, ...last.timings }
+}
+
+/** Has a question embedded, its answer and another's: is the question nearer to its own? */
+function embed(model, number) {
+  const [own, other] = [0, Math.floor(QUESTIONS.length / 2)].map((by) => QUESTIONS[(number + by) % QUESTIONS.length])
+  const reply = send({ model, input: [own.ask, own.example, other.example] }, '/api/embed')
+  const [answer = {}] = parse(reply, false)
+  const [asked, right, wrong] = answer.embeddings || []
+  const whole = [right, wrong].every((vector) => vector?.length > 0 && vector.length === asked?.length)
+  const why = failure(reply, whole, answer.model, model)
+  if (why) return { outcome: 'failed', why }
+  return { outcome: cosine(asked, right) > cosine(asked, wrong) ? 'right' : 'wrong' }
+}
+
+/** Sends a body, again when a refusal says when: for ever while others' load is the reason, else a few times. */
+function send(body, path) {
   for (let attempts = 1; ; attempts++) {
-    const { reply, wait } = attempt(body)
-    if (reply.status !== 429 && reply.status !== 503) return reply
-    refused.add(1)
-    const polite = check(reply, { 'a refusal says when to come back': () => wait > 0 })
-    const late = Date.now() + wait * 1000 > until
-    if (!polite || late || (attempts > retries && !isBusy(reply))) return reply
+    const { reply, wait } = attempt(body, path)
+    if (isBusy(reply)) log({ model: body.model, outcome: 'busy' })
+    else if (reply.status !== 503 || !(wait > 0) || attempts > retries) return reply
     sleep(wait)
   }
 }
 
-/** Checks that a reply is a whole answer of the right model, and returns its text: null if it isn't. */
-function readAnswer(reply, stream) {
-  const pieces = reply.status === 200 ? parse(reply.body, stream) : []
-  const last = pieces[pieces.length - 1] || {}
-  const text = pieces.map((piece) => piece.response).join('')
-  const whole = check(reply, {
-    'status is 200': () => reply.status === 200,
-    'the answer is complete': () => ['stop', 'length'].includes(last.finish_reason) && (last.done || !stream),
-    'the answer is not empty': () => text.trim() !== '' && last.usage?.completion_tokens > 0,
-    'the model is the right one': () => withTag(last.model) === withTag(model),
-  })
-  return whole ? text : null
+/** Returns why a reply is no whole answer of the right model, '' if it is. */
+function failure({ status, error }, whole, answered, model) {
+  if (status !== 200) return status ? `status ${status}` : error
+  if (!whole) return 'incomplete'
+  return withTag(answered) === withTag(model) ? '' : `model ${answered}`
 }
 
-function parse(body, stream) {
+function parse({ status, body }, stream) {
   try {
-    return (stream ? body.trim().split('\n') : [body]).map((line) => JSON.parse(line))
+    return status === 200 ? (stream ? body.trim().split('\n') : [body]).map((line) => JSON.parse(line)) : []
   } catch {
     return [] // cut off, or no JSON at all
   }
 }
 
-/** Writes the report: every figure as JSON, and a page of Markdown that also goes to the terminal. */
-export function handleSummary(data) {
-  const text = markdown(data)
-  const files = { stdout: text }
-  if (__ENV.REPORT) {
-    files[`${__ENV.REPORT}/verdict`] = verdict(data)
-    files[`${__ENV.REPORT}/report.json`] = JSON.stringify({ target, model, ...data }, null, 1)
-    files[`${__ENV.REPORT}/summary.md`] = text
-  }
-  return files
+function cosine(a, b) {
+  const dot = (x, y) => x.reduce((sum, each, i) => sum + each * y[i], 0)
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))
 }
 
-/** Says what is known of the release: an answer that was bad is, whatever else happened. */
-function verdict({ metrics }) {
-  const limits = Object.values(metrics).flatMap(({ thresholds }) => Object.values(thresholds ?? {}))
-  return limits.some(({ ok }) => !ok) ? 'bad' : metrics.busy ? 'busy' : 'passed'
-}
-
-function markdown({ metrics, root_group: { checks } }) {
-  const count = (name) => metrics[name]?.values.count ?? 0
-  const duration = metrics.http_req_duration?.values ?? {}
-  const time = (name) => `${((duration[name] ?? 0) / 1000).toFixed(2)} s`
-  const limits = Object.entries(metrics).flatMap(([name, { thresholds }]) =>
-    Object.entries(thresholds ?? {}).map(([limit, { ok }]) => `| ${name} ${limit} | ${ok ? 'passed' : '**failed**'} |`),
-  )
-  const lines = checks.map(({ name, passes, fails }) => `| ${name} | ${passes} of ${passes + fails} |`)
-  return [
-    `**${model}** at ${target}: ${count('http_reqs')} requests, ${count('refused')} refused,`,
-    ...(count('busy') ? [`${count('busy')} of ${2 * QUESTIONS.length} questions not judged: busy,`] : []),
-    `median ${time('med')}, longest ${time('max')}.\n`,
-    ['| | |\n|---|---|', ...limits, ...lines].join('\n'),
-    '',
-  ].join('\n')
+function log(line) {
+  console.log(JSON.stringify(line))
 }

@@ -8,11 +8,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.request import Request, urlopen
 
 from argocd.objects import GitRemote
@@ -23,6 +21,7 @@ from delivery.git import GitError
 from delivery.signing import KeyProblem
 from launcher.cache import cache_dir
 from launcher.console import Problem, Progress, say
+from loadtest.judging.smoke import Ending
 from local_cluster import images
 from local_cluster.kubectl import SCRIPTS, ClusterError, environ, eventually, script
 from local_cluster.release import DeliveryLoop, local_keys
@@ -119,14 +118,12 @@ def check(loop: DeliveryLoop, revision: str) -> None:
     """Ask the release once, then run its smoke test."""
     eventually(lambda: answer() is not None, 60)
     say(f"5. An answer. {QUESTION}\n   {answer()}")
-    with (
-        Progress("6. The smoke test that follows every sync: k6 asks a few questions"),
-        tempfile.TemporaryDirectory() as report,
-    ):
-        if not loop.smoke(URL, Path(report)):
-            raise ClusterError(f"the smoke test failed: {(Path(report) / 'summary.md').read_text()}")
-        loop.passed(revision)
-    say("   Passed: a later release that fails is rolled back to this one.")
+    with Progress("6. The smoke test that follows every sync: k6 asks questions with known answers"):
+        judgement = loop.smoke(URL, revision)
+        if judgement.ending is not Ending.PASSED:
+            raise ClusterError(f"the smoke test failed: {judgement.text}")
+        loop.passed(revision, judgement)
+    say(f"   {judgement.text}\n   A later release that fails is rolled back to this one.")
 
 
 def roll_back(loop: DeliveryLoop, weights: str) -> None:

@@ -3,8 +3,7 @@
 What CI's key and its protection are on GitHub is a key in the cluster's folder of files here, made at the first start.
 """
 
-import os
-import subprocess
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +15,21 @@ from cdk8s_manifests.main import render
 from config import Stage
 from delivery.branch import Branch
 from delivery.git import git
-from delivery.live import mark_passed
+from delivery.live import last_seen, mark_passed
 from delivery.publish import publish
 from delivery.rollback import after_failure, revert
+from delivery.seen import Seen
 from delivery.signing import Keyring, create
 from launcher.cache import exclusive
+from loadtest.address import Address
+from loadtest.judging import smoke
+from loadtest.judging.record import read_records
+from loadtest.judging.smoke import Ending, Judgement, Smoke
 from local_cluster.kubectl import ROOT, ClusterError, apply, environ, eventually, get, kubectl
 
 MANAGER = "sluice-demo"
 REPO_SERVER = "deployment/argocd-repo-server"  # the part of Argo CD that checks signatures
 SYNC_SECONDS = 300
-K6 = ROOT / ".venv/bin/k6"
 
 
 @dataclass(frozen=True)
@@ -104,22 +107,20 @@ class DeliveryLoop:
         ends = ("synced", "failed")
         return eventually(lambda: state if (state := self.state(revision)) in ends else "", SYNC_SECONDS)
 
-    def smoke(self, url: str, report: Path) -> bool:
-        """Run the smoke test as .github/workflows/smoke.yml does, and return whether the release passed.
+    def smoke(self, url: str, revision: str) -> Judgement:
+        """Run the smoke test as .github/workflows/smoke.yml does, and return what came of it.
 
         Raises ClusterError if others' load kept it from asking: then the release is neither good nor bad.
         """
-        variables = {"TARGET": url, "MODEL": self.stage.model.name, "TIMEOUT": str(self.stage.client_timeout)}
-        environ = {**os.environ, **variables, "REPORT": str(report)}
-        command = [str(K6), "run", "--quiet", "--no-usage-report", "loadtest/smoke.js"]
-        failed = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True).returncode
-        if not failed and (report / "verdict").read_text() == "busy":
+        live = read_records(last_seen(self.branch, revision).record)
+        judgement = asyncio.run(smoke.run(Smoke.of(self.stage, Address(url)), live))
+        if judgement.ending is Ending.BUSY:
             raise ClusterError("the stage was too busy for its smoke test: run it again without other load")
-        return not failed
+        return judgement
 
-    def passed(self, revision: str) -> None:
+    def passed(self, revision: str, judgement: Judgement) -> None:
         """Mark the release as one to roll back to."""
-        mark_passed(self.branch, revision)
+        mark_passed(self.branch, revision, Seen(judgement.text, judgement.record))
 
     def remove(self) -> None:
         """Delete the Application with everything it created, and the namespace."""

@@ -16,6 +16,7 @@ from config import (
     DEV,
     EXIT_MARGIN,
     GATEWAY_CPUS,
+    GEMMA_270M,
     LOCAL,
     M7G_LARGE,
     NODE_DRAIN,
@@ -105,6 +106,7 @@ def test_the_memory_limit_holds_weights_and_the_context_of_every_slot(slots: int
         ({"slots": 0}, ["slots=0", "at least 1"]),
         ({"max_tokens": 2048}, ["max_tokens = 2048", "context_length=2048", "lower max_tokens, or raise"]),
         ({"proxy_timeout": 150}, ["queue_timeout + generation_timeout = 150", "proxy_timeout=150", "raise proxy"]),
+        ({"smoke_at_most": 10}, ["smoke_at_least = 10", "smoke_at_most=10", "lower smoke_at_least, or raise"]),
         ({"grace_period": 170}, ["prestop", "grace_period=170", "raise grace_period"]),
         ({"grace_period": 600}, ["grace_period = 600", "600 s", "node", "lower grace_period"]),
         ({"front_prestop": 120}, ["front_prestop=120", "more than the 120 s", "ALB", "raise front_prestop"]),
@@ -139,6 +141,15 @@ def test_numbers_that_clash_are_both_named(changes: dict[str, Any], words: list[
     with pytest.raises(ConfigError) as error:
         replace(DEV, **changes)
     assert all(word in str(error.value) for word in ["stage dev", *words]), str(error.value)
+
+
+def test_times_are_compared_only_where_cpus_are_reserved_and_everything_that_decides_them_is_the_same() -> None:
+    assert LOCAL.shape == ""
+    assert replace(DEV, requested_cpus=2).shape == ""
+    assert DEV.shape == "moondream on 3 CPUs of c7i.xlarge, f16 keys and values, speculation none"
+    assert replace(DEV, slots=3, max_replicas=9).shape == DEV.shape
+    for change in ({"kv_type": "q8_0"}, {"speculation": "ngram-mod"}, {"cpus": 2}, {"model": GEMMA_270M}):
+        assert replace(DEV, **change).shape != DEV.shape
 
 
 def test_without_a_load_balancer_a_front_waits_for_endpoints_only() -> None:

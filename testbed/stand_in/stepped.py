@@ -32,7 +32,7 @@ class Stepped(Ollama):
         self._stepping: asyncio.Task[None] | None = None
 
     async def chat(self, exchange: Exchange) -> None:
-        """Answer with as many tokens as are asked for."""
+        """Answer, a token a step."""
         words = sum(len(message["content"].split()) for message in exchange.body["messages"])
         sequence = Sequence(words)
         self._sequences.append(sequence)
@@ -44,14 +44,22 @@ class Stepped(Ollama):
             if sequence in self._sequences:
                 self._sequences.remove(sequence)
 
+    def tokens(self, exchange: Exchange) -> list[str]:
+        """Return the tokens of an answer."""
+        return ["word "] * int(exchange.body["options"]["num_predict"])
+
+    def seconds(self, writing: int, unread: int) -> float:
+        """Return how long a step takes in which so many answers are written, and so many words read."""
+        return self.seconds_a_token[writing] + unread / self.prefill
+
     async def _write(self, exchange: Exchange, sequence: Sequence) -> None:
-        count = exchange.body["options"]["num_predict"]
-        for index in range(count):
+        tokens = self.tokens(exchange)
+        for index, token in enumerate(tokens):
             await sequence.tokens.get()
-            if index == count - 1:
+            if index == len(tokens) - 1:
                 self._sequences.remove(sequence)
-            await exchange.line(self.piece(exchange, "word "))
-        await exchange.line(self.last(exchange, count))
+            await exchange.line(self.piece(exchange, token))
+        await exchange.line(self.last(exchange, len(tokens)))
         await exchange.end()
 
     async def _steps(self) -> None:
@@ -60,7 +68,7 @@ class Stepped(Ollama):
         while self._sequences:
             batch = list(self._sequences)
             writing = sum(not sequence.unread for sequence in batch)
-            due += self.seconds_a_token[writing] + sum(sequence.unread for sequence in batch) / self.prefill
+            due += self.seconds(writing, sum(sequence.unread for sequence in batch))
             await asyncio.sleep(max(0.0, due - loop.time()))
             for sequence in batch:
                 sequence.unread = 0

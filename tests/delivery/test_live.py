@@ -2,7 +2,9 @@ import pytest
 
 from config import IMAGE_REPOSITORY
 from delivery.branch import Branch, Refused
-from delivery.live import check_live, last_passed, mark_passed, passed_tag
+from delivery.live import check_live, last_passed, last_seen, mark_passed, passed_tag
+from delivery.seen import Seen
+from tests.delivery.conftest import Command
 from tests.support.repositories import REGISTRY, Origin, digest, git, other_keys
 
 HAPROXY = "docker.io/library/haproxy:3.0"
@@ -71,6 +73,63 @@ def test_the_last_release_that_passed_is_kept_at_the_remote(origin: Origin, bran
     assert last_passed(prod, origin.publish(prod, "a", origin.main[0])) is None
 
 
+SEEN = Seen("Passed, by 96 answers in 31 s. 0 of 96 failed: that rules out 5 %.", '{"moondream":{"first":{"1":[0.2]}}}')
+
+
+def test_what_was_seen_of_the_release_before_is_in_its_signed_tag(origin: Origin, branch: Branch, prod: Branch) -> None:
+    first = origin.publish(branch, "a", origin.main[0])
+    assert last_seen(branch, first) == Seen()
+    assert mark_passed(branch, first, SEEN)
+    second = origin.publish(branch, "b", origin.main[1])
+    other = origin.clone("other")
+    other.fetch()
+    assert last_seen(other, second) == last_seen(other, first) == SEEN
+    tag = git(origin.path, "cat-file", "tag", passed_tag("dev", first))
+    assert f"\n\ndev passed its smoke test\n\n{SEEN.judgement}\n\n{SEEN.record}\n-----BEGIN PGP SIGNATURE-----" in tag
+    assert last_seen(prod, origin.publish(prod, "a", origin.main[0])) == Seen()
+
+
+def test_of_a_release_that_passed_before_anything_was_kept_nothing_is_known(origin: Origin, branch: Branch) -> None:
+    first = origin.publish(branch, "a", origin.main[0])
+    assert mark_passed(branch, first)
+    assert last_seen(branch, first) == Seen()
+
+
+def test_the_commands_pass_on_what_was_seen(origin: Origin, branch: Branch, command: Command) -> None:
+    first = origin.publish(branch, "a", origin.main[0])
+    passed = ("passed", "--stage", "dev", "--revision", first)
+    assert command(*passed, "--judgement", SEEN.judgement, "--record", SEEN.record)[0] == 0
+    second = origin.publish(branch, "b", origin.main[1])
+    code, outputs = command("live", "--stage", "dev", "--revision", second, "--images", f'["{gateway("b")}"]')
+    assert (code, outputs) == (0, {"source": origin.main[1], "superseded": "false", "record": SEEN.record})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--judgement", "two\nlines"], "one line of at most 4,000 characters"),
+        (["--judgement", "x" * 4001], "one line of at most 4,000 characters"),
+        (["--record", "{"], "a JSON object in one line of at most 60,000 characters"),
+        (["--record", "[]"], "a JSON object in one line"),
+        (["--record", '{"a":\n1}'], "a JSON object in one line"),
+        (["--record", '{"a":"' + "x" * 60_000 + '"}'], "at most 60,000 characters"),
+    ],
+)
+def test_what_no_smoke_has_seen_is_not_signed(
+    origin: Origin,
+    branch: Branch,
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    reason: str,
+) -> None:
+    revision = origin.publish(branch, "a", origin.main[0])
+    with pytest.raises(SystemExit, match="2"):
+        command("passed", "--stage", "dev", "--revision", revision, *arguments)
+    assert reason in capsys.readouterr().err
+    assert last_passed(branch, revision) is None
+
+
 def test_a_pass_is_not_noted_once_the_stage_has_moved_on(origin: Origin, branch: Branch) -> None:
     first = origin.publish(branch, "a", origin.main[0])
     second = origin.publish(branch, "b", origin.main[1])
@@ -108,7 +167,7 @@ def test_a_rollback_takes_no_tag_that_ci_has_not_signed_for_this_commit(origin: 
     }
     for what, value in forged.items():
         git(origin.path, "update-ref", f"refs/tags/{name}", value)
-        assert last_passed(branch, bad) is None, what
+        assert (last_passed(branch, bad), last_seen(branch, bad)) == (None, Seen()), what
     forger = other_keys()
     options = ["--force", "--local-user", forger.signer, "--message", "passed"]
     git(origin.path, "tag", *options, name, good, GNUPGHOME=str(forger.home))

@@ -9,6 +9,7 @@ from delivery.live import mark_passed
 from delivery.promote import promote
 from delivery.proposal import LONGEST_DIFF, Proposal
 from delivery.publish import publish
+from delivery.seen import Seen
 from tests.delivery.conftest import Command
 from tests.support.repositories import Origin, digest, git, manifests
 
@@ -50,12 +51,12 @@ def test_the_first_promotion_shows_everything_as_new(origin: Origin, branch: Bra
 def test_the_text_says_whether_dev_passed_its_smoke(origin: Origin, branch: Branch, prod: Branch) -> None:
     revision = origin.publish(branch, "b", origin.main[2])
     before = propose(branch, prod, origin.main[2])
-    assert mark_passed(branch, revision)
+    assert mark_passed(branch, revision, Seen("Passed, by 96 answers in 31 s."))
     after = propose(branch, prod, origin.main[2])
     assert before
     assert after
     assert "has **not** passed its smoke test in dev" in before.text
-    assert "This release passed its smoke test in dev" in after.text
+    assert "This release passed its smoke test in dev.\n\nPassed, by 96 answers in 31 s." in after.text
 
 
 def test_there_is_nothing_to_propose_when_prod_has_it(origin: Origin, branch: Branch, prod: Branch) -> None:

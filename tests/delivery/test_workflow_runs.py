@@ -12,11 +12,14 @@ from config import DEV, HAPROXY_IMAGE, IMAGE_REPOSITORY, PROXY_REPOSITORY
 from delivery.approved import Approved
 from delivery.branch import Branch
 from delivery.digests import Digests
-from delivery.live import passed_tag
+from delivery.live import last_seen, mark_passed
+from delivery.seen import Seen
+from loadtest.judging.record import Record, questions_hash, read_records, write_records
 from loadtest.reporting.folder import as_json
 from testbed.gateway import Served, serve
 from testbed.stand_in import StandIn
 from testbed.tools import need_tool
+from tests.support.questions import every_answer
 from tests.support.reports import steady
 from tests.support.repositories import REGISTRY, digest, git
 from tests.support.runner import BUILT, OUTPUTS, Run, Runner, go_tool, tool
@@ -35,7 +38,7 @@ def runner(network: None, tmp_path: Path) -> Runner:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[StandIn]:
-    server = StandIn(tokens=["2 + 2 is 4, ", "Paris, ", "blue, ", "cold"]).start()
+    server = StandIn(tokens=every_answer()).start()
     yield server
     server.stop()
 
@@ -58,6 +61,13 @@ def releases(runner: Runner) -> tuple[str, str]:
     *_, before, head = runner.origin.main
     good = runner.origin.publish(runner.branch, "a", before)
     return good, runner.origin.publish(runner.branch, "b", head)
+
+
+def hurry(runner: Runner, at_most: int) -> str:
+    """Merge that dev is judged within so many seconds, and return the commit."""
+    path = runner.branch.repo / "config/stages.py"
+    path.write_text(path.read_text().replace("cpus=3,", f"cpus=3, smoke_at_least=1, smoke_at_most={at_most},"))
+    return runner.commit("Hurry")
 
 
 def prod(runner: Runner) -> Branch:
@@ -158,23 +168,30 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
     assert git(runner.origin.path, "grep", 'SLOTS: "8"', "stages/prod", "--", "prod/")
 
 
-def test_a_good_release_is_noted(runner: Runner, served: Served) -> None:
+def test_a_good_release_is_noted_and_the_next_one_is_compared_with_it(runner: Runner, served: Served) -> None:
     runner.answer_at(served.url)
-    _, revision = releases(runner)
+    good = runner.origin.publish(runner.branch, "a", runner.origin.main[-1])
+    live = Record(DEV.shape, questions_hash())
+    assert mark_passed(runner.branch, good, Seen("Passed.", write_records({DEV.model.name: live})))
+    revision = runner.origin.publish(runner.branch, "b", hurry(runner, at_most=60))
     run = runner.run("smoke", "repository_dispatch", synced(revision, "b"))
     assert run.succeeded, run.output
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "succeeded", "succeeded", "skipped"]
-    assert git(runner.origin.path, "tag", "--list") == passed_tag("dev", revision)
-    assert "wrong count<=2 | passed" in run.output
+    runner.branch.fetch()
+    seen = last_seen(runner.branch, revision)
+    assert "answers failed: that rules out 5 % (error rate 3 %)." in seen.judgement
+    assert "answers were wrong where the live release is right: that rules out 30 %" in seen.judgement
+    assert read_records(seen.record)[DEV.model.name].first
+    assert "Passed, by " in run.output
 
 
 def test_a_release_that_is_too_busy_to_be_asked_is_neither_noted_as_good_nor_taken_back(runner: Runner) -> None:
     busy: Answer = (503, {"Retry-After": "0.1"}, {"error": {"code": "saturated"}})
     with stub(lambda request: busy) as server:
         runner.answer_at(server.url)
-        _, revision = releases(runner)
-        run = runner.run("smoke", "repository_dispatch", synced(revision, "b"), "--env", "SECONDS=2")
+        revision = runner.origin.publish(runner.branch, "b", hurry(runner, at_most=2))
+        run = runner.run("smoke", "repository_dispatch", synced(revision, "b"))
     assert run.succeeded, run.output
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "succeeded", "skipped", "skipped"]
@@ -193,15 +210,21 @@ def test_a_release_that_answers_wrongly_is_taken_back_and_its_commit_says_so(
     assert not run.succeeded
     outcomes = [run.outcome(job) for job in ("live", "smoke", "passed", "rollback")]
     assert outcomes == ["succeeded", "failed", "skipped", "succeeded"], run.output
-    asked = f"--raw-field stage=dev --raw-field revision={revision}\n"
+    asked = f"--raw-field stage=dev --raw-field revision={revision} --raw-field reason=Bad, by "
     assert f"gh workflow run rollback.yml --repo octo/sluice {asked}" in run.calls
-    run = runner.run("rollback", "workflow_dispatch", {"inputs": {"stage": "dev", "to": "", "revision": revision}})
+    reason = run.calls.partition("--raw-field reason=")[2].splitlines()[0]
+    inputs = {"stage": "dev", "to": "", "revision": revision, "reason": reason}
+    run = runner.run("rollback", "workflow_dispatch", {"inputs": inputs})
     assert run.succeeded, run.output
     assert runner.origin.image() == "a"
     *_, before, head = runner.origin.main
     assert runner.origin.log()[0] == f"dev: back to {before[:12]}"
     assert f"gh api --silent repos/octo/sluice/commits/{head}/comments --field body=@" in run.calls
-    assert f"dev was rolled back from {head} to {before}.\nSee https://" in run.calls
+    comment = run.calls.partition(f"dev was rolled back from {head} to {before}.\n\n")[2]
+    quoted = comment.partition("\n\nSee https://")[0].splitlines()
+    assert all(line.startswith("    ") and len(line) <= 104 for line in quoted)
+    assert "".join(line.removeprefix("    ") for line in quoted) == reason
+    assert "answers were wrong: a good release has 30 % (error rate 1.25 %)." in reason
 
 
 @pytest.mark.parametrize(

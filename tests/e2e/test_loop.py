@@ -36,10 +36,10 @@ USER 10001
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
+def delivered() -> Iterator[Delivered]:
     """Return the stage with a release that has passed its smoke."""
     with ExitStack() as stack:
-        delivered = Delivered(STAGE, stack, tmp_path_factory.mktemp("report"))
+        delivered = Delivered(STAGE, stack)
         assert delivered.work(delivered.release()) is None
         yield delivered
 

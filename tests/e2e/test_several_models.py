@@ -43,10 +43,10 @@ TEXTS = {"model": "text-embedding-3-small", "input": ["a cat", "a dog", "the sto
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
+def delivered() -> Iterator[Delivered]:
     """Return the stage with a release that has passed its smoke."""
     with ExitStack() as stack:
-        delivered = Delivered(STAGE, stack, tmp_path_factory.mktemp("report"))
+        delivered = Delivered(STAGE, stack)
         assert delivered.work(release(delivered)) is None
         yield delivered
 

@@ -1,0 +1,1 @@
+"""Judges a release by its answers, with stated error rates."""

@@ -1,0 +1,82 @@
+"""`python -m loadtest.judging` asks a release questions, compares it with the one before, and says how sure that is.
+
+Exit code 0: it has passed, or others had the service's slots, which says nothing of it. 1: it is bad. 2: it wasn't
+tried, for a reason that isn't the release's.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from command_line import InputError, Parser, number, read_stage, run
+from loadtest.address import read_address
+from loadtest.judging import smoke
+from loadtest.judging.files import write
+from loadtest.judging.record import Records, read_records
+from loadtest.judging.smoke import Ending, Smoke
+from loadtest.k6 import CannotRun
+from loadtest.options import TARGET
+
+
+def main(arguments: list[str]) -> int:
+    """Judge a release and return the exit code."""
+    return run(parser(), arguments, CannotRun, interrupted="interrupted, so nothing is known of the release")
+
+
+def judge(options: argparse.Namespace) -> int:
+    """Ask, judge, and say what was found. Raises InputError and CannotRun."""
+    if options.target.credentials and os.environ.get("API_KEY"):
+        raise InputError("--target has credentials and API_KEY is set: a request can carry one of them")
+    if options.report and not options.report.is_dir():
+        raise InputError(f"--report {options.report} is no folder")
+    judgement = asyncio.run(smoke.run(plan(options), live_records(options.live)))
+    print("\n".join(f"- {each}" for each in judgement.sentences), flush=True)
+    if options.report:
+        write(judgement, options.report)
+    return 1 if judgement.ending is Ending.BAD else 0
+
+
+def plan(options: argparse.Namespace) -> Smoke:
+    """Return what to ask, by the stage or the models that are named. Raises InputError."""
+    names = ("timeout", "patience", "at_least", "at_most")
+    more = {name: value for name in names if (value := getattr(options, name)) is not None}
+    more["api_key"] = os.environ.get("API_KEY", "")
+    if options.stage:
+        return Smoke.of(options.stage, options.target, **more)
+    return Smoke(target=options.target, shapes=dict.fromkeys(options.model, ""), **more)
+
+
+def live_records(text: str) -> Records:
+    """Return what is known of the live release; nothing where another release's code has written it in another form."""
+    try:
+        return read_records(text)
+    except ValueError as problem:
+        print(f"sluice: --live is left out: {problem}", file=sys.stderr)
+        return {}
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    top = Parser(prog="python -m loadtest.judging", description="Say whether a release is good, and how sure that is.")
+    add, seconds = top.add_argument, number(0.001, 3600, of="seconds")
+    add("--target", type=read_address, required=True, metavar="URL", help=TARGET)
+    what = top.add_mutually_exclusive_group(required=True)
+    what.add_argument("--stage", type=read_stage, help="what is asked: its model, for as long as it says")
+    what.add_argument("--model", nargs="+", metavar="NAME", help="or these models, by their names in Ollama")
+    add("--live", default="", metavar="JSON", help="the release before it, as this command has described it")
+    add("--report", type=Path, metavar="DIR", help="a folder for report.json, summary.md and outputs")
+    add("--timeout", type=seconds, metavar="S", help="a client's patience; default: the stage's")
+    add("--patience", type=number(0, 3600, of="seconds"), metavar="S", help="how long to wait for a load balancer")
+    add("--at-least", type=seconds, metavar="S", help="how long a good release is asked too; default: the stage's")
+    add("--at-most", type=seconds, metavar="S", help="until there must be a verdict; default: the stage's")
+    top.set_defaults(run=judge)
+    return top
+
+
+if __name__ == "__main__":
+    for number_ in (signal.SIGINT, signal.SIGTERM):  # who starts us in the background may ignore SIGINT
+        signal.signal(number_, signal.default_int_handler)
+    sys.exit(main(sys.argv[1:]))
