@@ -1,7 +1,7 @@
 // Asks a release questions with known answers, over and over, and logs a line of JSON for each: what came of it, and the
 // gateway's own times. `python -m loadtest.judging` reads them, says what they prove, and ends this as soon as it can.
-// From the environment, beside what lib.js reads: MODELS, their names with blanks between, and SECONDS, after which it
-// ends by itself.
+// From the environment, beside what lib.js reads: MODELS, their names with blanks between; MAY_SLEEP, those of them that
+// may have no pods, and WAKE, the seconds in which one must have started; and SECONDS, after which it ends by itself.
 // A question that is refused because others have the service's slots is asked again: that says nothing of the release. A
 // model that can only embed gets the questions and their answers as texts.
 import { sleep } from 'k6'
@@ -21,6 +21,8 @@ import {
 
 const QUESTIONS = JSON.parse(open('./judging/questions.json'))
 const MODELS = (__ENV.MODELS || '').split(' ')
+const MAY_SLEEP = (__ENV.MAY_SLEEP || '').split(' ').filter(Boolean)
+const WAKE = Number(__ENV.WAKE || 0)
 const SECONDS = Number(__ENV.SECONDS)
 const MAX_TOKENS = 32
 
@@ -28,7 +30,7 @@ const MAX_TOKENS = 32
 const asking = (MODEL) => ({ executor: 'constant-vus', vus: 2, duration: `${SECONDS}s`, gracefulStop: '0s', env: { MODEL } })
 
 export const options = {
-  setupTimeout: `${patience + SECONDS + 60}s`,
+  setupTimeout: `${patience + WAKE + SECONDS + 60}s`,
   scenarios: Object.fromEntries(MODELS.map((name, number) => [`model-${number}`, asking(name)])),
 }
 
@@ -40,10 +42,24 @@ export function setup() {
     sleep(1)
   }
   requireTarget(MODELS)
+  wake()
   const can = capabilities()
   log({ asking: true })
   const embeds = MODELS.filter((_, i) => can[i]?.includes('embedding') && !can[i].includes('completion'))
   return { first: Math.floor(Math.random() * 1e6), embeds }
+}
+
+/** Has a pod started of each model that may have none: the question waits for it, where the autoscaler sees it. */
+function wake() {
+  const until = Date.now() + WAKE * 1000
+  const sleeps = ({ status }) => status === 503 || status === 0
+  for (const model of MAY_SLEEP) {
+    for (;;) {
+      const { reply, wait } = attempt({ model, prompt: 'Hello!', max_tokens: 1 })
+      if (!sleeps(reply) || isBusy(reply) || Date.now() > until) break
+      sleep(wait || 1)
+    }
+  }
 }
 
 /** Returns what each model can do, which a gateway that has just started knows after a few seconds. */

@@ -96,8 +96,13 @@ class Stage:
         return Trial(release, judgement.ending, seconds, answers, len(load.outcomes), len(lost), judgement.text)
 
     def _smoke(self) -> Smoke:
-        times = {"at_least": Smoke.at_least * self.scale, "at_most": Smoke.at_most * self.scale}
-        return Smoke(target=Address(self.gateway.url), shapes={MODEL: "a stand-in"}, api_key="smoke", **times)
+        return Smoke(
+            target=Address(self.gateway.url),
+            shapes={MODEL: "a stand-in"},
+            api_key="smoke",
+            at_least=Smoke.at_least * self.scale,
+            at_most=Smoke.at_most * self.scale,
+        )
 
 
 @contextmanager

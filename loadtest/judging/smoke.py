@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -38,13 +38,16 @@ class Ending(StrEnum):
 class Smoke:
     """What to ask, and for how long, in seconds.
 
-    shapes: of the models' pods. timeout: a client's patience. patience: for a load balancer to be there. at_least: for
-    which a good release is asked too; times don't count in its first half, while pods of the release before drain.
-    at_most: until there is a verdict. Raises InputError.
+    shapes: of the models' pods. may_sleep: the models that may have none, of which one must start within `wake`.
+    timeout: a client's patience. patience: for a load balancer to be there. at_least: for which a good release is asked
+    too; times don't count in its first half, while pods of the release before drain. at_most: until there is a verdict.
+    Raises InputError.
     """
 
     target: Address
     shapes: Mapping[str, str]
+    may_sleep: Sequence[str] = ()
+    wake: float = Stage.start_timeout
     timeout: float = ANSWER_SECONDS
     patience: float = 0
     at_least: float = Stage.smoke_at_least
@@ -61,13 +64,17 @@ class Smoke:
         least, most = stage.smoke_at_least, stage.smoke_at_most
         fixed = {"timeout": stage.client_timeout, "at_least": least, "at_most": most}
         shapes = {view.model.name: view.shape for view in stage.each_model}
-        return cls(target=target, shapes=shapes, **{**fixed, **more})
+        may_sleep = [view.model.name for view in stage.each_model if view.min_replicas == 0]
+        start = {"may_sleep": may_sleep, "wake": stage.start_timeout}
+        return cls(target=target, shapes=shapes, **{**fixed, **start, **more})
 
     def environ(self) -> dict[str, str]:
         """Return the environment of smoke.js."""
         return {
             "TARGET": self.target.with_credentials,
             "MODELS": " ".join(self.shapes),
+            "MAY_SLEEP": " ".join(self.may_sleep),
+            "WAKE": f"{self.wake if self.may_sleep else 0:g}",
             "TIMEOUT": f"{min(self.timeout, ANSWER_SECONDS):g}",
             "PATIENCE": f"{self.patience:g}",
             "SECONDS": f"{self.at_most + ANSWER_SECONDS:g}",  # if nobody ends it

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from config import DEV
 from loadtest.address import read_address
 from loadtest.judging import smoke
 from loadtest.judging.judge import FEWEST
@@ -27,6 +28,7 @@ from testbed.gateway import Served, serve
 from testbed.stand_in import MODEL, StandIn
 from tests.support.api_keys import entry, write
 from tests.support.questions import every_answer
+from tests.support.several_models import TWO_MODELS
 from tests.support.stub import HANG, Answer, Request, in_turn, stub
 
 MODELS = {"data": [{"id": MODEL}], "models": [{"name": MODEL, "capabilities": ["completion"]}]}
@@ -375,3 +377,26 @@ def test_bad_input_is_a_sentence_and_no_verdict(arguments: list[str], reason: st
     assert done.stderr.startswith("sluice: ")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_has_no_pods_is_woken_before_it_is_judged(k6: str) -> None:
+    asleep: Answer = (503, {"Retry-After": "0.1"}, {"error": {"code": "engine_unavailable"}})
+    with canned(*[asleep] * 9, GOOD) as url:
+        judgement = judged(url, may_sleep=[MODEL], wake=60)
+    assert judgement.ending is Ending.PASSED, judgement.text
+    assert "0 of " in judgement.text
+    assert "answers failed" in judgement.text
+
+
+def test_a_model_whose_pod_does_not_start_in_time_is_bad(k6: str) -> None:
+    with canned((503, {"Retry-After": "0.1"}, {"error": {"code": "engine_unavailable"}})) as url:
+        judgement = judged(url, may_sleep=[MODEL], wake=2)
+    assert (judgement.ending, "× status 503" in judgement.text) == (Ending.BAD, True), judgement.text
+
+
+def test_only_models_that_may_have_no_pods_are_woken() -> None:
+    target = read_address("http://127.0.0.1:9")
+    asked = Smoke.of(TWO_MODELS, target).environ()
+    assert (asked["MODELS"], asked["MAY_SLEEP"]) == ("moondream all-minilm", "all-minilm")
+    assert asked["WAKE"] == str(TWO_MODELS.start_timeout)
+    assert (Smoke.of(DEV, target).environ()["MAY_SLEEP"], Smoke.of(DEV, target).environ()["WAKE"]) == ("", "0")
