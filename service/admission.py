@@ -1,8 +1,9 @@
 """Who may generate now, who waits, and who is told to come back: a bounded queue before a number of slots.
 
-Requests of different keys share the slots fairly: they are served in the order of the times at which each would be,
-had its key an equal share of the slots to itself (after Zhang's Virtual Clock, SIGCOMM 1990). So a key's thousand
-requests don't stand before another's one. cdk8s_manifests/haproxy.cfg does the same over all pods.
+Requests of different keys share the slots fairly, in turns: a key's request has the turn after that of its previous
+one or, if it has no other, the turn that is being served (start-time fair queueing: Goyal, Vin and Cheng, IEEE/ACM
+Transactions on Networking, 1997). So a key's thousand requests don't stand before another's one, however long each
+takes. cdk8s_manifests/haproxy.cfg comes close to that over all pods.
 
 Knows neither HTTP nor Ollama. Everything but `Ticket.wait` runs on the clock it is given, so a simulation can use it.
 """
@@ -65,7 +66,7 @@ class Ticket:
 
     def __init__(self, admission: "Admission", priority: Priority, key: str | None, entered: float) -> None:
         self.priority, self.key, self.entered, self.granted_at = priority, key, entered, entered
-        self.order = entered  # the smallest of a class is served next
+        self.order = 0  # its turn: the smallest of a class is served next
         self.busy_before = 0.0  # the admission's slot-seconds when this got its slot
         self._admission, self._state, self._granted = admission, _State.WAITING, threading.Event()
 
@@ -122,6 +123,8 @@ class Admission:
         self._clock, self._lock = clock, threading.Lock()
         self._waiting: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
         self._places: Counter[str | None] = Counter()  # in slots and queue, by key
+        self._turns: dict[str | None, Counter[Priority]] = {}  # the next turn of each of these keys, by class
+        self._served: Counter[Priority] = Counter()  # the latest turn that was served, by class
         self._smoke_places = 0  # of them, those of the class smoke
         self._busy = 0
         self._slot_seconds, self._counted_at = 0.0, clock()  # for which slots were taken until then, all together
@@ -159,6 +162,7 @@ class Admission:
             else:
                 insort(self._waiting[priority], ticket, key=lambda each: each.order)
             self._places[key] += 1
+            self._turns.setdefault(key, Counter())[priority] = ticket.order + 1
             self._smoke_places += priority is Priority.SMOKE
             return ticket
 
@@ -170,12 +174,9 @@ class Admission:
         return left > 0 and self._places[key] < share
 
     def _newcomer(self, priority: Priority, key: str | None) -> Ticket:
-        """Return a ticket whose order is when its key's share would serve it, after those that the key has sent."""
+        """Return a ticket whose turn comes after those of the requests that its key has sent."""
         ticket = Ticket(self, priority, key, self._clock())
-        keys = len(self._places.keys() | {key})
-        wait = self._places[key] * keys * (self._service_time or 0.0) / self.slots
-        earlier = (each.order for each in self._waiting[priority] if each.key == key)
-        ticket.order = max([ticket.entered + wait, *earlier])
+        ticket.order = max(self._served[priority], self._turns.get(key, Counter())[priority])
         return ticket
 
     def _expected_wait(self, ticket: Ticket) -> float | None:
@@ -207,6 +208,7 @@ class Admission:
     def _grant(self, ticket: Ticket) -> None:
         ticket._state, ticket.granted_at = _State.HOLDING, self._count()
         ticket.busy_before = self._slot_seconds
+        self._served[ticket.priority] = max(self._served[ticket.priority], ticket.order)
         self._busy += 1
         ticket._granted.set()
 
@@ -239,7 +241,7 @@ class Admission:
         self._smoke_places -= ticket.priority is Priority.SMOKE
         self._places[ticket.key] -= 1
         if not self._places[ticket.key]:
-            del self._places[ticket.key]
+            del self._places[ticket.key], self._turns[ticket.key]
 
     def _release(self, ticket: Ticket, completed: bool) -> None:
         with self._lock:

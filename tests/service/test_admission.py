@@ -229,6 +229,24 @@ def test_one_keys_thousand_requests_let_anothers_one_through() -> None:
     assert modest.granted
 
 
+@pytest.mark.parametrize("short", [0, 20])
+def test_a_flood_goes_first_neither_after_a_start_nor_after_short_requests_of_its_key(short: int) -> None:
+    clock = Clock()
+    door = admission(clock, slots=2, max_queue=50)
+    for _ in range(short):
+        ticket = door.enter(key="greedy")
+        clock.now += 0.01
+        ticket.release(completed=True)
+    tickets = [door.enter(key="greedy") for _ in range(42)]
+    clock.now += 0.5
+    first, second = door.enter(key="modest"), door.enter(key="modest")
+    tickets[0].release(completed=True)
+    assert first.granted
+    tickets[1].release(completed=True)
+    tickets[2].release(completed=True)
+    assert (second.granted, tickets[3].granted) == (True, False)
+
+
 def test_a_key_may_take_every_slot_however_short_the_queue() -> None:
     door = admission(Clock(), slots=8, max_queue=0)
     assert all(door.enter(key="only").granted for _ in range(8))
