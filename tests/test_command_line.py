@@ -24,6 +24,7 @@ PROGRAMS = [
     ["local_cluster.demo"],
     ["loadtest.experiments", "comparison"],
     ["loadtest", "run"],
+    ["loadtest.judging"],
     ["loadtest.models"],
     ["planning", "plan"],
     ["planning", "validate"],
