@@ -20,7 +20,7 @@ from delivery.address import address
 from delivery.branch import Branch, Refused
 from delivery.digests import Digests
 from delivery.git import GitError
-from delivery.promote import has_run, promote
+from delivery.promote import check_approved, promote
 from delivery.proposal import Proposal
 from delivery.publish import publish
 from delivery.seen import Seen, read_judgement, read_record
@@ -56,11 +56,7 @@ def run_plan(open_: Open, options: argparse.Namespace) -> Outputs:
         wanted = _approved()
         outputs = {"source": wanted.source, **_images(wanted.digests)}
     else:
-        if not options.image or not options.main:
-            raise Refused(
-                f"--image and --main are missing: stage {stage.name} releases what a commit of main has built"
-            )
-        outputs = {"source": options.main, **_images(Digests(options.image, manifests.weights_of(stage)))}
+        outputs = {"source": options.main, **_images(Digests(_built(options), manifests.weights_of(stage)))}
     print(f"{stage.name}: {', '.join(outputs.values())}")
     return outputs
 
@@ -73,10 +69,10 @@ def run_publish(open_: Open, options: argparse.Namespace) -> Outputs:
         wanted = _approved()
         if branch.digests(folder) != wanted.digests:
             raise Refused(f"{options.manifests} has other digests than delivery/prod.json: render what was approved")
-        dev = open_("dev")
-        if not has_run(dev, dev.fetch(), wanted.source, wanted.digests):
-            raise Refused(f"dev never ran {wanted.source[:12]} with these digests: prod gets what was tried before")
+        check_approved(open_("dev"), branch, wanted)
         source, reverts = wanted.source, wanted.reverts
+    elif branch.digests(folder) != Digests(_built(options), manifests.weights_of(options.stage)):
+        raise Refused(f"{options.manifests} has other digests than what was built: render that")
     for commit in (options.main, source):
         branch.check_on_main(commit)
     commit = publish(branch, folder=folder, source=source, main=options.main, reverts=reverts)
@@ -151,6 +147,15 @@ def outputs_of(proposal: Proposal | None) -> Outputs:
     return {"head": proposal.head if proposal else ""}
 
 
+def _built(options: argparse.Namespace) -> str:
+    """Return the image that a commit of main has built. Refuses to go on without it."""
+    if not options.image or not options.main:
+        name = options.stage.name
+        raise Refused(f"--image and --main are missing: stage {name} releases what a commit of main has built")
+    image: str = options.image
+    return image
+
+
 def _images(digests: Digests) -> Outputs:
     """Return the digests as the command that renders takes them."""
     return {"image": digests.image, "weights": digests.weights_text}
@@ -179,7 +184,8 @@ def parser() -> Parser:
     plan = add("plan", run_plan, stage=read_stage)
     plan.add_argument("--image", type=read_digest, help="digest of the image that was built")
     plan.add_argument("--main", type=read_commit, help="commit of main that it was built from")
-    add("publish", run_publish, stage=read_stage, manifests=Path, main=read_commit)
+    publishing = add("publish", run_publish, stage=read_stage, manifests=Path, main=read_commit)
+    publishing.add_argument("--image", type=read_digest, help="digest of the image that was built")
     add("source", run_source, stage=read_stage)
     add("promote", run_promote, source=read_commit, manifests=Path)
     which = add("revert", run_revert, stage=read_stage).add_mutually_exclusive_group(required=True)

@@ -1,7 +1,7 @@
 """Propose for prod what dev runs: the same digests, rendered from the same commit."""
 
 from delivery.approved import Approved
-from delivery.branch import SOURCE, Branch, Refused
+from delivery.branch import SOURCE, Branch, Refused, Release
 from delivery.digests import Digests
 from delivery.git import git
 from delivery.live import last_passed, last_seen
@@ -17,6 +17,27 @@ def has_run(dev: Branch, tip: str | None, source: str, digests: Digests) -> bool
         return False
     commits = git(dev.repo, "log", "--format=%H", f"--grep=^{SOURCE}: {source}$", tip).split()
     return any(dev.digests(commit).cover(digests) for commit in commits)
+
+
+def check_approved(dev: Branch, prod: Branch, wanted: Approved) -> None:
+    """Refuse for prod what dev hasn't run, and what is older than what prod runs unless prod ran that and goes back.
+
+    Main has approved it, but who reads a pull request can't tell what a commit and digests are.
+    """
+    source, tip = wanted.source, prod.fetch()
+    if not has_run(dev, dev.fetch(), source, wanted.digests):
+        raise Refused(f"dev never ran {source[:12]} with these digests: prod gets what was tried before")
+    if wanted.reverts:
+        prod.release_at(tip, wanted.reverts)
+        if not has_run(prod, tip, source, wanted.digests):
+            raise Refused(f"prod never ran {source[:12]} with these digests: it goes back only to what it ran")
+    elif tip:
+        _check_newer(prod, prod.release(tip), source)
+
+
+def _check_newer(prod: Branch, deployed: Release, source: str) -> None:
+    if not prod.is_ancestor(deployed.source, source):
+        raise Refused(f"{source[:12]} doesn't descend from {deployed.source[:12]}, which prod runs: it is older")
 
 
 def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal | None:
@@ -36,9 +57,7 @@ def promote(dev: Branch, prod: Branch, *, source: str, folder: str) -> Proposal 
     if now := prod.fetch():
         if prod.manifests(now) == folder:
             return None
-        deployed = prod.release(now)
-        if not prod.is_ancestor(deployed.source, source):
-            raise Refused(f"{source[:12]} doesn't descend from {deployed.source[:12]}, which prod runs: it is older")
+        _check_newer(prod, prod.release(now), source)
     passed = last_passed(dev, tip) == tried
     smoke = "passed" if passed else "has **not** passed"
     images = f"image {digests.image}, weights {digests.weights_text}"

@@ -120,15 +120,27 @@ def test_a_commit_that_ci_signed_for_another_stage_is_refused(origin: Origin, br
         prod.fetch()
 
 
-def test_nothing_is_written_without_the_private_key(origin: Origin, branch: Branch, command: Command) -> None:
+@pytest.fixture
+def rendered(branch: Branch, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with what was rendered of image a, and of the weights that main has."""
+    monkeypatch.setattr("delivery.manifests.weights_of", lambda stage: {"moondream": digest("0")})
     folder = branch.repo / "rendered"
     folder.mkdir()
     for name, text in manifests("a").items():
         (folder / name).write_text(text)
-    publishing = ("publish", "--stage", "dev", "--manifests", str(folder), "--main", origin.main[1])
-    assert command(*publishing, key="") == (2, {})
+    return folder
+
+
+def publishing(rendered: Path, main: str, image: str = "a") -> list[str]:
+    """Return the command that has dev run it."""
+    return ["publish", "--stage", "dev", "--manifests", str(rendered), "--image", digest(image), "--main", main]
+
+
+def test_nothing_is_written_without_the_private_key(origin: Origin, rendered: Path, command: Command) -> None:
+    arguments = publishing(rendered, origin.main[1])
+    assert command(*arguments, key="") == (2, {})
     assert git(origin.path, "branch", "--list", "stages/*") == ""
-    code, outputs = command(*publishing)
+    code, outputs = command(*arguments)
     assert (code, outputs["commit"]) == (0, origin.tip())
 
 
@@ -141,15 +153,30 @@ def test_a_private_key_that_argo_cd_does_not_know_is_refused(
 
 
 def test_what_is_not_on_main_is_not_released(
-    origin: Origin, branch: Branch, command: Command, capsys: pytest.CaptureFixture[str]
+    origin: Origin, branch: Branch, rendered: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = branch.repo / "rendered"
-    folder.mkdir()
-    for name, text in manifests("a").items():
-        (folder / name).write_text(text)
     beside = git(branch.repo, "commit-tree", "-p", origin.main[2], f"{origin.main[2]}^{{tree}}", stdin="Beside")
-    assert command("publish", "--stage", "dev", "--manifests", str(folder), "--main", beside) == (2, {})
+    assert command(*publishing(rendered, beside)) == (2, {})
     assert f"sluice: {beside[:12]} isn't on main: only what was merged is released" in capsys.readouterr().err
+
+
+def test_what_was_rendered_of_other_images_is_not_released(
+    origin: Origin,
+    rendered: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refusal = f"sluice: {rendered} has other digests than what was built: render that"
+    assert command(*publishing(rendered, origin.main[1], image="b")) == (2, {})
+    assert refusal in capsys.readouterr().err
+    monkeypatch.setattr("delivery.manifests.weights_of", lambda stage: {"moondream": digest("1")})
+    assert command(*publishing(rendered, origin.main[1])) == (2, {})
+    assert refusal in capsys.readouterr().err
+    without = publishing(rendered, origin.main[1])
+    assert command(*without[:5], *without[7:]) == (2, {})
+    assert "sluice: --image and --main are missing: stage dev releases what a commit of main" in capsys.readouterr().err
+    assert git(origin.path, "branch", "--list", "stages/*") == ""
 
 
 def test_a_writer_that_was_overtaken_starts_again_from_the_new_tip(origin: Origin) -> None:

@@ -134,7 +134,8 @@ def test_prod_gets_what_main_approves(
 def test_a_rollback_that_main_approves_is_marked_as_one(
     origin: Origin, branch: Branch, prod: Branch, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    origin.publish(branch, "b", origin.main[1])
+    for each in (branch, prod):
+        origin.publish(each, "b", origin.main[1])
     bad = origin.publish(prod, "c", origin.main[2])
     release = Approved(source=origin.main[1], image=digest("b"), weights=WEIGHTS, reverts=bad)
     approve(branch, monkeypatch, release.text())
@@ -142,6 +143,29 @@ def test_a_rollback_that_main_approves_is_marked_as_one(
     tip = prod.fetch()
     assert tip
     assert prod.release(tip).reverts
+
+
+def test_prod_gets_nothing_older_but_what_it_ran_and_goes_back_to(
+    origin: Origin,
+    branch: Branch,
+    prod: Branch,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    origin.publish(branch, "b", origin.main[1])
+    runs = origin.publish(prod, "c", origin.main[2])
+    older = Approved(source=origin.main[1], image=digest("b"), weights=WEIGHTS)
+    publishing = ("publish", "--stage", "prod", "--manifests", "rendered", "--main", origin.main[3])
+    for reverts, reason in (
+        ("", f"{older.source[:12]} doesn't descend from {origin.main[2][:12]}, which prod runs: it is older"),
+        (runs, f"prod never ran {older.source[:12]} with these digests: it goes back only to what it ran"),
+        (origin.main[0], f"{origin.main[0][:12]} is no commit of stages/prod"),
+    ):
+        approve(branch, monkeypatch, replace(older, reverts=reverts).text())
+        assert command(*publishing) == (2, {}), reason
+        assert f"sluice: {reason}" in capsys.readouterr().err
+    assert origin.tip("stages/prod") == runs
 
 
 def test_prod_gets_nothing_else(

@@ -22,7 +22,7 @@ from testbed.tools import need_tool
 from tests.support.questions import every_answer
 from tests.support.reports import steady
 from tests.support.repositories import REGISTRY, digest, git
-from tests.support.runner import BUILT, OUTPUTS, Run, Runner, go_tool, tool
+from tests.support.runner import BUILT, MANIFEST, OF_WEIGHTS, OUTPUTS, WEIGHTS, Run, Runner, go_tool, tool
 from tests.support.stub import Answer, stub
 
 ACTLINT, ACT = ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"), ("github.com/nektos/act", "v0.2.89")
@@ -92,25 +92,32 @@ def test_deliver_renders_what_was_built_and_has_dev_run_it(runner: Runner) -> No
     assert runner.origin.log() == [f"dev: {runner.origin.main[-1][:12]}"]
     tip = runner.branch.fetch()
     assert tip
-    assert runner.branch.digests(tip) == Digests(BUILT, {"moondream": digest("e")})
+    assert runner.branch.digests(tip) == Digests(BUILT, {"moondream": WEIGHTS})
 
 
 def test_an_image_that_is_not_attested_by_this_workflow_is_not_released(runner: Runner) -> None:
     gh = runner.folder / "bin" / "gh"
-    gh.write_text('#!/bin/sh\necho "gh $*" >> "$LOG"\ncase "$*" in attestation*) exit 1 ;; esac\n')
-    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
-    assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
-    assert "gh attestation verify image/manifest.json --repo octo/sluice" in run.calls
-    assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
+    for workflow, digest_ in {"deliver": BUILT, "models": WEIGHTS}.items():
+        gh.write_text(f'#!/bin/sh\necho "gh $*" >> "$LOG"\ncase "$*" in *{workflow}.yml*) exit 1 ;; esac\n')
+        run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+        assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
+        verified = run.calls.splitlines()[-1]
+        assert verified.startswith(f"gh attestation verify verify/{digest_[7:]}.json --repo octo/sluice")
+        assert (
+            f"--signer-workflow octo/sluice/.github/workflows/{workflow}.yml --source-ref refs/heads/main" in verified
+        )
+        assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
 
 
 def test_a_manifest_with_another_digest_is_not_released(runner: Runner) -> None:
     docker = runner.folder / "bin" / "docker"
-    docker.write_text('#!/bin/sh\necho "another manifest"\n')
-    run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
-    assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
-    assert "image/manifest.json: FAILED" in run.output
-    assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
+    script = docker.read_text()
+    for said, digest_ in {MANIFEST: BUILT, OF_WEIGHTS: WEIGHTS}.items():
+        docker.write_text(script.replace(f'"{said}"', '"another manifest"'))
+        run = runner.run("deliver", "push", {}, "--var", "PUSH_ROLE_ARN=role")
+        assert (run.succeeded, run.outcome("publish")) == (False, "failed"), run.output
+        assert f"verify/{digest_[7:]}.json: FAILED" in run.output
+        assert git(runner.origin.path, "branch", "--list", "stages/*") == ""
 
 
 def test_the_proxys_image_is_copied_by_digest_once(runner: Runner) -> None:
@@ -299,8 +306,16 @@ def test_models_proposes_the_digest_of_what_it_pushed(runner: Runner) -> None:
     head = f"weights/{BUILT[7:19]}"
     known = json.loads(git(runner.origin.path, "show", f"{head}:delivery/weights.json"))
     assert known["llava:13b"] == BUILT
-    assert known["moondream"] == digest("e")
+    assert known["moondream"] == WEIGHTS
     assert f"/octo/sluice/compare/main...{head}?quick_pull=1" in run.output
+
+
+def test_models_pushes_nothing_that_is_not_of_ollamas_library(runner: Runner) -> None:
+    for name in ("evil.example/x/y", "hf.co/evil/model", "evil/model", "--insecure", "a b"):
+        run = runner.run("models", "workflow_dispatch", {"inputs": {"model": name}}, "--var", "PUSH_ROLE_ARN=role")
+        assert not run.succeeded, name
+        assert "isn't a name in Ollama's library" in run.output
+        assert "docker" not in run.calls
 
 
 def nightly(runner: Runner, url: str, **inputs: str) -> Run:

@@ -250,9 +250,10 @@ def test_what_was_pushed_is_attested_and_verified_before_the_stage_changes() -> 
     (release,) = [index for index, command in enumerate(said) if "delivery publish" in command]
     assert verify < release
     for option in (
-        '--signer-workflow "$GITHUB_REPOSITORY/.github/workflows/deliver.yml"',
+        '--signer-workflow "$GITHUB_REPOSITORY/.github/workflows/$2"',
         "--source-ref refs/heads/main",
-        '--source-digest "$GITHUB_SHA"',
+        'verify "$IMAGE" deliver.yml "$predicate" --source-digest "$GITHUB_SHA"',
+        'verify "${each#*=}" models.yml',
     ):
         assert option in said[verify]
 

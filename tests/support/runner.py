@@ -22,7 +22,7 @@ from launcher.cache import cache_dir, exclusive
 from testbed import ROOT
 from testbed.tools import missing, need_tool
 from tests.support.aws import CONTEXT
-from tests.support.repositories import Origin, ci_keys, digest, git, new_origin
+from tests.support.repositories import Origin, ci_keys, git, new_origin
 
 BIN = Path(sys.executable).parent
 WORKFLOWS = ROOT / ".github/workflows"
@@ -43,6 +43,9 @@ COPIED = [
 # What is built: an image's manifest, and its digest.
 MANIFEST = "a manifest"
 BUILT = f"sha256:{hashlib.sha256(MANIFEST.encode()).hexdigest()}"
+# The same of weights, which weights.json has.
+OF_WEIGHTS = "a manifest of weights"
+WEIGHTS = f"sha256:{hashlib.sha256(OF_WEIGHTS.encode()).hexdigest()}"
 # Outputs of the actions that have any which the workflows read.
 OUTPUTS = {
     "aws-actions/amazon-ecr-login": {"registry": "123456789012.dkr.ecr.eu-central-1.amazonaws.com"},
@@ -68,6 +71,9 @@ SYNTHESISE = (
     " case $PWD in */base) ;; *) touch cdk.out/sluice-new.template.json ;; esac ;; esac"
 )
 # act ends with a step that fails, and so at times without its last lines: what steps say is kept beside it.
+SHOW_MANIFEST = (
+    f'case "$*" in *" --raw "*/weights@*) printf %s "{OF_WEIGHTS}" ;; *" --raw "*) printf %s "{MANIFEST}" ;; esac'
+)
 BASH = """#!/bin/bash
 [ -z "$IN_STEP" ] || exec /bin/bash "$@"
 export IN_STEP=yes
@@ -75,7 +81,7 @@ set -o pipefail
 /bin/bash "$@" 2>&1 | tee -a "$STEPS"
 """
 COMMANDS = {
-    "docker": f'case "$*" in *" inspect --raw "*) printf %s "{MANIFEST}" ;; esac',
+    "docker": SHOW_MANIFEST,
     "go": "",
     "gh": WRITE_BODY,
     "make": LAY_OUT_VENV,
@@ -150,7 +156,7 @@ class Runner:
         (repo / "argocd/keys").mkdir()
         for id_, key in ci_keys().export().items():
             (repo / f"argocd/keys/{id_}.asc").write_text(key)
-        (repo / "delivery/weights.json").write_text(json.dumps({"moondream": digest("e"), "gemma3-270m": digest("e")}))
+        (repo / "delivery/weights.json").write_text(json.dumps({"moondream": WEIGHTS, "gemma3-270m": WEIGHTS}))
         for path in (repo / ".github/workflows").iterdir():
             path.write_text(re.sub(r"\n *queue: max.*", "", path.read_text()))
 
