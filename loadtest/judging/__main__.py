@@ -44,6 +44,9 @@ def plan(options: argparse.Namespace) -> Smoke:
     names = ("timeout", "patience", "at_least", "at_most")
     more = {name: value for name in names if (value := getattr(options, name)) is not None}
     more["api_key"] = os.environ.get("API_KEY", "")
+    if options.stage and options.stage.api_keys and not (more["api_key"] or options.target.credentials):
+        # Whoever forgot it is told so, and not that the release is bad.
+        raise InputError(f"API_KEY is missing: {options.stage.name} lets nobody in without one")
     if options.stage:
         return Smoke.of(options.stage, options.target, **more)
     return Smoke(target=options.target, shapes=dict.fromkeys(options.model, ""), **more)

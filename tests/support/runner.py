@@ -226,7 +226,9 @@ class Runner:
             "--env",
             "GITHUB_REPOSITORY=octo/sluice",
         ]
-        command += ["--secret", "GITHUB_TOKEN=token", "--secret", "SIGNING_KEY", *self._actions(), *options]
+        for secret in ("GITHUB_TOKEN=token", "SIGNING_KEY", "SMOKE_API_KEY=key"):
+            command += ["--secret", secret]
+        command += [*self._actions(), *options]
         done = subprocess.run(
             command,
             cwd=self.branch.repo,

@@ -367,6 +367,7 @@ def test_what_a_model_can_do_is_waited_for(k6: str) -> None:
         (["--target", "http://localhost:9"], "--stage --model"),
         (["--target", "http://localhost:9", "--stage", "moon"], "--stage"),
         (["--target", "http://localhost:9", "--model", "x", "--at-least", "200"], "--at-least 200 must be less than"),
+        (["--target", "http://localhost:9", "--stage", "dev"], "API_KEY is missing: dev lets nobody in without one"),
         (["--target", "http://localhost:9", "--model", "x", "--report", "/none"], "--report /none is no folder"),
     ],
 )
