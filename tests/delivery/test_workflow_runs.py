@@ -80,6 +80,18 @@ def test_ci_runs_make(runner: Runner) -> None:
     assert "make \n" in run.calls
 
 
+def test_a_pull_request_that_changes_only_prods_release_waits_for_no_tests(runner: Runner) -> None:
+    prod_json, other = (runner.branch.repo / "delivery" / name for name in ("prod.json", "weights.json"))
+    prod_json.write_text("{}\n\n")
+    runner.commit("A rollback")
+    run = runner.run("ci", "pull_request", {"number": 1})
+    assert (run.succeeded, "make" in run.calls) == (True, False), run.output
+    prod_json.write_text("{}")
+    other.write_text("{}")
+    runner.commit("A rollback and more")
+    assert "make \n" in runner.run("ci", "pull_request", {"number": 1}).calls
+
+
 def test_e2e_installs_kind_and_runs_make_e2e(runner: Runner) -> None:
     run = runner.run("e2e", "pull_request", {"number": 1})
     assert run.succeeded, run.output
