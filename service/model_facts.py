@@ -39,7 +39,10 @@ class ModelFacts:
         kept = taken(shown, SHOWN)
         if isinstance(modelfile := kept.get("modelfile"), str):
             kept["modelfile"] = STORED.sub(r"\1\2", modelfile)
-        return cls(version[:MAX_VERSION], taken(listed, LISTED), kept)
+        told = taken(listed, LISTED)
+        if "capabilities" in told and "capabilities" in kept:
+            told["capabilities"] = kept["capabilities"]  # Ollama lists `completion` for some models that only embed
+        return cls(version[:MAX_VERSION], told, kept)
 
     def told(self) -> Fields:
         """Return the facts as they are in /model of the private port."""

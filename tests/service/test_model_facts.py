@@ -67,3 +67,9 @@ def test_a_models_parent_is_no_path_of_the_host_either(told: str, kept: str) -> 
 def test_a_model_that_does_not_run_has_no_entry() -> None:
     assert running_of(None) is None
     assert running_of({"name": "a", "size_vram": 7, "pid": 9}) == {"name": "a", "size_vram": 7}
+
+
+def test_a_model_that_only_embeds_is_listed_so_though_ollama_lists_it_otherwise() -> None:
+    facts = ModelFacts.read("0.32.15", LISTED | {"capabilities": ["completion"]}, {"capabilities": ["embedding"]})
+    assert facts.listed["capabilities"] == ["embedding"]
+    assert "capabilities" not in ModelFacts.read("0.32.15", LISTED, {"capabilities": ["embedding"]}).listed
