@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from command_line import number, whole
 from launcher.console import say
 from loadtest.facts import machine_busy
-from loadtest.judging.releases import GOOD, Release, Trial, releases, stage
+from loadtest.judging.releases import GOOD, Release, Trial, deployment, releases
 from loadtest.judging.report import write
 from loadtest.reporting.folder import Report, new_report
 from loadtest.reporting.reserve import add_folder_options, reserved
@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--releases", type=whole(1, 1000), default=RELEASES, help=f"good ones, and as many bad; default: {RELEASES}")
     loads = number(0.1, 10, of="times the capacity")
     add("--loads", type=loads, nargs="+", default=LOADS, help="others’ load; default: 0.5 1 2 3")
-    add("--lanes", type=whole(1, 50), default=LANES, help=f"stages that are judged at the same time; default: {LANES}")
+    add("--lanes", type=whole(1, 50), default=LANES, help=f"deployments at the same time; default: {LANES}")
     add("--seed", type=whole(), default=15, help="of everything that is by chance; default: 15")
     add("--time-scale", type=number(0.01, 1), default=1.0, metavar="F", help="multiplies every time; default: 1")
     add_folder_options(parser, default="judging")
@@ -47,7 +47,7 @@ def about(options: argparse.Namespace) -> Report:
 
 
 class Lanes:
-    """Stages next to each other, each of which judges one release after the other."""
+    """Deployments next to each other, each of which is one release after the other."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         """Draw the releases."""
@@ -69,7 +69,8 @@ class Lanes:
 
     def _lane(self, number_: int) -> None:
         options = self._options
-        with stage(self._folder / f"lane-{number_}", scale=options.time_scale, seed=options.seed + number_) as lane:
+        folder = self._folder / f"lane-{number_}"
+        with deployment(folder, scale=options.time_scale, seed=options.seed + number_) as lane:
             for load in options.loads:  # so that there is a live release, which was measured under each load
                 self._tell(f"lane {number_}: first releases", lane.judge(Release(GOOD, load)))
             for release in self._releases():

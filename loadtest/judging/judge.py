@@ -12,7 +12,7 @@ from loadtest.judging.record import Record, Records, new_record, questions_hash
 from loadtest.judging.sequential import Question, Sequence, Verdict
 from loadtest.judging.speed import Speed
 
-FALSE_ALARM, MISSED = 0.05, 0.03
+FALSE_ALARM, MISSED = 0.05, 0.02
 TESTS = 4  # of a model
 FEWEST = 8  # answers, without which nothing is said; as many as the smoke asked when it asked a fixed number
 RECORDED = 20  # answers whose times count, before a release passes: the next one is compared with them
@@ -61,7 +61,7 @@ class Judge:
         self.failures.observe(answer.outcome is Outcome.FAILED)
         if answer.outcome is Outcome.FAILED:
             return
-        if self.live is None or answer.question not in self.live.wrong:
+        if self.live is None or answer.question in self.live.right:
             self.wrong.observe(answer.outcome is Outcome.WRONG)
         if settled:
             self.timed.append(answer)

@@ -25,12 +25,12 @@ class Record:
     """What is known of a release's model.
 
     shape: of its pods: where it differs, so do the times; "" where it says nothing of them. questions: their hash.
-    wrong: the places of those that it has answered wrongly at least once.
+    right: the places of those that it has answered, and never wrongly.
     """
 
     shape: str
     questions: str
-    wrong: frozenset[int] = frozenset()
+    right: frozenset[int] = frozenset()
     first: Times = field(default_factory=dict)
     token: Times = field(default_factory=dict)
 
@@ -43,15 +43,15 @@ class Record:
         """Return what `said()` has written. Raises ValueError, LookupError or TypeError where it isn't of this form."""
         if not isinstance(said["shape"], str) or not isinstance(said["questions"], str):
             raise TypeError("shape and questions must be texts")
-        wrong = frozenset(int(number) for number in said["wrong"])
-        return cls(said["shape"], said["questions"], wrong, _times(said["first"]), _times(said["token"]))
+        right = frozenset(int(number) for number in said["right"])
+        return cls(said["shape"], said["questions"], right, _times(said["first"]), _times(said["token"]))
 
     def said(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {
             "shape": self.shape,
             "questions": self.questions,
-            "wrong": sorted(self.wrong),
+            "right": sorted(self.right),
             "first": _rounded(self.first),
             "token": _rounded(self.token),
         }
@@ -60,9 +60,14 @@ class Record:
 Records = Mapping[str, Record]  # of a release, by the names of its models
 
 
-def new_record(shape: str, answers: Iterable[Answer], timed: Iterable[Answer], live: Record | None) -> Record:
-    """Return the record of a release by its answers. timed: those whose times count. live: of the one before."""
-    wrong = frozenset(each.question for each in answers if each.outcome is Outcome.WRONG)
+def new_record(shape: str, answers: Sequence[Answer], timed: Iterable[Answer], live: Record | None) -> Record:
+    """Return the record of a release by its answers. timed: those whose times count.
+
+    live: of the one before, for what this one wasn't asked, and for loads at which it wasn't measured.
+    """
+    found = {outcome: {each.question for each in answers if each.outcome is outcome} for outcome in Outcome}
+    asked = found[Outcome.RIGHT] | found[Outcome.WRONG]
+    right = (live.right - asked if live else frozenset()) | (found[Outcome.RIGHT] - found[Outcome.WRONG])
     first, token = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     for each in timed:
         if each.busy_slots is not None and each.first is not None:
@@ -70,7 +75,7 @@ def new_record(shape: str, answers: Iterable[Answer], timed: Iterable[Answer], l
         if each.busy_slots is not None and each.token is not None:
             token[each.busy_slots].append(each.token)
     earlier = live.times_of(shape) if live else ({}, {})
-    return Record(shape, questions_hash(), wrong, _newest(earlier[0], first), _newest(earlier[1], token))
+    return Record(shape, questions_hash(), frozenset(right), _newest(earlier[0], first), _newest(earlier[1], token))
 
 
 def read_records(text: str) -> Records:

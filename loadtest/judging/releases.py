@@ -25,7 +25,7 @@ SLOTS = 4
 ALONE, TOGETHER, PREFILL = 40.0, 20.0, 300.0
 TOKENS = (8, 56)  # of an answer to other callers, from and to
 WORDS = 8  # of their prompts, about
-QUEUE_SECONDS = 20.0  # that they may wait
+QUEUE_SECONDS = 8.0  # that they may wait
 GOOD = "good"
 FAULTS: Mapping[str, Mapping[str, Any]] = {
     "wrong template": {"wrong": True},
@@ -46,13 +46,16 @@ class Release:
 
 @dataclass(frozen=True)
 class Trial:
-    """A release and what became of it: seconds in real time, and how many requests of others got no proper answer."""
+    """A release and what became of it.
+
+    seconds: until its verdict, in real time. lost: requests of others that were neither answered nor told to come back.
+    """
 
     release: Release
     ending: Ending
     seconds: float
     answers: int
-    background: int
+    background: int  # others' requests
     lost: int
     said: str
 
@@ -72,7 +75,7 @@ def releases(good: int, bad: int, loads: Sequence[float], seed: int) -> list[Rel
 
 
 @dataclass
-class Stage:
+class Deployment:
     """A gateway in front of a stand-in, which is every release in turn. scale: of all times."""
 
     gateway: Served
@@ -106,7 +109,7 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, *, scale: float, seed: int) -> Iterator[Stage]:
+def deployment(folder: Path, *, scale: float, seed: int) -> Iterator[Deployment]:
     """Run a gateway and its engine until the block ends."""
     folder.mkdir()
     keys = folder / "keys.toml"
@@ -124,7 +127,7 @@ def stage(folder: Path, *, scale: float, seed: int) -> Iterator[Stage]:
         engine.start()
         stack.callback(engine.stop)
         gateway = stack.enter_context(serve(engine.url, folder / "log", **settings))
-        yield Stage(gateway, engine, scale)
+        yield Deployment(gateway, engine, scale)
 
 
 def capacity(scale: float) -> float:

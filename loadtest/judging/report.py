@@ -71,12 +71,13 @@ def targets(trials: Sequence[Trial]) -> Iterator[Target]:
 
 def blocks(report: Report) -> Iterator[Block]:
     """Yield the blocks of the report."""
-    loads = ", ".join(f"{load:g} ×" for load in report["loads"])
+    loads, scale = ", ".join(f"{load:g} ×" for load in report["loads"]), report["time_scale"]
     yield (
-        f"Releases whose faults are known, judged one after the other, each compared with the last that passed, while "
-        f"others ask {loads} of what the pod can answer. All times are divided by {1 / report['time_scale']:g}; those "
-        "here are as without that."
+        "Releases whose faults are known, judged one after the other, each compared with the last that passed, while "
+        f"others ask {loads} of what the pod can answer."
     )
+    if scale != 1:
+        yield f"All times were multiplied by {scale:g}; those here are as without that."
     yield Table.rows_of(
         report["kinds"],
         {

@@ -65,7 +65,7 @@ def _sure_of(speed: Speed) -> str:
     if speed.sequence.verdict is Verdict.GOOD:
         return f"that rules out {findable} (error rate {_percent(question.missed)})"
     if speed.sequence.verdict is Verdict.BAD:
-        return f"no good release is that slow (error rate {_percent(question.false_alarm)})"
+        return f"a good release isn't that slow (error rate {_percent(question.false_alarm)})"
     return f"{findable} can't be ruled out"
 
 

@@ -48,18 +48,28 @@ class Question:
 
 @dataclass
 class Sequence:
-    """A question and the answers so far. Its verdict stays once there is one, whatever comes afterwards."""
+    """A question and the answers so far.
+
+    A bad verdict stays, whatever comes afterwards. After a good one the test begins anew, so that it finds what gets
+    worse later.
+    """
 
     question: Question
     hits: int = 0
     seen: int = 0
     verdict: Verdict = Verdict.OPEN
+    _began: tuple[int, int] = (0, 0)  # hits and answers before the test that runs
 
     def observe(self, hit: bool) -> None:
         """Count another answer."""
         self.hits, self.seen = self.hits + hit, self.seen + 1
-        if self.verdict is Verdict.OPEN:
-            self.verdict = self.question.verdict(self.hits, self.seen)
+        if self.verdict is Verdict.BAD:
+            return
+        said = self.question.verdict(self.hits - self._began[0], self.seen - self._began[1])
+        if said is Verdict.GOOD:
+            self._began = self.hits, self.seen
+        if said is not Verdict.OPEN:
+            self.verdict = said
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from delivery.branch import Branch
 from delivery.digests import Digests
 from delivery.live import last_seen, mark_passed
 from delivery.seen import Seen
-from loadtest.judging.record import Record, questions_hash, read_records, write_records
+from loadtest.judging.record import Record, questions_hash, read_questions, read_records, write_records
 from loadtest.reporting.folder import as_json
 from testbed.gateway import Served, serve
 from testbed.stand_in import StandIn
@@ -190,7 +190,7 @@ def test_what_main_approves_is_rendered_from_its_own_commit_and_prod_runs_it(run
 def test_a_good_release_is_noted_and_the_next_one_is_compared_with_it(runner: Runner, served: Served) -> None:
     runner.answer_at(served.url)
     good = runner.origin.publish(runner.branch, "a", runner.origin.main[-1])
-    live = Record(DEV.shape, questions_hash())
+    live = Record(DEV.shape, questions_hash(), frozenset(range(len(read_questions()))))
     assert mark_passed(runner.branch, good, Seen("Passed.", write_records({DEV.model.name: live})))
     revision = runner.origin.publish(runner.branch, "b", hurry(runner, at_most=60))
     run = runner.run("smoke", "repository_dispatch", synced(revision, "b"))
@@ -199,7 +199,7 @@ def test_a_good_release_is_noted_and_the_next_one_is_compared_with_it(runner: Ru
     assert outcomes == ["succeeded", "succeeded", "succeeded", "skipped"]
     runner.branch.fetch()
     seen = last_seen(runner.branch, revision)
-    assert "answers failed: that rules out 5 % (error rate 3 %)." in seen.judgement
+    assert "answers failed: that rules out 5 % (error rate 2 %)." in seen.judgement
     assert "answers were wrong where the live release is right: that rules out 30 %" in seen.judgement
     assert read_records(seen.record)[DEV.model.name].first
     assert "Passed, by " in run.output

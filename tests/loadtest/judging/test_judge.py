@@ -15,7 +15,7 @@ RIGHT = Answer(Outcome.RIGHT, "m", 1, busy_slots=2, first=0.5, token=0.05)
 WRONG = replace(RIGHT, outcome=Outcome.WRONG)
 FAILED = Answer(Outcome.FAILED, "m", 1, why="empty")
 BUSY = Answer(Outcome.BUSY)
-LIVE = Record(SHAPE, questions_hash(), frozenset({9}), {2: [0.5] * 20}, {2: [0.05] * 20})
+LIVE = Record(SHAPE, questions_hash(), frozenset({1}), {2: [0.5] * 20}, {2: [0.05] * 20})
 
 
 def judged(*answers: Answer, live: Record | None = LIVE, settled: bool = True) -> Judge:
@@ -29,17 +29,17 @@ def said(judge: Judge) -> list[str]:
     return list(sentences({"m": judge}))
 
 
-def test_a_release_as_good_as_the_live_one_is_good_after_76_answers() -> None:
-    assert judged(*[RIGHT] * 75).verdict is Verdict.OPEN
-    judge = judged(*[RIGHT] * 76)
+def test_a_release_as_good_as_the_live_one_is_good_after_85_answers() -> None:
+    assert judged(*[RIGHT] * 84).verdict is Verdict.OPEN
+    judge = judged(*[RIGHT] * 85)
     assert judge.verdict is Verdict.GOOD
     assert said(judge) == [
-        "0 of 76 answers failed: that rules out 5 % (error rate 3 %).",
-        "0 of 76 answers were wrong where the live release is right: that rules out 30 % (error rate 3 %).",
-        "First token: 1.00 × the live release's time with as many busy slots (76 answers): that rules out 1.3 × (error "
-        "rate 3 %).",
-        "Each further token: 1.00 × the live release's time with as many busy slots (76 answers): that rules out 1.3 × "
-        "(error rate 3 %).",
+        "0 of 85 answers failed: that rules out 5 % (error rate 2 %).",
+        "0 of 85 answers were wrong where the live release is right: that rules out 30 % (error rate 2 %).",
+        "First token: 1.00 × the live release's time with as many busy slots (85 answers): that rules out 1.3 × (error "
+        "rate 2 %).",
+        "Each further token: 1.00 × the live release's time with as many busy slots (85 answers): that rules out 1.3 × "
+        "(error rate 2 %).",
     ]
 
 
@@ -61,7 +61,7 @@ def test_what_is_not_proven_is_said() -> None:
         ([FAILED] * 2, "2 of 2 answers failed (2 × empty): a good release has 0.5 % (error rate 1.25 %)."),
         ([WRONG] * 3, "3 of 3 answers were wrong where the live release is right: a good release has 5 %"),
         ([replace(RIGHT, first=0.65)] * 40, "First token: 1.30 × the live release's time with as many busy slots"),
-        ([replace(RIGHT, token=0.065)] * 40, "(40 answers): no good release is that slow (error rate 1.25 %)."),
+        ([replace(RIGHT, token=0.065)] * 40, "(40 answers): a good release isn't that slow (error rate 1.25 %)."),
     ],
 )
 def test_a_release_that_is_worse_in_one_thing_is_bad(answers: list[Answer], sentence: str) -> None:
@@ -71,28 +71,34 @@ def test_a_release_that_is_worse_in_one_thing_is_bad(answers: list[Answer], sent
     assert sentence in " ".join(said(judge))
 
 
-def test_a_question_that_the_live_release_cannot_answer_is_not_held_against_the_next() -> None:
+def test_a_question_that_the_live_release_could_not_answer_or_was_not_asked_is_not_held_against_the_next() -> None:
     assert judged(*[replace(WRONG, question=9)] * 50).wrong.seen == 0
 
 
+def test_a_release_that_begins_to_fail_after_it_looked_good_is_bad() -> None:
+    assert judged(*[RIGHT] * 85).failures.verdict is Verdict.GOOD
+    assert judged(*[RIGHT] * 85, FAILED).verdict is Verdict.GOOD
+    assert judged(*[RIGHT] * 85, FAILED, FAILED).verdict is Verdict.BAD
+
+
 def test_without_a_live_release_absolute_thresholds_decide_and_speed_does_not() -> None:
-    good = judged(*[RIGHT, RIGHT, RIGHT, WRONG] * 19, live=None)
+    good = judged(*[RIGHT, RIGHT, RIGHT, WRONG] * 22, live=None)
     assert good.verdict is Verdict.GOOD
     assert said(good)[1:] == [
-        "19 of 76 answers were wrong: that rules out 70 % (error rate 3 %).",
+        "22 of 88 answers were wrong: that rules out 70 % (error rate 2 %).",
         "Speed was not judged: no release with such pods, asked the same, has passed before.",
     ]
     assert judged(*[WRONG] * 6, live=None).verdict is Verdict.BAD
 
 
 def test_pods_of_another_shape_are_compared_by_their_answers_but_not_by_their_times() -> None:
-    judge = judged(*[replace(RIGHT, first=50.0)] * 76, live=replace(LIVE, shape="m on 8 CPUs"))
+    judge = judged(*[replace(RIGHT, first=50.0)] * 85, live=replace(LIVE, shape="m on 8 CPUs"))
     assert (judge.verdict, judge.wrong.question.bad) == (Verdict.GOOD, 0.3)
     assert said(judge)[-1].startswith("Speed was not judged")
 
 
 def test_times_with_other_numbers_of_busy_slots_are_not_compared_and_it_is_said() -> None:
-    judge = judged(*[replace(RIGHT, busy_slots=4, first=50.0)] * 76)
+    judge = judged(*[replace(RIGHT, busy_slots=4, first=50.0)] * 85)
     assert judge.verdict is Verdict.GOOD
     assert said(judge)[2] == "First token: not judged, as the live release isn't known with 4 busy slots."
 
@@ -107,7 +113,7 @@ def test_times_do_not_count_before_the_pods_have_settled_and_nothing_passes_with
 
 
 def test_answers_without_times_are_judged_without_them() -> None:
-    assert judged(*[Answer(Outcome.RIGHT, "m", 1)] * 76).verdict is Verdict.GOOD
+    assert judged(*[Answer(Outcome.RIGHT, "m", 1)] * 85).verdict is Verdict.GOOD
 
 
 def test_refusals_for_others_load_say_nothing_of_a_release_and_too_few_answers_neither() -> None:
@@ -120,10 +126,10 @@ def test_models_share_the_false_alarms_and_a_bad_one_makes_the_release_bad() -> 
     judges = new_judges({"m": SHAPE, "n": "n on 1 CPU"}, {"m": LIVE, "n": replace(LIVE, questions="others")})
     assert [each.live for each in judges.values()] == [LIVE, None]
     assert {each.failures.question.false_alarm for each in judges.values()} == {0.05 / 4 / 2}
-    for _ in range(76):
+    for _ in range(85):
         judges["m"].observe(RIGHT, settled=True)
     assert together(judges.values()) is Verdict.OPEN
     for _ in range(10):
         judges["n"].observe(WRONG, settled=True)
     assert together(judges.values()) is Verdict.BAD
-    assert next(iter(sentences(judges))).startswith("m: 0 of 76 answers failed")
+    assert next(iter(sentences(judges))).startswith("m: 0 of 85 answers failed")

@@ -20,10 +20,10 @@ def record_of(timed: list[Answer], live: Record | None = None, shape: str = SHAP
 def test_a_record_is_read_as_it_was_written() -> None:
     wrong = Answer(Outcome.WRONG, "m", 7, busy_slots=1, first=0.25, token=0.0123456)
     record = record_of([wrong, *answers(2, 4, 0.5)])
-    assert record == Record(SHAPE, questions_hash(), frozenset({7}), {1: [0.25], 4: [0.5, 0.5]}, {1: [0.0123456]})
+    assert record == Record(SHAPE, questions_hash(), frozenset({0}), {1: [0.25], 4: [0.5, 0.5]}, {1: [0.0123456]})
     [read] = read_records(write_records({"m": record})).values()
-    assert (read.wrong, read.first, read.token) == (
-        record.wrong,
+    assert (read.right, read.first, read.token) == (
+        record.right,
         record.first,
         {1: [0.0123]},
     )  # three digits are enough
@@ -35,6 +35,13 @@ def test_the_newest_times_are_kept_and_where_there_are_few_those_of_earlier_rele
     assert record.first == {1: [0.1] * (KEPT - 3) + [0.2] * 3, 2: [0.3] * KEPT, 4: [0.4] * KEPT}
 
 
+def test_what_this_release_was_not_asked_is_right_if_the_one_before_had_it_right() -> None:
+    live = Record(SHAPE, questions_hash(), frozenset({1, 2, 3}))
+    outcomes = [(2, Outcome.WRONG), (3, Outcome.RIGHT), (4, Outcome.RIGHT), (4, Outcome.WRONG), (5, Outcome.RIGHT)]
+    record = record_of([Answer(outcome, "m", place) for place, outcome in [*outcomes, (6, Outcome.FAILED)]], live)
+    assert record.right == {1, 3, 5}
+
+
 @pytest.mark.parametrize(("before", "after"), [("m on 3 CPUs", "m on 4 CPUs"), ("", "")])
 def test_times_of_other_pods_are_not_kept_nor_of_those_whose_cpus_are_not_their_own(before: str, after: str) -> None:
     record = record_of(answers(3, 2, 0.2), record_of(answers(3, 1, 0.1), shape=before), after)
@@ -43,7 +50,7 @@ def test_times_of_other_pods_are_not_kept_nor_of_those_whose_cpus_are_not_their_
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"m": 1}', '{"m": {"shape": 1}}', '{"m": {"shape": "", "questions": "", "wrong": [], "first": []}}'],
+    ["{", "[]", '{"m": 1}', '{"m": {"shape": 1}}', '{"m": {"shape": "", "questions": "", "right": [], "first": []}}'],
 )
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no record of a release"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loadtest.judging.experiment import LOADS
-from loadtest.judging.releases import FAULTS, GOOD, Release, Trial, releases, stage
+from loadtest.judging.releases import FAULTS, GOOD, Release, Trial, deployment, releases
 from loadtest.judging.report import blocks, figures, power, targets
 from loadtest.judging.smoke import Ending
 from loadtest.reporting.document import markdown
@@ -62,7 +62,7 @@ def test_the_more_answers_a_second_the_surer_a_share_of_failures_is_found() -> N
 
 
 def test_a_good_release_passes_under_load_and_one_with_a_wrong_template_is_bad(k6: str, tmp_path: Path) -> None:
-    with stage(tmp_path / "stage", scale=0.1, seed=1) as judged:
+    with deployment(tmp_path / "one", scale=0.1, seed=1) as judged:
         good = judged.judge(Release(GOOD, 3.0))
         assert (good.ending, good.lost) == (Ending.PASSED, 0), good.said
         assert good.background > 0

@@ -40,7 +40,7 @@ def test_one_failure_alone_never_calls_a_release_bad() -> None:
     assert sequence.verdict is Verdict.OPEN
 
 
-def test_a_verdict_stays_whatever_comes_afterwards() -> None:
+def test_a_bad_verdict_stays_whatever_comes_afterwards() -> None:
     sequence = Sequence(FAILURES)
     for _ in range(3):
         sequence.observe(True)

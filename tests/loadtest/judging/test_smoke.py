@@ -68,11 +68,11 @@ def test_a_good_release_passes_and_the_command_says_how_sure_that_is(served: Ser
     first, failures, wrong, speed = (tmp_path / "summary.md").read_text().splitlines()
     assert done.stdout.splitlines() == [first, failures, wrong, speed]
     assert first.startswith("- Passed, by ")
-    assert failures.endswith(" answers failed: that rules out 5 % (error rate 3 %).")
-    assert wrong.endswith(" answers were wrong: that rules out 70 % (error rate 3 %).")
+    assert failures.endswith(" answers failed: that rules out 5 % (error rate 2 %).")
+    assert wrong.endswith(" answers were wrong: that rules out 70 % (error rate 2 %).")
     assert "Speed was not judged" in speed
     assert outputs["judgement"] == " ".join(line.removeprefix("- ") for line in (first, failures, wrong, speed))
-    assert len(json.loads((tmp_path / "report.json").read_text())["answers"][MODEL]) >= 76
+    assert len(json.loads((tmp_path / "report.json").read_text())["answers"][MODEL]) >= 85
 
 
 def test_every_question_is_asked_half_of_them_streamed_and_no_prompt_begins_like_another(k6: str) -> None:
