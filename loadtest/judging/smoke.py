@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -77,7 +77,7 @@ class Smoke:
             "WAKE": f"{self.wake if self.may_sleep else 0:g}",
             "TIMEOUT": f"{min(self.timeout, ANSWER_SECONDS):g}",
             "PATIENCE": f"{self.patience:g}",
-            "SECONDS": f"{self.at_most + ANSWER_SECONDS:g}",  # if nobody ends it
+            "SECONDS": f"{self.at_most + 2 * ANSWER_SECONDS:g}",  # if nobody ends it
             "API_KEY": self.api_key,
         }
 
@@ -114,8 +114,8 @@ async def run(smoke: Smoke, live: Records) -> Judgement:
     """Ask and judge. live: the records of the release before. Raises CannotRun without k6, or where it breaks off."""
     judges = new_judges(smoke.shapes, live)
     async with _k6(smoke) as process:
-        k6 = _K6(process, smoke.at_most)
-        async for answer in k6.answers():
+        k6 = _K6(process)
+        async for answer in k6.answers(lambda: _time_to_ask(smoke, judges.values())):
             for judge in _concerned(answer, judges):
                 judge.observe(answer, settled=k6.seconds >= smoke.at_least / 2)
             verdict = together(judges.values())
@@ -124,6 +124,16 @@ async def run(smoke: Smoke, live: Records) -> Judgement:
             if verdict is Verdict.GOOD and k6.seconds >= smoke.at_least:
                 return Judgement(Ending.PASSED, k6.seconds, judges)
     return _at_the_end(k6, judges)
+
+
+def _time_to_ask(smoke: Smoke, judges: Iterable[Judge]) -> float:
+    """Return the seconds until there must be a verdict: those of an answer more where few answers are all that's known.
+
+    A release that is slow, on a busy machine or by its model, isn't bad for that; one that answers nothing is.
+    """
+    lacking = [judge for judge in judges if not judge.enough]
+    slow = lacking and all(judge.answers and not judge.refused for judge in lacking)
+    return smoke.at_most + (ANSWER_SECONDS if slow else 0)
 
 
 def _concerned(answer: Answer, judges: Mapping[str, Judge]) -> list[Judge]:
@@ -153,8 +163,8 @@ class _K6:
     asking: it has found what it should ask. error: the last that it has logged. code: its exit code, if it has ended.
     """
 
-    def __init__(self, process: Process, at_most: float) -> None:
-        self._process, self._at_most = process, at_most
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self._log = process.stderr or asyncio.StreamReader()
         self._began: float | None = None
         self.asking, self.error = False, ""
@@ -165,9 +175,9 @@ class _K6:
         """Return how long it has asked, or been refused because others have the slots."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def answers(self) -> AsyncIterator[Answer]:
-        """Yield answers as they come, until the time is over or k6 has ended."""
-        while line := await self._line():
+    async def answers(self, seconds: Callable[[], float]) -> AsyncIterator[Answer]:
+        """Yield answers as they come, until the time is over or k6 has ended. seconds: returns how long it may ask."""
+        while line := await self._line(seconds()):
             entry = read_entry(line)
             if entry.console and self._began is None:
                 self._began = time.monotonic()
@@ -178,9 +188,9 @@ class _K6:
             elif entry.console and (answer := read_answer(entry.text)):
                 yield answer
 
-    async def _line(self) -> bytes:
+    async def _line(self, seconds: float) -> bytes:
         """Return the next line of its log, nothing at the end."""
-        left = None if self._began is None else self._at_most - self.seconds
+        left = None if self._began is None else seconds - self.seconds
         try:
             line = await asyncio.wait_for(self._log.readline(), left)
         except TimeoutError:

@@ -331,16 +331,16 @@ def test_models_pushes_nothing_that_is_not_of_ollamas_library(runner: Runner) ->
 
 
 def nightly(runner: Runner, url: str, **inputs: str) -> Run:
-    """Run the nightly at a rate that fits a second or two."""
+    """Run the nightly for a second or two, at a rate that gives enough answers to compare."""
     if url:
         runner.answer_at(url)
-    payload = {"inputs": {"rate": "8", "minutes": "0.02", "accept": "false", **inputs}}
+    payload = {"inputs": {"rate": "20", "minutes": "0.03", "accept": "false", **inputs}}
     return runner.run("nightly", "workflow_dispatch", payload, "--var", "PUSH_ROLE_ARN=role")
 
 
 def have_last_report(runner: Runner, folder: Path, answers_take: float) -> None:
     """Have `gh` find the report of an earlier nightly, whose answers took so many seconds."""
-    made = steady(1, seconds=answers_take, rate=8, minutes=0.02, max_tokens=64)
+    made = steady(1, seconds=answers_take, rate=20, minutes=0.03, max_tokens=64)
     folder.mkdir()
     (folder / "report.json").write_text(as_json(made))
     gh = runner.folder / "bin" / "gh"
@@ -373,7 +373,7 @@ def test_there_is_no_nightly_load_without_an_address_on_main(runner: Runner) -> 
         (60.0, {}, True, "Nothing got worse by more than noise."),
         (0.0001, {}, False, "**B is a regression**: whole answer p50, s"),
         (0.0001, {"accept": "true"}, True, "Every target was met."),
-        (0.0001, {"rate": "7"}, True, "these runs can't be compared: rate is 8 in A and 7 in B"),
+        (0.0001, {"rate": "19"}, True, "these runs can't be compared: rate is 20 in A and 19 in B"),
     ],
 )
 def test_a_nightly_fails_if_it_is_worse_than_the_last_good_one(

@@ -120,6 +120,19 @@ def test_a_release_that_hangs_is_bad(
     assert (judgement.ending, said in judgement.text) == (Ending.BAD, True), judgement.text
 
 
+def test_a_release_that_answers_slowly_is_asked_until_it_has_given_enough(k6: str) -> None:
+    def slowly(request: Request) -> Answer:
+        if request.method == "GET":
+            return 200, {}, MODELS
+        time.sleep(0.3)
+        return GOOD
+
+    with stub(slowly) as server:
+        judgement = judged(server.url, at_least=0.1, at_most=0.5)
+    assert judgement.ending is Ending.PASSED, judgement.text
+    assert [len(judge.answers) for judge in judgement.judges.values()] == [FEWEST]
+
+
 def test_a_release_that_serves_another_model_is_bad(served: Served) -> None:
     judgement = judged(served.url, "moondream")
     assert judgement.ending is Ending.BAD
