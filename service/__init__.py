@@ -62,11 +62,14 @@ def create_app(settings: Settings) -> Flask:
 
 def create_models(settings: Settings) -> Models:
     """Return the parts that requests pass; no thread is started and nothing is connected."""
-    metrics = Metrics()
-    return Models(settings, tuple(_create_gateway(each, metrics) for each in settings.each_model()), metrics)
+    metrics, gateways = Metrics(), list[Gateway]()
+    shares_ollama = settings.role is Role.ALL and len(settings.names.models) > 1
+    everybody = Suspects(heard=lambda: max(each.ollama.pool.heard for each in gateways)) if shares_ollama else None
+    gateways += (_create_gateway(each, metrics, everybody) for each in settings.each_model())
+    return Models(settings, tuple(gateways), metrics)
 
 
-def _create_gateway(settings: Settings, metrics: Metrics) -> Gateway:
+def _create_gateway(settings: Settings, metrics: Metrics, everybody: Suspects | None) -> Gateway:
     ollama: Ollama
     watch: ModelWatch
     suspects = Suspects(heard=lambda: ollama.pool.heard)
@@ -78,9 +81,8 @@ def _create_gateway(settings: Settings, metrics: Metrics) -> Gateway:
         ollama = Ollama(settings)
         watch = ModelWatch(ollama, suspects, slots=settings.slots, timeout=settings.generation_timeout)
         admission = Admission(slots=settings.slots, max_queue=settings.max_queue, max_wait=settings.queue_timeout)
-    return Gateway(
-        settings, admission, ollama, watch, ModelMetrics(metrics, settings.model, admission, watch), suspects
-    )
+    of_model = ModelMetrics(metrics, settings.model, admission, watch)
+    return Gateway(settings, admission, ollama, watch, of_model, suspects, everybody)
 
 
 def _add_public(app: Flask, models: Models, keys: Keys | None) -> None:

@@ -13,7 +13,8 @@ from service.metrics import ModelMetrics
 from service.model_watch import ModelWatch
 from service.ollama import Ollama, encode
 from service.reply import Reply
-from service.suspects import Run, Suspects
+from service.runs import Runs
+from service.suspects import Suspects
 from service.suspicions import MEMORY, Culprit
 
 LOOK = 0.25  # seconds between two checks whether a waiting client is still there
@@ -26,13 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine, its state, and the requests suspected of killing it."""
+    """The engine, its state, and the requests suspected of killing it; everybody: those of all models of one Ollama."""
 
     ollama: Ollama
     watch: ModelWatch
     suspects: Suspects
     metrics: ModelMetrics
     waits: bool = True  # for a lost engine to return; if not, a request that it hasn't got yet fails, for another pod
+    everybody: Suspects | None = None
 
 
 @dataclass
@@ -52,14 +54,17 @@ class Call:
     _loads: int = 0  # how often the model had been loaded when the request was sent
     _body: bytes = field(init=False, repr=False)
     _fingerprint: str = field(init=False)
-    _run: Run = field(init=False)
+    _run: Runs = field(init=False)
 
     def __post_init__(self) -> None:
         self._body = encode(self.payload)
         self._fingerprint = fingerprint(self.path, self.payload, self._body)
         if self.deaths:
             self.engine.suspects.suspect(self._fingerprint, self.deaths)
-        self._run = self.engine.suspects.run(self._fingerprint)
+        self._run = self._new_run()
+
+    def _new_run(self) -> Runs:
+        return Runs(self.engine.suspects, self.engine.everybody, self._fingerprint)
 
     def ask(self, read: Callable[[Reply], T]) -> T:
         """Send the request and return what `read` makes of the reply; retry whenever the engine dies meanwhile.
@@ -157,14 +162,15 @@ class Call:
             if died.reported:
                 self.engine.suspects.report(self._fingerprint)
             self._run.end(answered=False)
-            self._run = self.engine.suspects.run(self._fingerprint)
+            self._run = self._new_run()
             return
         self.engine.watch.lost()
-        self._die(again=again)
+        whole = self.engine.everybody is not None and not died.told and self.engine.ollama.holds_nothing()
+        self._die(again=again, whole=whole)
 
-    def _die(self, *, again: bool, cut: bool = False) -> None:
+    def _die(self, *, again: bool, cut: bool = False, whole: bool = False) -> None:
         try:
-            first = self._run.died(again=again, cut=cut)
+            first = self._run.died(again=again, cut=cut, whole=whole)
         except Culprit as culprit:
             first = culprit.first
             raise self._refused() from None

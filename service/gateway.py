@@ -46,7 +46,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts of the service that serve one model, shared by all requests to it. settings: with this model alone."""
+    """The parts of the service that serve one model, shared by all requests to it. settings: with this model alone.
+
+    everybody: the suspects among the requests to all models, where several have one Ollama.
+    """
 
     settings: Settings
     admission: Admission
@@ -54,12 +57,13 @@ class Gateway:
     watch: ModelWatch
     metrics: ModelMetrics
     suspects: Suspects
+    everybody: Suspects | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """Return what all calls to the engine share."""
         waits = self.settings.role is not Role.BACK  # behind HAProxy, another pod can take the request at once
-        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits)
+        return Engine(self.ollama, self.watch, self.suspects, self.metrics, waits, self.everybody)
 
     def need_chat(self) -> None:
         """Refuse to chat with a model that can't; raises InvalidRequest."""

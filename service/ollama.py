@@ -148,6 +148,13 @@ class Ollama:
             finally:
                 self.pool.forget()  # so that the next try makes a new connection
 
+    def holds_nothing(self) -> bool:
+        """Say whether Ollama itself is gone, or a new one, which has no model in memory."""
+        try:
+            return not self.ask("/api/ps", timeout=LOOK_TIMEOUT).get("models")
+        except ServiceError:
+            return True
+
     def generate_one(self, chat: bool, timeout: float) -> None:
         """Have the model generate one token, or embed one if it can't `chat`. Raises a ServiceError."""
         if chat:
