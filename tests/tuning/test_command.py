@@ -17,6 +17,12 @@ from tuning.options import add_options, read_options
 from tuning.setting import KNOBS
 
 
+@pytest.fixture(autouse=True)
+def _shared_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at no setting again because other programs used the CPUs: here, other tests do."""
+    monkeypatch.setattr("tuning.search.REPEATS", 0)
+
+
 def tune(*arguments: str, path: Path | None = None) -> tuple[int, dict[str, str]]:
     environ = {**os.environ, **({"PATH": f"{path}:{os.environ['PATH']}"} if path else {})}
     return program.main(arguments, environ), environ
