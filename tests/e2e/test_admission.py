@@ -25,6 +25,7 @@ CONTAINER: Object = {
 }
 NO_IMAGE = f"is no image of {LOCAL.registry} by its digest"
 NO_VOLUME = "a volume may be a ConfigMap, an emptyDir, an image or the Secret with the API keys"
+NO_SECRET = "a container may not have a Secret in its environment"
 NO_TOLERATION = "a pod may tolerate the taint sluice/model only"
 NO_SERVICE = "a Service must be of type ClusterIP"
 NO_INGRESS = "an Ingress must be of the class sluice"
@@ -103,6 +104,11 @@ REFUSED = {
     "the node's port": (deployment({"ports": [{"containerPort": 80, "hostPort": 80}]}), "may not have a hostPort"),
     "another Secret": (volume(secret={"secretName": "other"}), NO_VOLUME),
     "another Secret, projected": (volume(projected={"sources": [{"secret": {"name": "other"}}]}), NO_VOLUME),
+    "a Secret's entry in the environment": (
+        deployment({"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "api-keys", "key": "x"}}}]}),
+        NO_SECRET,
+    ),
+    "a Secret as the environment": (deployment({"envFrom": [{"secretRef": {"name": "api-keys"}}]}), NO_SECRET),
     "another taint": (deployment(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]), NO_TOLERATION),
     "every taint": (deployment(tolerations=[{"operator": "Exists"}]), NO_TOLERATION),
     "a node by name": (deployment(nodeName="node-1"), "the scheduler chooses a pod's node"),
@@ -124,6 +130,15 @@ ALLOWED = {
     "our image": deployment(),
     "our proxy's image": deployment({"image": LOCAL.proxy_image}),
     "our keys": volume(secret={"secretName": "api-keys"}),
+    "an environment": deployment(
+        {
+            "env": [
+                {"name": "X", "value": "x"},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            ],
+            "envFrom": [{"configMapRef": {"name": "x"}}],
+        }
+    ),
     "a pod's own token": volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
     "the model's nodes": deployment(tolerations=[{"key": "sluice/model", "operator": "Exists"}]),
     "a headless Service": service(clusterIP="None"),
