@@ -4,6 +4,8 @@ The stacks and the manifests both read a Stage (stage.py), so a number stands in
 checked when a Stage is made (checks.py). stages.py has the stages that there are.
 """
 
+import sys
+
 from config.choices import Autoscaling, LoadBalancer
 from config.containers import BUFFER_BYTES, COPIES, GATEWAY_BASE_MIB, GATEWAY_CPUS, PROXY_MIB
 from config.delays import BALANCER_DRAIN, BALANCER_REGISTER, EXIT_MARGIN, NODE_DRAIN
@@ -41,7 +43,11 @@ from config.node import (
     Node,
 )
 from config.stage import Stage
-from config.stages import DEV, LOCAL, PROD, STAGES, find_stage
+
+try:
+    from config.stages import DEV, LOCAL, PROD, STAGES, find_stage
+except ConfigError as error:  # of a stage as somebody has written it: every command needs it
+    sys.exit(f"sluice: config/stages.py: {error}")
 
 __all__ = [
     "ACCESS_MINUTES",

@@ -19,7 +19,7 @@ from config.containers import (
 )
 from config.delays import BALANCER_DRAIN, EXIT_MARGIN, NODE_DRAIN
 from config.errors import ConfigError
-from config.model import KV_SHARES, NAME, SPECULATIONS, full_name
+from config.model import KV_SHARES, NAME, SPECULATIONS, ServedModel, full_name
 from config.node import Node
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by defau
 
 def check(stage: "Stage") -> None:
     """Raise ConfigError where two of the stage's numbers clash, or one isn't allowed."""
+    models = isinstance(stage.more_models, tuple) and all(isinstance(each, ServedModel) for each in stage.more_models)
+    _need(stage, models, "more_models must be a tuple of ServedModel: (ServedModel(model=…),)")
     _check_ranges(stage)
     _check_deadlines(stage)
     _check_bytes(stage)

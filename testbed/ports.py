@@ -1,5 +1,6 @@
 """Ports for servers that are started side by side, also by several processes at once."""
 
+import atexit
 import socket
 from collections import deque
 
@@ -32,3 +33,9 @@ def _reserve() -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only now: or the kernel would give us a reserved one
     _reserved.append(sock)
     return sock
+
+
+@atexit.register
+def _release() -> None:
+    for sock in _reserved:
+        sock.close()

@@ -1,6 +1,11 @@
 """Every number of a stage that must agree with another is checked, and the error says which way to move."""
 
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +36,7 @@ from config import (
     find_stage,
 )
 from service.settings import Settings
+from testbed import ROOT
 
 SECONDS = st.integers(1, 400)
 TIMES = (
@@ -226,3 +232,13 @@ def test_a_front_and_haproxy_have_memory_for_all_that_they_may_hold(
         return
     assert stage.receive_mib + stage.send_mib + at_once * payload < front
     assert at_once * (1 + stage.proxy_replicas) * 2 * BUFFER_BYTES < PROXY_MIB * 2**20
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_mistake_in_a_stage_is_a_sentence_for_every_command(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    stages = tmp_path / "config/stages.py"
+    stages.write_text(stages.read_text().replace("slots=8,", "slots=0,"))
+    done = subprocess.run([sys.executable, "-c", "import config"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"sluice: config/stages.py: stage prod: .*slots=0.*\n", done.stderr), done.stderr

@@ -75,6 +75,8 @@ def test_names_are_compared_as_the_gateway_compares_them() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"more_models": EMBEDDING}, "more_models must be a tuple of ServedModel"),
+        ({"more_models": (EMBEDDING.model,)}, "more_models must be a tuple of ServedModel"),
         ({"more_models": (named("Moondream:latest"),)}, "model Moondream:latest is there twice: name each model once"),
         (
             {"more_models": (named("a", aliases=("moondream",)),)},

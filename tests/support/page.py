@@ -119,14 +119,17 @@ class Handler(WSGIRequestHandler):
 class Gateway:
     """The page, `/v1/models`, and a chat that gives `answers` in turn and keeps what it was sent."""
 
-    def __init__(self, *, vision: bool = True, others: dict[str, list[str]] | None = None, **settings: Any) -> None:
-        """Take the settings; others: further models, and what each can do."""
+    def __init__(
+        self, *, chats: bool = True, vision: bool = True, others: dict[str, list[str]] | None = None, **settings: Any
+    ) -> None:
+        """Take the settings. chats, vision: what the model can do; others: further models, and what each can do."""
         self.models = ["moondream", *(others or {})]
         self.answers: queue.Queue[Callable[[], Response]] = queue.Queue()
         self.received: list[tuple[dict[str, Any], str | None]] = []
         app = Flask("stand-in")
         served = create_models(Settings(**{"model": " ".join(self.models), **settings}))
-        capabilities = [["completion", *(["vision"] if vision else [])], *(others or {}).values()]
+        own = ["completion", *(["vision"] if vision else [])] if chats else ["embedding"]
+        capabilities = [own, *(others or {}).values()]
         for gateway, can in zip(served.gateways, capabilities, strict=True):
             gateway.watch.capabilities = frozenset(can)
         app.register_blueprint(page_blueprint(served))

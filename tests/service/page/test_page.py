@@ -107,6 +107,15 @@ def test_images_wait_for_a_model_that_sees(open_page: Open) -> None:
     expect(pick).to_be_visible()
 
 
+def test_a_model_that_only_embeds_is_not_asked(open_page: Open) -> None:
+    page = open_page(gateway := Gateway(chats=False))
+    expect(page.locator("#hero")).to_contain_text("It embeds texts, at /v1/embeddings and /api/embed.")
+    ask(page, "Hello")
+    expect(page.get_by_role("alert")).to_have_text("moondream can’t chat: embedding is all it does.")
+    expect(page.locator(".turn")).to_have_count(0)
+    assert gateway.received == []
+
+
 def test_the_picker_follows_what_the_server_has(open_page: Open) -> None:
     gateway = Gateway()
     gateway.models = ["moondream", "llava"]
