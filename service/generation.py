@@ -57,6 +57,7 @@ class Generation:
     def open(self, path: str, payload: dict[str, Any]) -> None:
         """Pass the quota and the queue; after that, `call` can ask the engine."""
         gateway, caller = self.gateway, self.caller
+        caller.record.model = gateway.settings.model
         self._ticket = ticket = self._admit()
         self._cleanup.callback(lambda: ticket.release(completed=self.completed and not self.call.delayed))
         self._await_slot(ticket)
@@ -91,7 +92,6 @@ class Generation:
         self._queued_ms = ticket.queued_for * 1000
         self._granted = time.monotonic()
         self.caller.record.queued_ms = round(self._queued_ms, 3)
-        self.caller.record.model = self.gateway.settings.model
         self.gateway.metrics.admitted.inc()
         self.gateway.metrics.queue_wait.observe(ticket.queued_for)
 

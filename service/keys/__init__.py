@@ -130,7 +130,7 @@ class Key:
         message = f"this key may {verb} {limit} {what}"
         if self._shares > 1:
             message += f", {self._share(limit)} at each of {self._shares} gateways"
-        return QuotaExceeded(message, retry_after=retry_after)
+        return QuotaExceeded(message, hint="see Retry-After", retry_after=retry_after)
 
     def _release(self) -> None:
         with self._lock:

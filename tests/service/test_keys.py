@@ -371,7 +371,8 @@ def test_used_tokens_count_for_the_key_once_its_answer_is_complete(
     asked = {"json": {"prompt": "Hi"}, "headers": {"Authorization": "Bearer secret"}}  # 7 tokens, and 3 of the answer
     replies = [client.post("/generate", **asked) for _ in range(2)]
     assert [reply.status_code for reply in replies] == [200, 429]
-    assert "may use 10 tokens a minute" in replies[1].json["error"]["message"]
+    error = replies[1].json["error"]
+    assert (error["message"], error["hint"]) == ("this key may use 10 tokens a minute", "see Retry-After")
     assert 50 < int(replies[1].headers["Retry-After"]) <= 60
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.fetching import fetch
 from testbed.gateway import Served
-from testbed.stand_in import StandIn
+from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
 
 Make = Callable[..., Served]
@@ -68,6 +68,8 @@ def test_the_queue_is_bounded_and_refuses_with_retry_after(make_server: Make, st
     reply = fetch(f"{served.url}/generate", {"prompt": "x"})
     assert (reply.status, reply.json()["error"]["code"], reply.headers["Retry-After"]) == (503, "saturated", "30")
     assert served.metric('sluice_requests_refused_total{reason="queue_full"}') == 1
+    [line] = [line for line in served.lines() if line.get("error") == "saturated"]
+    assert line["model"] == MODEL
     stand_in.release()
     for sock in (first, second):
         assert b"200 OK" in sock.recv(65536)
