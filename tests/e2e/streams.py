@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
+PAUSE = 0.5  # seconds of a client between two answers: the model would take all CPUs from what is tested
+
 
 class Streams:
     """What a number of clients saw: `outcomes` counts `complete`, each status and error code, and each way to break.
@@ -52,6 +54,7 @@ class Streams:
                 self.trouble.append(
                     f"{time.strftime('%X', time.gmtime(started))} +{time.time() - started:.1f} s: {outcome}"
                 )
+            self._stop.wait(PAUSE)
         connection.close()
 
     def _ask(self, connection: HTTPConnection) -> str:

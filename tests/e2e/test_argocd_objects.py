@@ -94,6 +94,13 @@ class Delivery:
         conditions = get("application", APPLICATION, "argocd")["status"].get("conditions", [])
         return "; ".join(each["message"] for each in conditions if each["type"] == "ComparisonError")
 
+    def shows(self, reason: str) -> bool:
+        """Say whether the Application has a reason where Argo CD's UI shows it."""
+        status = get("application", APPLICATION, "argocd")["status"]
+        shown = [status["operationState"]["message"], *(each["message"] for each in status.get("conditions", []))]
+        results = status["operationState"].get("syncResult", {}).get("resources", [])
+        return any(reason in text for text in [*shown, *(each.get("message", "") for each in results)])
+
     def notices(self, revision: str) -> list[tuple[str, Any]]:
         """Return the type and payload of each notice of a revision, in the order they came."""
         bodies = [body for _, _, body in self.receiver.posts]
@@ -228,25 +235,27 @@ def test_what_is_no_longer_in_git_goes(delivery: Delivery) -> None:
     assert find("configmap", "extra") is None
 
 
-def test_kinds_outside_the_project_are_refused(delivery: Delivery) -> None:
+def test_other_kinds_and_namespaces_are_refused_and_the_application_says_why(delivery: Delivery) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stolen"}}
     lax = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": STAGE.namespace, "labels": {"lax": "yes"}}}
-    payload = delivery.failed(delivery.release(secret=secret, lax=lax))
-    assert "resource :Secret is not permitted in project sluice" in payload["reason"]
-    assert "resource :Namespace is not permitted in project sluice" in payload["reason"]
+    ingress = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "extra"}}
+    elsewhere = {**config_map("boo"), "metadata": {"name": "elsewhere", "namespace": "default"}}
+    payload = delivery.failed(delivery.release(secret=secret, lax=lax, ingress=ingress, elsewhere=elsewhere))
+    for reason in (
+        "resource :Secret is not permitted in project sluice",
+        "resource :Namespace is not permitted in project sluice",
+        "resource networking.k8s.io:Ingress is not permitted in project sluice",
+        "namespace default is not permitted",
+    ):
+        assert reason in payload["reason"]
+        assert delivery.shows(reason)
     assert find("secret", "stolen") is None
+    assert get("configmap", "elsewhere", "default") is None
     labels = get("namespace", STAGE.namespace, "")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert "lax" not in labels
-    delivery.synced(delivery.release(secret=None, lax=None, greeting=config_map("hello")))
-
-
-def test_other_namespaces_are_refused(delivery: Delivery) -> None:
-    elsewhere = {**config_map("boo"), "metadata": {"name": "elsewhere", "namespace": "default"}}
-    payload = delivery.failed(delivery.release(elsewhere=elsewhere))
-    assert "namespace default is not permitted" in payload["reason"]
-    assert get("configmap", "elsewhere", "default") is None
-    delivery.synced(delivery.release(elsewhere=None, greeting=config_map("hello there")))
+    gone = dict.fromkeys(("secret", "lax", "ingress", "elsewhere"))
+    delivery.synced(delivery.release(**gone, greeting=config_map("hello")))
 
 
 @pytest.mark.parametrize("forger", [None, "another key"])
@@ -298,33 +307,15 @@ def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
     delivery.synced(delivery.release(deployment=deployment("4")))
 
 
-FOREIGN: dict[str, tuple[dict[str, Object], str]] = {
-    "an image from elsewhere": (
-        {"deployment": deployment("3", image=f"docker.io/library/busybox@sha256:{'0' * 64}")},
-        f"is no image of {LOCAL.registry} by its digest",
-    ),
-    "a load balancer of its own": (
-        {"extra": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": LOAD_BALANCER}},
-        "a Service must be of type ClusterIP",
-    ),
-    "a kind that the stage doesn't need": (
-        {"extra": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "extra"}}},
-        "resource networking.k8s.io:Ingress is not permitted in project sluice",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", FOREIGN)
-def test_what_no_stage_renders_is_refused_and_the_application_says_why(delivery: Delivery, what: str) -> None:
-    objects, reason = FOREIGN[what]
-    payload = delivery.failed(delivery.release(**objects))
-    assert reason in payload["reason"]
-    status = get("application", APPLICATION, "argocd")["status"]
-    shown = [status["operationState"]["message"], *(each["message"] for each in status.get("conditions", []))]
-    results = status["operationState"].get("syncResult", {}).get("resources", [])
-    assert any(reason in text for text in [*shown, *(each.get("message", "") for each in results)])
+def test_what_no_stage_renders_is_refused_and_the_application_says_why(delivery: Delivery) -> None:
+    foreign = deployment("3", image=f"docker.io/library/busybox@sha256:{'0' * 64}")
+    balancer = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": LOAD_BALANCER}
+    payload = delivery.failed(delivery.release(deployment=foreign, extra=balancer))
+    for reason in (f"is no image of {LOCAL.registry} by its digest", "a Service must be of type ClusterIP"):
+        assert reason in payload["reason"]
+        assert delivery.shows(reason)
     assert find("service", "extra") is None
-    delivery.synced(delivery.release(deployment=deployment("4"), extra=None, greeting=config_map(f"after {what}")))
+    delivery.synced(delivery.release(deployment=deployment("4"), extra=None, greeting=config_map("hello there")))
 
 
 def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
