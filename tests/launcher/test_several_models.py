@@ -39,7 +39,8 @@ def test_both_answer_at_once_and_neither_is_unloaded_for_the_other(launched: Lau
             reply = fetch(f"{url}/v1/embeddings", {"model": VECTORS, "input": text}).json()
             assert (reply["model"], len(reply["data"][0]["embedding"])) == (VECTORS, 384)
         assert json.loads(list(story)[-1])["done"]
-    by_alias = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is the capital of Italy?"}]}
+    question = {"role": "user", "content": "What is the capital of Italy?"}
+    by_alias = {"model": "gpt-4o-mini", "messages": [question], "temperature": 0}
     answer = fetch(f"{url}/v1/chat/completions", by_alias).json()
     assert (answer["model"], "Rome" in answer["choices"][0]["message"]["content"]) == (SMALL_MODEL, True)
     assert launched.children("llama-server") == servers
