@@ -15,7 +15,7 @@ from loadtest.balancing.disturbances import find_proxy
 from loadtest.on_cluster import deploy, images
 from loadtest.reporting.document import Table
 from loadtest.reporting.part import publish
-from local_cluster.kubectl import kubectl
+from local_cluster.kubectl import kubectl, script
 
 NAMESPACE, PODS = "sluice-x-chaos", 3
 NOTE = (
@@ -100,6 +100,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Break things and return the exit code: 1 where callers never got answers again."""
     stage = chaos_stage(NAMESPACE, PODS)
+    for part in (("argocd",), ("git-server", "sluice-chaos")):  # what breaks, and has no part in answering
+        script(*part)
     with deploy.sluice(stage, image=cluster_image(), weights=images.no_weights()) as url:
         found = []
         for name, action in breaks().items():
