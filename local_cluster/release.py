@@ -29,6 +29,7 @@ from local_cluster.kubectl import ROOT, ClusterError, apply, environ, eventually
 
 MANAGER = "sluice-demo"
 REPO_SERVER = "deployment/argocd-repo-server"  # the part of Argo CD that checks signatures
+REFRESH = "argocd.argoproj.io/refresh"
 SYNC_SECONDS = 300
 
 
@@ -87,8 +88,7 @@ class DeliveryLoop:
             raise ClusterError("the branch has this release already")
         if not self.webhook:
             return commit
-        annotation = "argocd.argoproj.io/refresh=normal"
-        kubectl("annotate", "--overwrite", "--namespace", "argocd", "application", self.application, annotation)
+        refresh(self.application)
         return commit
 
     def state(self, revision: str) -> str:
@@ -131,6 +131,18 @@ class DeliveryLoop:
         for each in admission(self.stage, self.stage.registry):
             if "namespace" not in each["metadata"]:
                 kubectl("delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
+
+
+def refresh(application: str) -> None:
+    """Have Argo CD read an Application's branch now.
+
+    A look that is under way doesn't see what was pushed since it began, and ends with removing the request, also one
+    that came meanwhile: so there are two requests, the second once the first is gone.
+    """
+    request = ("annotate", "--overwrite", "--namespace", "argocd", "application", application, f"{REFRESH}=normal")
+    kubectl(*request)
+    eventually(lambda: REFRESH not in get("application", application, "argocd")["metadata"]["annotations"], 120)
+    kubectl(*request)
 
 
 def local_keys() -> Keyring:

@@ -18,7 +18,7 @@ from config import LOCAL
 from delivery.branch import ORDER
 from delivery.signing import Keyring, create
 from local_cluster.kubectl import Object, apply, environ, eventually, get, kubectl, run
-from local_cluster.release import local_keys, trust
+from local_cluster.release import local_keys, refresh, trust
 from tests.e2e import images
 from tests.e2e.cluster import Receiver, Repository, argo_cd
 
@@ -80,14 +80,8 @@ class Delivery:
     def push(self, keys: Keyring | None, objects: dict[str, Object | None]) -> str:
         """Push a commit that somebody signs, or nobody, have Argo CD look, and return its revision."""
         revision = self.repository.commit(files(objects), keys)
-        self.refresh()
+        refresh(APPLICATION)
         return revision
-
-    def refresh(self) -> None:
-        """Have Argo CD look at the branch."""
-        kubectl(
-            "annotate", "--overwrite", "-n", "argocd", "application", APPLICATION, "argocd.argoproj.io/refresh=normal"
-        )
 
     def errors(self) -> str:
         """Return why Argo CD doesn't compare the branch with the cluster, as its UI says, or nothing."""
@@ -113,7 +107,7 @@ class Delivery:
     def notice(self, revision: str) -> tuple[str, Any]:
         """Return the first notice of a revision, as soon as it has come.
 
-        A look that fails, as while another test drains the node with CoreDNS on it, is repeated after three minutes.
+        A look that fails, as while CoreDNS can't answer, is repeated after three minutes.
         """
         return eventually(lambda: self.notices(revision), 300)[0]
 
@@ -278,7 +272,7 @@ def test_a_commit_for_another_stage_is_refused_and_the_ui_says_why(delivery: Del
     own = dict.fromkeys(delivery.repository.paths())
     last = delivery.repository.tip()
     delivery.repository.commit({**own, **files_of_another}, local_keys())
-    delivery.refresh()
+    refresh(APPLICATION)
     assert "app path does not exist" in eventually(delivery.errors, 120)
     assert greeting() == before
     delivery.repository.restore(last)
@@ -291,12 +285,12 @@ def test_an_older_commit_that_ci_did_sign_is_refused_and_the_ui_says_why(deliver
     newer = delivery.release(release=order_of(8), greeting=config_map("newer"))
     delivery.synced(newer)
     delivery.repository.move(older)
-    delivery.refresh()
+    refresh(APPLICATION)
     reason = eventually(delivery.errors, 120)
     assert "the branch was moved back: this is its release number 7, and number 8 runs" in reason
     assert greeting() == "newer"
     delivery.repository.move(newer)
-    delivery.refresh()
+    refresh(APPLICATION)
     eventually(lambda: delivery.errors() == "", 120)
     delivery.synced(delivery.release(release=order_of(9), greeting=config_map("hello")))
 
