@@ -22,7 +22,7 @@ class Delivered:
     """The stage, and what GitHub would do for it: the smoke after each sync, the rollback after a failure."""
 
     def __init__(self, stage: Stage, stack: ExitStack) -> None:
-        self.stage = stage = replace(stage, smoke_at_least=2, smoke_at_most=10)  # how sure it is doesn't matter here
+        self.stage = stage = replace(stage, smoke_at_least=1, smoke_at_most=5)  # how sure it is doesn't matter here
         stack.enter_context(argo_cd())
         self.receiver = Receiver()
         stack.callback(self.receiver.stop)

@@ -301,15 +301,27 @@ def test_what_the_api_server_refuses_is_told(delivery: Delivery) -> None:
     delivery.synced(delivery.release(deployment=deployment("4")))
 
 
-def test_what_no_stage_renders_is_refused_and_the_application_says_why(delivery: Delivery) -> None:
-    foreign = deployment("3", image=f"docker.io/library/busybox@sha256:{'0' * 64}")
-    balancer = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": LOAD_BALANCER}
-    payload = delivery.failed(delivery.release(deployment=foreign, extra=balancer))
-    for reason in (f"is no image of {LOCAL.registry} by its digest", "a Service must be of type ClusterIP"):
-        assert reason in payload["reason"]
-        assert delivery.shows(reason)
+# One by one: Argo CD tells the first refusal only.
+FOREIGN: dict[str, tuple[dict[str, Object], str]] = {
+    "an image from elsewhere": (
+        {"deployment": deployment("3", image=f"docker.io/library/busybox@sha256:{'0' * 64}")},
+        f"is no image of {LOCAL.registry} by its digest",
+    ),
+    "a load balancer of its own": (
+        {"extra": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": LOAD_BALANCER}},
+        "a Service must be of type ClusterIP",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_no_stage_renders_is_refused_and_the_application_says_why(delivery: Delivery, what: str) -> None:
+    objects, reason = FOREIGN[what]
+    payload = delivery.failed(delivery.release(**objects))
+    assert reason in payload["reason"]
+    assert delivery.shows(reason)
     assert find("service", "extra") is None
-    delivery.synced(delivery.release(deployment=deployment("4"), extra=None, greeting=config_map("hello there")))
+    delivery.synced(delivery.release(deployment=deployment("4"), extra=None, greeting=config_map(f"after {what}")))
 
 
 def test_a_release_that_never_gets_ready_is_told_and_the_revert_too(delivery: Delivery) -> None:
