@@ -127,12 +127,12 @@ async def run(smoke: Smoke, live: Records) -> Judgement:
 
 
 def _time_to_ask(smoke: Smoke, judges: Iterable[Judge]) -> float:
-    """Return the seconds until there must be a verdict: those of an answer more where few answers are all that's known.
+    """Return the seconds until there must be a verdict: those of an answer more where a model has given too few.
 
-    A release that is slow, on a busy machine or by its model, isn't bad for that; one that answers nothing is.
+    A release that is slow, on a busy machine or by its model, isn't bad for that.
     """
     lacking = [judge for judge in judges if not judge.enough]
-    slow = lacking and all(judge.answers and not judge.refused for judge in lacking)
+    slow = lacking and not any(judge.refused for judge in lacking)
     return smoke.at_most + (ANSWER_SECONDS if slow else 0)
 
 
