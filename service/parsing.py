@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails, PydanticKnownError
 
 from service.errors import InvalidRequest, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
@@ -24,6 +24,7 @@ from service.ollama import SEES
 from service.settings import Settings
 
 SHOWN = 5  # complaints in one error
+LONGEST_NAME = 256  # characters
 NAME_SHOWN = 64  # characters of a caller's name that an error quotes
 FORM = "content-disposition:"
 NOT_BLANK = re.compile(r"\S")
@@ -71,11 +72,17 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _short(name: Any) -> Any:
+    if isinstance(name, str) and len(name) > LONGEST_NAME:  # pydantic would copy megabytes before it counts them
+        raise PydanticKnownError("string_too_long", {"max_length": LONGEST_NAME})
+    return name
+
+
 Item = TypeVar("Item")
 # A list whose validation ends at the first invalid item.
 Items = Annotated[list[Item], Field(fail_fast=True)]
 Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, json_schema_extra={"pattern": r"\S"})]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), BeforeValidator(_short)]
 # A field that affects no answer: any value is accepted, and none is passed on.
 Ignored = Annotated[Any, Field(default=None, json_schema_extra={"description": IGNORED})]
 Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]

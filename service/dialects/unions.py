@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Text = TypeVar("Text")
 List = TypeVar("List")
@@ -24,7 +24,8 @@ WordOrObject = Annotated[
 class ToldBy:
     """Annotates a union of bodies that a field of theirs distinguishes.
 
-    Pydantic's own error quotes the field's value, which may be megabytes; this one only names the valid values.
+    Pydantic's own error quotes the field's value, which may be megabytes; this one only names the valid values. Even
+    so, pydantic copies the value several times: what is longer than any valid one doesn't get there.
     """
 
     field: str
@@ -32,7 +33,16 @@ class ToldBy:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema: Any = handler(Annotated[source, Field(discriminator=self.field)])
         known = ", ".join(map(repr, schema["choices"]))
-        return {**schema, "custom_error_type": "kind", "custom_error_message": f"'{self.field}' must be {known}"}
+        error, longest = f"'{self.field}' must be {known}", max(map(len, schema["choices"]))
+
+        def short(value: Any) -> Any:
+            told = value.get(self.field) if isinstance(value, dict) else None
+            if isinstance(told, str) and len(told) > longest:
+                raise PydanticCustomError("kind", error)
+            return value
+
+        union: Any = {**schema, "custom_error_type": "kind", "custom_error_message": error}
+        return core_schema.no_info_before_validator_function(short, union)
 
 
 TOLD_BY_TYPE = ToldBy("type")
