@@ -12,6 +12,7 @@ from loadtest import summary
 from loadtest.autoscaling import ramp, step, zero
 from loadtest.balancing import report as balancing
 from loadtest.comparison import report as comparison
+from loadtest.judging import report as judging
 from loadtest.models import summary as models_summary
 from loadtest.real_ramp import report as real_ramp
 from loadtest.reporting.document import Block, Code, Plot, Table, cell, markdown, page
@@ -25,6 +26,7 @@ COMMITTED: dict[str, Callable[[Any], Iterable[Block]]] = {
     "autoscaling": step.blocks,
     "balancing": balancing.blocks,
     "from-zero": zero.blocks,
+    "judging": judging.blocks,
     "models": models_summary.blocks,
     "plan": validation_report.blocks,
     "ramp-10": comparison.blocks,
