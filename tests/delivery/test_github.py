@@ -11,6 +11,7 @@ import pytest
 from context import Context
 from delivery import github
 from delivery.github import ACTIONS_APP, main
+from testbed.tools import need_tool
 from tests.support.aws import CONTEXT
 from tests.support.repositories import git
 from tests.support.stub import Answer, Request, Stub
@@ -103,6 +104,7 @@ class GitHub:
 
 @pytest.fixture
 def hub(programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    need_tool("curl", "curl")
     hub = GitHub()
     server = Stub(hub.answer).start()
     (tmp_path / "bin").mkdir()
