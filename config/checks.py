@@ -31,8 +31,6 @@ SUPPORTED_KUBERNETES = ("1.35", "1.36")  # of EKS: image volumes are on by defau
 
 def check(stage: "Stage") -> None:
     """Raise ConfigError where two of the stage's numbers clash, or one isn't allowed."""
-    models = isinstance(stage.more_models, tuple) and all(isinstance(each, ServedModel) for each in stage.more_models)
-    _need(stage, models, "more_models must be a tuple of ServedModel: (ServedModel(model=…),)")
     _check_ranges(stage)
     _check_deadlines(stage)
     _check_bytes(stage)
@@ -47,6 +45,8 @@ def check(stage: "Stage") -> None:
 def _check_models(stage: "Stage") -> None:
     """Several models have names of their own, nodes where the stage has them, and places enough in the fronts."""
     more = stage.more_models
+    served = isinstance(more, tuple) and all(isinstance(each, ServedModel) for each in more)
+    _need(stage, served, "more_models must be a tuple of ServedModel: (ServedModel(model=…),)")
     models = [stage.model.name, *(each.model.name for each in more)]
     for aliases in (stage.aliases, *(each.aliases for each in more)):
         text = isinstance(aliases, str)  # ("some") is one too, of which each letter would be an alias

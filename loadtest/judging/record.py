@@ -65,9 +65,9 @@ def new_record(shape: str, answers: Sequence[Answer], timed: Iterable[Answer], l
 
     live: of the one before, for what this one wasn't asked, and for loads at which it wasn't measured.
     """
-    found = {outcome: {each.question for each in answers if each.outcome is outcome} for outcome in Outcome}
-    asked = found[Outcome.RIGHT] | found[Outcome.WRONG]
-    right = (live.right - asked if live else frozenset()) | (found[Outcome.RIGHT] - found[Outcome.WRONG])
+    right = frozenset(each.question for each in answers if each.outcome is Outcome.RIGHT)
+    right |= live.right if live else frozenset()
+    right -= {each.question for each in answers if each.outcome is Outcome.WRONG}
     first, token = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     for each in timed:
         if each.busy_slots is not None and each.first is not None:
@@ -75,7 +75,7 @@ def new_record(shape: str, answers: Sequence[Answer], timed: Iterable[Answer], l
         if each.busy_slots is not None and each.token is not None:
             token[each.busy_slots].append(each.token)
     earlier = live.times_of(shape) if live else ({}, {})
-    return Record(shape, questions_hash(), frozenset(right), _newest(earlier[0], first), _newest(earlier[1], token))
+    return Record(shape, questions_hash(), right, _newest(earlier[0], first), _newest(earlier[1], token))
 
 
 def read_records(text: str) -> Records:
