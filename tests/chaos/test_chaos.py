@@ -215,6 +215,14 @@ def test_a_request_is_charged_with_memory_and_cpu(served: Served) -> None:
     assert measured.mib < 64
 
 
+def test_the_cost_of_a_request_is_the_median_of_the_cpu_and_the_most_of_the_memory() -> None:
+    tries = [cost.Cost("400", 0.1, mib, ms) for mib, ms in ((9, 85), (12, 130), (10, 90))]
+    assert cost.Cost.of(tries) == cost.Cost("400", 0.1, 12, 90)
+    died = cost.Cost.of([*tries[:2], cost.Cost("none, the worker died", 0.1, float("inf"), float("inf"))])
+    assert died.status == "400 or none, the worker died"
+    assert not died.met(BODIES[0])
+
+
 def test_expensive_requests_are_within_the_body_limit() -> None:
     for body in BODIES:
         assert len(body.make().partition(b"\r\n\r\n")[2]) <= MOST, body.name
