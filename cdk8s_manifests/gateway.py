@@ -35,12 +35,12 @@ class Gateway(Construct):
         named = k8s.ObjectMeta(name=self._component)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
-        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(json.dumps(settings)))
+        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(settings))
         k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=names.pods), spec=self._addresses())
         k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(self._component))
 
-    def _deployment(self, settings: str) -> k8s.DeploymentSpec:
-        metadata = pods.metadata(self._component, rolled_by=settings)
+    def _deployment(self, settings: dict[str, str]) -> k8s.DeploymentSpec:
+        metadata = pods.metadata(self._component, self._image, self._weights, json.dumps(settings))
         return k8s.DeploymentSpec(
             selector=pods.selector(self._component),
             strategy=pods.rolling(),
@@ -116,6 +116,7 @@ class Gateway(Construct):
             name="gateway",
             image=self._image,
             command=COMMAND,
+            env=[pods.release_variable()],
             env_from=[self._settings()],
             ports=[
                 k8s.ContainerPort(name="http", container_port=GATEWAY_PORT),

@@ -5,6 +5,7 @@ from hashlib import sha256
 from cdk8s_plus_36 import k8s
 
 from cdk8s_manifests.names import NAME
+from config import RELEASE_ANNOTATION
 
 
 def labels(component: str) -> dict[str, str]:
@@ -17,10 +18,20 @@ def selector(component: str) -> k8s.LabelSelector:
     return k8s.LabelSelector(match_labels=labels(component))
 
 
-def metadata(component: str, *, rolled_by: str = "") -> k8s.ObjectMeta:
-    """Return the metadata of a pod template; pods are replaced when the text `rolled_by` changes."""
-    annotations = {"sluice/config": sha256(rolled_by.encode()).hexdigest()[:16]}
-    return k8s.ObjectMeta(labels=labels(component), annotations=annotations)
+def metadata(component: str, *made_of: str) -> k8s.ObjectMeta:
+    """Return the metadata of a pod template.
+
+    made_of: the pods' images and settings. A hash of them names the component's release, and replaces the pods when
+    anything changes.
+    """
+    release = sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    return k8s.ObjectMeta(labels=labels(component), annotations={RELEASE_ANNOTATION: release})
+
+
+def release_variable() -> k8s.EnvVar:
+    """Return the variable by which a gateway knows its release: see service/settings.py."""
+    annotation = k8s.ObjectFieldSelector(field_path=f"metadata.annotations['{RELEASE_ANNOTATION}']")
+    return k8s.EnvVar(name="RELEASE", value_from=k8s.EnvVarSource(field_ref=annotation))
 
 
 def pod_security(user: int) -> k8s.PodSecurityContext:

@@ -29,6 +29,7 @@ from config.names import (
     PLATFORM_POOL,
     PROJECT,
     PROXY_REPOSITORY,
+    RELEASE_ANNOTATION,
     WEIGHTS_REPOSITORY,
     manifests_branch,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "PROJECT",
     "PROXY_MIB",
     "PROXY_REPOSITORY",
+    "RELEASE_ANNOTATION",
     "SPECULATIONS",
     "STAGES",
     "WEIGHTS_REPOSITORY",

@@ -2,6 +2,7 @@
 
 PROJECT = "sluice"
 IMAGE_REPOSITORY, WEIGHTS_REPOSITORY = "sluice/gateway", "sluice/weights"
+RELEASE_ANNOTATION = "sluice/release"  # of pods: a hash of the images and settings that they are made of
 PROXY_REPOSITORY = (
     "sluice/haproxy"  # our own copy of HAPROXY_IMAGE, under the same digest: .github/workflows/deliver.yml
 )

@@ -125,7 +125,8 @@ def run_live(open_: Open, options: argparse.Namespace) -> Outputs:
     note = ", but the branch has a newer release by now" if found.superseded else ""
     print(f"{branch.stage} runs {found.release.source} as {found.image}{note}.")
     record = live.last_seen(branch, options.revision).record
-    return {"source": found.release.source, "superseded": str(found.superseded).lower(), "record": record}
+    superseded, releases = str(found.superseded).lower(), json.dumps(found.releases) if found.releases else ""
+    return {"source": found.release.source, "superseded": superseded, "releases": releases, "record": record}
 
 
 def run_address(open_: Open, options: argparse.Namespace) -> Outputs:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import IMAGE_REPOSITORY, WEIGHTS_REPOSITORY
+from config import IMAGE_REPOSITORY, RELEASE_ANNOTATION, WEIGHTS_REPOSITORY
 from delivery.git import attempt
 
 # Of a model's files, by cdk8s_manifests/gateway.py: its Deployment has the digest, its ConfigMap the model's name.
@@ -58,6 +58,15 @@ def read_digests(repo: Path, tree: str) -> Digests:
     return Digests(images.pop(), weights)
 
 
+def read_releases(repo: Path, tree: str) -> dict[str, str]:
+    """Return which release the manifests make each model's pods, by its name, and, by "", the fronts.
+
+    Their answers say the same. Returns nothing for what was rendered before they did.
+    """
+    models, found = _models(repo, tree), _grep(repo, tree, f"^ +{RELEASE_ANNOTATION}: .*$")
+    return {models.get(path.replace(DEPLOYMENT, CONFIG), ""): _value(line) for path, line in found}
+
+
 def _references(repo: Path, tree: str, repository: str) -> dict[str, set[str]]:
     """Return the digests of a repository's images, by the files that name them."""
     found = defaultdict(set)
@@ -67,9 +76,14 @@ def _references(repo: Path, tree: str, repository: str) -> dict[str, set[str]]:
 
 
 def _models(repo: Path, tree: str) -> dict[str, str]:
-    """Return the model of each file that has one: YAML quotes a name that could be a number."""
+    """Return the model of each file that has one."""
     found = _grep(repo, tree, f"^{MODEL}.*$")
-    return {path: line.removeprefix(MODEL).strip().strip("\"'") for path, line in found}
+    return {path: _value(line) for path, line in found}
+
+
+def _value(line: str) -> str:
+    """Return a YAML line's value, which has quotes if it could be a number."""
+    return line.partition(": ")[2].strip().strip("\"'")
 
 
 def _grep(repo: Path, tree: str, pattern: str) -> list[tuple[str, str]]:

@@ -1,10 +1,11 @@
 """Which release a stage really runs, and which of its releases passed their smoke test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from config import IMAGE_REPOSITORY
 from delivery.branch import Branch, Refused, Release
+from delivery.digests import read_releases
 from delivery.git import attempt, git
 from delivery.seen import Seen
 
@@ -17,6 +18,7 @@ class Live:
 
     release: Release
     image: str
+    releases: Mapping[str, str]  # see read_releases()
     superseded: bool
 
 
@@ -33,7 +35,7 @@ def check_live(branch: Branch, *, revision: str, images: Sequence[str]) -> Live:
         raise Refused(
             f"{branch.stage} should run {image} at {revision[:12]}, but runs {', '.join(images) or 'nothing'}"
         )
-    return Live(release, image, superseded=revision != tip)
+    return Live(release, image, read_releases(branch.repo, revision), superseded=revision != tip)
 
 
 def mark_passed(branch: Branch, revision: str, seen: Seen = NOTHING) -> bool:

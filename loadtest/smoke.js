@@ -89,11 +89,12 @@ function chat(model, number, unique) {
   const pieces = parse(reply, stream)
   const last = pieces[pieces.length - 1] || {}
   const text = pieces.map((piece) => piece.response).join('')
+  const release = reply.headers['Sluice-Release']
   const whole = ['stop', 'length'].includes(last.finish_reason) && (last.done || !stream)
   const why = failure(reply, whole, last.model, model) || (text.trim() && last.usage?.completion_tokens > 0 ? '' : 'empty')
-  if (why) return { outcome: 'failed', why }
+  if (why) return { outcome: 'failed', why, release }
   const right = new RegExp(question.right, 'i').test(text)
-  return { outcome: right ? 'right' : 'wrong', tokens: last.usage.completion_tokens, ...last.timings }
+  return { outcome: right ? 'right' : 'wrong', release, tokens: last.usage.completion_tokens, ...last.timings }
 }
 
 /** Has a question embedded, its answer and another's: is the question nearer to its own? */
@@ -103,9 +104,10 @@ function embed(model, number) {
   const [answer = {}] = parse(reply, false)
   const [asked, right, wrong] = answer.embeddings || []
   const whole = [right, wrong].every((vector) => vector?.length > 0 && vector.length === asked?.length)
+  const release = reply.headers['Sluice-Release']
   const why = failure(reply, whole, answer.model, model)
-  if (why) return { outcome: 'failed', why }
-  return { outcome: cosine(asked, right) > cosine(asked, wrong) ? 'right' : 'wrong' }
+  if (why) return { outcome: 'failed', why, release }
+  return { outcome: cosine(asked, right) > cosine(asked, wrong) ? 'right' : 'wrong', release }
 }
 
 /** Sends a body, again when a refusal says when: for ever while others' load is the reason, else a few times. */

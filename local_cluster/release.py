@@ -14,6 +14,7 @@ from argocd.objects import GitRemote, Object, admission, settings, sluice
 from cdk8s_manifests.main import render
 from config import Stage
 from delivery.branch import Branch
+from delivery.digests import read_releases
 from delivery.git import git
 from delivery.live import last_seen, mark_passed
 from delivery.publish import publish
@@ -110,12 +111,14 @@ class DeliveryLoop:
     def smoke(self, url: str, revision: str) -> Judgement:
         """Run the smoke test as .github/workflows/smoke.yml does, and return what came of it.
 
-        Raises ClusterError if others' load kept it from asking: then the release is neither good nor bad.
+        Raises ClusterError if others' load kept it from asking, or another release answered: then the release is
+        neither good nor bad.
         """
         live = read_records(last_seen(self.branch, revision).record)
-        judgement = asyncio.run(smoke.run(Smoke.of(self.stage, Address(url)), live))
-        if judgement.ending is Ending.BUSY:
-            raise ClusterError("the stage was too busy for its smoke test: run it again without other load")
+        what = Smoke.of(self.stage, Address(url), releases=read_releases(ROOT, revision))
+        judgement = asyncio.run(smoke.run(what, live))
+        if judgement.ending in (Ending.BUSY, Ending.ELSEWHERE):
+            raise ClusterError(judgement.text)
         return judgement
 
     def passed(self, revision: str, judgement: Judgement) -> None:

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> Flask:
     if settings.api_keys_file:
         keys = Keys(Path(settings.api_keys_file), settings.names, shares=settings.quota_shares)
     answer_errors_in_json(app, pointing=settings.role is not Role.BACK)
-    _keep_records(app, models.metrics, tracing.start(os.environ))  # before the checks, so that refusals are logged too
+    _keep_records(app, models, tracing.start(os.environ))  # before the checks, so that refusals are logged too
     if settings.role is Role.BACK:
         app.register_blueprint(back_blueprint(models.default))
     else:
@@ -105,8 +105,9 @@ def _add_public(app: Flask, models: Models, keys: Keys | None) -> None:
     app.register_blueprint(openapi_blueprint(models))
 
 
-def _keep_records(app: Flask, metrics: Metrics, traces: Tracing | None) -> None:
+def _keep_records(app: Flask, models: Models, traces: Tracing | None) -> None:
     """Give every request an id, and write its log line and spans once its last byte has been sent."""
+    metrics, release = models.metrics, models.settings.release
 
     @app.before_request
     def begin() -> None:
@@ -120,6 +121,7 @@ def _keep_records(app: Flask, metrics: Metrics, traces: Tracing | None) -> None:
         record: RequestLog = g.record
         record.status = response.status_code
         response.headers.update(form_of(record.path).id_headers(record.request_id))
+        response.headers.update(record.release_header(release))
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.responses.labels(route, record.status).inc()
         response.call_on_close(record.write)

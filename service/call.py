@@ -79,9 +79,16 @@ class Call:
             except EngineDied as died:
                 self.survive(died)
 
+    def header(self, name: str) -> str:
+        """Return a header of the reply, nothing if it isn't there."""
+        return self._reply.header(name) if self._reply else ""
+
     def number(self, header: str) -> float:
         """Return the number in a header of the reply, 0 if there is none."""
-        return self._reply.number(header) if self._reply else 0.0
+        try:
+            return float(self.header(header) or 0)
+        except ValueError:
+            return 0.0
 
     def _send(self) -> Reply:
         self._await_turn()

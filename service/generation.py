@@ -15,6 +15,7 @@ from service.metrics import QUOTA
 from service.ollama import UNSHIFTED
 from service.repeats import Repeats
 from service.reply import Reply
+from service.request_log import RELEASE_HEADER
 from service.settings import Role
 from service.system_role import without_system
 
@@ -101,10 +102,11 @@ class Generation:
         self._begin()
 
     def ask(self, read: Callable[[Reply], T]) -> T:
-        """Return what `read` makes of the engine's reply, and log the time the request waited behind this process."""
+        """Return what `read` makes of the engine's reply; note its release, and the wait behind this process."""
         result, record = self.call.ask(read), self.caller.record
         behind = sum(map(self.call.number, QUEUED_HEADERS))  # for a front: in HAProxy's queue and in the pod's
         record.queued_ms = round(self._queued_ms + behind, 3)
+        record.pod_release = self.call.header(RELEASE_HEADER)
         return result
 
     def _begin(self) -> None:

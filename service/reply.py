@@ -35,12 +35,9 @@ class Reply:
         self._sock, self._pool, self._response = sock, pool, HTTPResponse(sock)
         self.answered = self._whole = False  # whether its head has been read; and its last byte
 
-    def number(self, header: str) -> float:
-        """Return the number in a header of the answer, 0 if there is none."""
-        try:
-            return float(self._response.headers.get(header, 0))
-        except ValueError:
-            return 0.0
+    def header(self, name: str) -> str:
+        """Return a header of the answer, nothing if it isn't there."""
+        return str(self._response.headers.get(name, ""))
 
     def begin(self, request: bytes) -> None:
         """Send the request and read the answer's head; raises a ServiceError unless it is a 200."""

@@ -12,7 +12,8 @@ from service.settings import SettingError
 
 log = logging.getLogger("sluice.request")
 
-UNSAID = ("arrived", "trace_headers")
+UNSAID = ("arrived", "trace_headers", "pod_release")
+RELEASE_HEADER = "Sluice-Release"  # which release answered: a pod's, or a front's and that of the pod behind it
 FRAMES = 30  # the innermost of a traceback
 
 
@@ -40,10 +41,15 @@ class RequestLog:
     finish_reason: str | None = None
     arrived: float = field(default_factory=time.monotonic, repr=False)
     trace_headers: dict[str, str] = field(default_factory=dict, repr=False)  # W3C's, for who is asked next
+    pod_release: str = field(default="", repr=False)  # of the pod that answered, if this is a front
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the request arrived."""
         return round((time.monotonic() - self.arrived) * 1000, 3)
+
+    def release_header(self, own: str) -> dict[str, str]:
+        """Return the header that says which release answered. own: this process's, nothing if it isn't known."""
+        return {RELEASE_HEADER: f"{own} {self.pod_release}".rstrip()} if own else {}
 
     def write(self) -> None:
         """Write the log line."""

@@ -1,5 +1,6 @@
 """All settings of the service, read once from the environment."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -134,6 +135,11 @@ class Settings:
         0,
         63_072_000,
     )
+    release: str = knob(
+        "",
+        "Which release the process is of; responses say it in `Sluice-Release`, a front's with that of the pod that "
+        "answered. Empty: they don't.",
+    )
     prestop: float = knob(0.0, "Seconds after SIGTERM in which requests are still accepted.", 0, 600)
 
     def __post_init__(self) -> None:
@@ -148,6 +154,8 @@ class Settings:
             )
         if self.port == self.private_port:
             raise SettingError(f"PORT and PRIVATE_PORT are both {self.port}: metrics must not be public")
+        if not re.fullmatch(r"[\w.-]*", self.release, re.ASCII):
+            raise SettingError(f"RELEASE={self.release!r} is not a name of letters, digits, `.`, `-` and `_`")
         for name in ("host", "private_host"):
             object.__setattr__(self, name, listened_on(name.upper(), getattr(self, name)))
         self._check_browsers()

@@ -1,11 +1,12 @@
 """`python -m loadtest.judging` asks a release questions, compares it with the one before, and says how sure that is.
 
-Exit code 0: it has passed, or others had the service's slots, which says nothing of it. 1: it is bad. 2: it wasn't
-tried, for a reason that isn't the release's.
+Exit code 0: it has passed, or nothing is known of it, because others had the service's slots, or another release
+answered. 1: it is bad. 2: it wasn't tried, for a reason that isn't the release's.
 """
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from loadtest.judging.record import Records, read_records
 from loadtest.judging.smoke import Ending, Smoke
 from loadtest.k6 import CannotRun
 from loadtest.options import TARGET
+
+RELEASES = 'which release answers must be of to count: of each model\'s pods, by its name, and of the fronts, by ""'
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +46,7 @@ def plan(options: argparse.Namespace) -> Smoke:
     """Return what to ask, by the stage or the models that are named. Raises InputError."""
     names = ("timeout", "patience", "at_least", "at_most")
     more = {name: value for name in names if (value := getattr(options, name)) is not None}
-    more["api_key"] = os.environ.get("API_KEY", "")
+    more |= {"api_key": os.environ.get("API_KEY", ""), "releases": options.releases}
     if options.stage and options.stage.api_keys and not (more["api_key"] or options.target.credentials):
         # Whoever forgot it is told so, and not that the release is bad.
         raise InputError(f"API_KEY is missing: {options.stage.name} lets nobody in without one")
@@ -61,6 +64,17 @@ def live_records(text: str) -> Records:
         return {}
 
 
+def read_releases(text: str) -> dict[str, str]:
+    """Return which release each model's pods are of. Raises ArgumentTypeError."""
+    try:
+        releases = json.loads(text)
+    except ValueError:
+        releases = None
+    if not isinstance(releases, dict) or not all(isinstance(each, str) and each for each in releases.values()):
+        raise argparse.ArgumentTypeError('must be JSON: {"": "the fronts\' release", "MODEL": "its pods\' release"}')
+    return releases
+
+
 def parser() -> Parser:
     """Return the parser of the command line."""
     top = Parser(prog="python -m loadtest.judging", description="Say whether a release is good, and how sure that is.")
@@ -70,6 +84,7 @@ def parser() -> Parser:
     what.add_argument("--stage", type=read_stage, help="what is asked: its model, for as long as it says")
     what.add_argument("--model", nargs="+", metavar="NAME", help="or these models, by their names in Ollama")
     add("--live", default="", metavar="JSON", help="the release before it, as this command has described it")
+    add("--releases", type=read_releases, default={}, metavar="JSON", help=RELEASES)
     add("--report", type=Path, metavar="DIR", help="a folder for report.json, summary.md and outputs")
     add("--timeout", type=seconds, metavar="S", help="a client's patience; default: the stage's")
     add("--patience", type=number(0, 3600, of="seconds"), metavar="S", help="how long to wait for a load balancer")

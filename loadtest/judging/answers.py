@@ -28,6 +28,7 @@ class Answer:
 
     question: its place in questions.json. why: it failed. busy_slots: of the pod, rounded. first: seconds from the slot
     to the first token. token: seconds for each of the others. None: not known, or not long enough to tell.
+    releases: of the front that answered, and of the pod behind it, as far as they are known.
     """
 
     outcome: Outcome
@@ -37,6 +38,7 @@ class Answer:
     busy_slots: int | None = None
     first: float | None = None
     token: float | None = None
+    releases: tuple[str, ...] = ()
 
 
 def read_answer(line: str) -> Answer | None:
@@ -56,6 +58,7 @@ def read_answer(line: str) -> Answer | None:
         busy,
         first,
         token,
+        tuple(str(said.get("release", "")).split()),
     )
 
 

@@ -32,15 +32,18 @@ class Judge:
     """What is known of one of a release's models.
 
     shape: of its pods. live: the record of the release that passed before it, if that was asked the same. models: how
-    many the release has, which share the false alarms.
+    many the release has, which share the false alarms. releases: of its front and its pods, which answers must be of to
+    count; () if all count.
     """
 
     shape: str
     live: Record | None = None
     models: int = 1
+    releases: tuple[str, ...] = ()
     answers: list[Answer] = field(default_factory=list)
     timed: list[Answer] = field(default_factory=list)  # those after the pods have settled
     refused: int = 0  # as others had the slots
+    elsewhere: int = 0  # answers of other releases, which don't count
 
     def __post_init__(self) -> None:
         first, token = self.live.times_of(self.shape) if self.live else ({}, {})
@@ -57,6 +60,9 @@ class Judge:
         if answer.outcome is Outcome.BUSY:
             self.refused += 1
             return
+        if not self._gave(answer):
+            self.elsewhere += 1
+            return
         self.answers.append(answer)
         self.failures.observe(answer.outcome is Outcome.FAILED)
         if answer.outcome is Outcome.FAILED:
@@ -67,6 +73,12 @@ class Judge:
             self.timed.append(answer)
             self.first.observe(answer.busy_slots, answer.first)
             self.token.observe(answer.busy_slots, answer.token)
+
+    def _gave(self, answer: Answer) -> bool:
+        """Say whether an answer is the release's. So is a failure of which nobody knows whose it is."""
+        if self.releases and answer.outcome is Outcome.FAILED:
+            return set(answer.releases) <= set(self.releases)
+        return self.releases in ((), answer.releases)
 
     @property
     def verdict(self) -> Verdict:
@@ -89,10 +101,15 @@ class Judge:
         return new_record(self.shape, self.answers, self.timed, self.live)
 
 
-def new_judges(shapes: Mapping[str, str], live: Records) -> dict[str, Judge]:
-    """Return a judge for each model of a release. shapes: of the models' pods. live: the records of the one before."""
+def new_judges(shapes: Mapping[str, str], live: Records, releases: Mapping[str, str]) -> dict[str, Judge]:
+    """Return a judge for each model of a release.
+
+    shapes: of the models' pods. live: the records of the one before. releases: of the models' pods, and by "" of the
+    fronts; empty if all answers count.
+    """
     same = {model: record for model, record in live.items() if record.questions == questions_hash()}
-    return {model: Judge(shape, same.get(model), len(shapes)) for model, shape in shapes.items()}
+    own = {model: (releases[""], releases[model]) for model in shapes} if releases else {}
+    return {model: Judge(shape, same.get(model), len(shapes), own.get(model, ())) for model, shape in shapes.items()}
 
 
 def together(judges: Iterable[Judge]) -> Verdict:

@@ -19,6 +19,8 @@ def sentences(judges: Mapping[str, Judge]) -> Iterator[str]:
 def _of(judge: Judge) -> Iterator[str]:
     if judge.refused:
         yield f"{judge.refused} times a question was refused as others had the slots, and asked again."
+    if judge.elsewhere:
+        yield f"{judge.elsewhere} answers were another release's, and don't count."
     if not judge.answers:
         return
     yield _failures(judge)

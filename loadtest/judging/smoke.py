@@ -27,18 +27,28 @@ ASKING = '{"asking":true}'  # what smoke.js logs before its first question
 
 
 class Ending(StrEnum):
-    """What came out: BUSY if others had the slots, which says nothing of the release."""
+    """What came out. Nothing is known of the release if others had the slots, or another release answered."""
 
     PASSED = "passed"
     BAD = "bad"
     BUSY = "busy"
+    ELSEWHERE = "elsewhere"
+
+
+SAID = {
+    Ending.PASSED: "Passed",
+    Ending.BAD: "Bad",
+    Ending.BUSY: "Not judged: busy",
+    Ending.ELSEWHERE: "Not judged: another release answered",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Smoke:
     """What to ask, and for how long, in seconds.
 
-    shapes: of the models' pods. may_sleep: the models that may have none, of which one must start within `wake`.
+    shapes: of the models' pods. releases: of models' pods and fronts, see new_judges(). may_sleep: the models that may
+    have none, of which one must start within `wake`.
     timeout: a client's patience. patience: for a load balancer to be there. at_least: for which a good release is asked
     too; times don't count in its first half, while pods of the release before drain. at_most: until there is a verdict.
     Raises InputError.
@@ -46,6 +56,7 @@ class Smoke:
 
     target: Address
     shapes: Mapping[str, str]
+    releases: Mapping[str, str] = field(default_factory=dict)
     may_sleep: Sequence[str] = ()
     wake: float = Stage.start_timeout
     timeout: float = ANSWER_SECONDS
@@ -57,6 +68,9 @@ class Smoke:
     def __post_init__(self) -> None:
         if self.at_least >= self.at_most:
             raise InputError(f"--at-least {self.at_least:g} must be less than --at-most {self.at_most:g}")
+        if self.releases and (unknown := {"", *self.shapes} - self.releases.keys()):
+            names = ", ".join(sorted(name or "the fronts" for name in unknown))
+            raise InputError(f"--releases doesn't say which release {names} should be of")
 
     @classmethod
     def of(cls, stage: Stage, target: Address, **more: Any) -> Self:
@@ -95,9 +109,8 @@ class Judgement:
     def sentences(self) -> list[str]:
         """Return what was found, the verdict first."""
         count = sum(len(judge.answers) for judge in self.judges.values())
-        verdict = {Ending.PASSED: "Passed", Ending.BAD: "Bad", Ending.BUSY: "Not judged: busy"}[self.ending]
         because = [self.reason] if self.reason else []
-        return [f"{verdict}, by {count} answers in {self.seconds:.0f} s.", *because, *sentences(self.judges)]
+        return [f"{SAID[self.ending]}, by {count} answers in {self.seconds:.0f} s.", *because, *sentences(self.judges)]
 
     @property
     def text(self) -> str:
@@ -112,7 +125,7 @@ class Judgement:
 
 async def run(smoke: Smoke, live: Records) -> Judgement:
     """Ask and judge. live: the records of the release before. Raises CannotRun without k6, or where it breaks off."""
-    judges = new_judges(smoke.shapes, live)
+    judges = new_judges(smoke.shapes, live, smoke.releases)
     async with _k6(smoke) as process:
         k6 = _K6(process)
         async for answer in k6.answers(lambda: _time_to_ask(smoke, judges.values())):
@@ -131,9 +144,14 @@ def _time_to_ask(smoke: Smoke, judges: Iterable[Judge]) -> float:
 
     A release that is slow, on a busy machine or by its model, isn't bad for that.
     """
-    lacking = [judge for judge in judges if not judge.enough]
+    lacking = _lacking(judges)
     slow = lacking and not any(judge.refused for judge in lacking)
     return smoke.at_most + (ANSWER_SECONDS if slow else 0)
+
+
+def _lacking(judges: Iterable[Judge]) -> list[Judge]:
+    """Return those of whose models too little is known."""
+    return [judge for judge in judges if not judge.enough]
 
 
 def _concerned(answer: Answer, judges: Mapping[str, Judge]) -> list[Judge]:
@@ -149,11 +167,13 @@ def _at_the_end(k6: "_K6", judges: Mapping[str, Judge]) -> Judgement:
         raise CannotRun(f"k6 ended with {k6.code}: {k6.error or 'it said nothing'}")
     if k6.code is not None:
         return Judgement(Ending.BAD, k6.seconds, judges, f"It couldn't be asked: {k6.error}.")
-    lacking = [judge for judge in judges.values() if not judge.enough]
+    lacking = _lacking(judges.values())
     if not lacking:
         return Judgement(Ending.PASSED, k6.seconds, judges)
     if any(judge.refused for judge in lacking):
         return Judgement(Ending.BUSY, k6.seconds, judges)
+    if any(judge.elsewhere for judge in lacking):
+        return Judgement(Ending.ELSEWHERE, k6.seconds, judges)
     return Judgement(Ending.BAD, k6.seconds, judges, "It gave too few answers, and wasn't busy.")
 
 

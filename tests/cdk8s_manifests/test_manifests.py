@@ -10,7 +10,7 @@ import yaml
 
 from cdk8s_manifests.__main__ import write
 from cdk8s_manifests.main import render
-from config import DEV, HAPROXY_IMAGE, LOCAL, PROD, STAGES, Autoscaling, ConfigError, Stage
+from config import DEV, HAPROXY_IMAGE, LOCAL, PROD, RELEASE_ANNOTATION, STAGES, Autoscaling, ConfigError, Stage
 from testbed import ROOT
 from tests.support.checkov import checkov, failed
 from tests.support.rendered import CONTEXT, IMAGE, WEIGHTS, Object, files, find, objects
@@ -214,6 +214,29 @@ def test_a_change_of_the_configuration_replaces_the_pods_that_read_it_and_no_oth
         assert not rolled("sluice", LOCAL, changed)
     for component in ("sluice", "proxy"):
         assert rolled(component, LOCAL, replace(LOCAL, max_tokens=255))
+
+
+def test_a_gateway_knows_its_release_which_is_of_its_images_and_settings() -> None:
+    for component, container in (("sluice", "gateway"), ("proxy", "front")):
+        template = find(LOCAL, "Deployment", component)["spec"]["template"]
+        [gateway] = [each for each in template["spec"]["containers"] if each["name"] == container]
+        field = {"fieldPath": f"metadata.annotations['{RELEASE_ANNOTATION}']"}
+        assert gateway["env"] == [{"name": "RELEASE", "valueFrom": {"fieldRef": field}}]
+
+
+def release(component: str, image: str = IMAGE, weights: str = WEIGHTS) -> str:
+    rendered = render(LOCAL, image=image, weights={LOCAL.model.name: weights}, context=CONTEXT)
+    template = yaml.safe_load(rendered[f"deployment-{component}.yaml"])["spec"]["template"]
+    return str(template["metadata"]["annotations"][RELEASE_ANNOTATION])
+
+
+def test_another_image_or_other_weights_make_another_release() -> None:
+    other = "sha256:" + "3" * 64
+    for component in ("sluice", "proxy"):
+        assert release(component) == release(component)
+        assert release(component, image=other) != release(component)
+    assert release("sluice", weights=other) != release("sluice")
+    assert release("proxy", weights=other) == release("proxy")
 
 
 def test_what_is_switched_off_is_not_there() -> None:

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from config import DEV, MOONDREAM
+from cdk8s_manifests.names import PROXY, object_names
+from config import DEV, MOONDREAM, RELEASE_ANNOTATION, Stage
 from delivery.approved import Approved
 from delivery.branch import Branch, Refused
-from delivery.digests import Digests
+from delivery.digests import Digests, read_releases
 from delivery.manifests import weights_of
 from delivery.promote import has_run, promote
 from delivery.publish import publish
 from delivery.rollback import after_failure, propose_revert
 from tests.delivery.conftest import Command
-from tests.support.rendered import IMAGE, WEIGHTS, files
+from tests.support.rendered import IMAGE, WEIGHTS, Object, files, find
 from tests.support.repositories import Origin, digest, git, manifests
 from tests.support.several_models import LOCAL_TWO, TWO_MODELS
 
@@ -32,6 +33,22 @@ def test_each_models_digest_is_found_in_what_is_rendered(branch: Branch) -> None
     for stage in (LOCAL_TWO, TWO_MODELS):
         wanted = {view.model.name: WEIGHTS for view in stage.each_model}
         assert branch.digests(branch.store(files(stage))) == Digests(IMAGE, wanted)
+
+
+@pytest.mark.parametrize("stage", [LOCAL_TWO, TWO_MODELS])
+def test_the_releases_of_pods_are_found_in_what_is_rendered(branch: Branch, stage: Stage) -> None:
+    found = read_releases(branch.repo, branch.store(files(stage)))
+    deployments = {view.model.name: object_names(stage, view).component for view in stage.each_model} | {"": PROXY}
+    assert found == {name: release_of(find(stage, "Deployment", each)) for name, each in deployments.items()}
+    assert len(set(found.values())) == len(found)
+
+
+def release_of(deployment: Object) -> Any:
+    return deployment["spec"]["template"]["metadata"]["annotations"][RELEASE_ANNOTATION]
+
+
+def test_what_was_rendered_before_pods_had_releases_has_none(branch: Branch) -> None:
+    assert read_releases(branch.repo, branch.store(manifests("b"))) == {}
 
 
 def test_a_release_says_which_weights_are_whose(origin: Origin, branch: Branch, command: Command) -> None:

@@ -1,10 +1,15 @@
+import json
+
 import pytest
 
-from config import IMAGE_REPOSITORY
+from config import DEV, IMAGE_REPOSITORY
 from delivery.branch import Branch, Refused
+from delivery.digests import read_releases
 from delivery.live import check_live, last_passed, last_seen, mark_passed, passed_tag
+from delivery.publish import publish
 from delivery.seen import Seen
 from tests.delivery.conftest import Command
+from tests.support.rendered import IMAGE, files
 from tests.support.repositories import REGISTRY, Origin, digest, git, other_keys
 
 HAPROXY = "docker.io/library/haproxy:3.0"
@@ -101,7 +106,18 @@ def test_the_commands_pass_on_what_was_seen(origin: Origin, branch: Branch, comm
     assert command(*passed, "--judgement", SEEN.judgement, "--record", SEEN.record)[0] == 0
     second = origin.publish(branch, "b", origin.main[1])
     code, outputs = command("live", "--stage", "dev", "--revision", second, "--images", f'["{gateway("b")}"]')
-    assert (code, outputs) == (0, {"source": origin.main[1], "superseded": "false", "record": SEEN.record})
+    told = {"source": origin.main[1], "superseded": "false", "releases": "", "record": SEEN.record}
+    assert (code, outputs) == (0, told)
+
+
+def test_what_the_pods_should_be_of_is_passed_on(origin: Origin, branch: Branch, command: Command) -> None:
+    source, folder = origin.main[1], branch.store(files(DEV))
+    revision = publish(branch, folder=folder, source=source, main=source)
+    assert revision
+    images = f'["{REGISTRY}/{IMAGE_REPOSITORY}@{IMAGE}"]'
+    releases = command("live", "--stage", "dev", "--revision", revision, "--images", images)[1]["releases"]
+    assert json.loads(releases) == read_releases(branch.repo, folder)
+    assert json.loads(releases).keys() == {"", DEV.model.name}
 
 
 @pytest.mark.parametrize(

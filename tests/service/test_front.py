@@ -74,8 +74,10 @@ def long_way(docker: RunDocker, tmp_path_factory: pytest.TempPathFactory) -> Ite
         stack.callback(stand_in.stop)
         keys = folder / "keys.toml"
         keys.write_text(f'[alice]\nsha256 = "{digest("sesame")}"\n[bob]\nsha256 = "{digest("b")}"\nconcurrent = 1\n')
-        pod = stack.enter_context(serve(stand_in.url, folder / "pod.log", role="back", slots=2, queue_timeout=3))
+        of_pod = {"role": "back", "slots": 2, "queue_timeout": 3, "release": "pods-1"}
+        pod = stack.enter_context(serve(stand_in.url, folder / "pod.log", **of_pod))
         settings: dict[str, Any] = {"queue_timeout": 3, "max_in_flight": 8, "api_keys_file": keys, "prestop": 1}
+        settings["release"] = "fronts-1"
         front, proxy = stack.enter_context(fronted(haproxy_cfg(STAGE), folder, [pod], **settings))
         yield Way(front, proxy, pod, stand_in)
 
@@ -121,6 +123,13 @@ def test_an_answer_comes_whole_and_tells_its_waits(way: Way) -> None:
     assert body == {"response": "Hello, world", "model": MODEL, "finish_reason": "stop", "usage": usage}
     assert 0 <= timings["queued_ms"] <= timings["first_token_ms"] <= timings["total_ms"]
     assert timings["busy_slots"] == 1  # of the pod: the front has no slots
+
+
+def test_an_answer_says_of_which_releases_its_front_and_its_pod_are(way: Way) -> None:
+    embeddings = ("/api/embed", {"model": MODEL, "input": "Hi"})
+    for path, body in (("/generate", HELLO), ("/generate", HELLO | {"stream": True}), ("/api/chat", CHAT), embeddings):
+        assert ask(way, path, body).headers["Sluice-Release"] == "fronts-1 pods-1", path
+    assert way.post("/generate", HELLO).headers["Sluice-Release"] == "fronts-1"
 
 
 def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:

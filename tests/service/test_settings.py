@@ -45,6 +45,7 @@ def test_threads_keep_to_the_cpu_quota_of_the_container(tmp_path: Path, quota: s
         ("OLLAMA_HOST", "[::1", "OLLAMA_HOST='[::1' is not an address"),
         ("HOST", "localhost:5000", "HOST='localhost:5000' is not an address such as 0.0.0.0 or ::1, without a port"),
         ("HOST", "[::1]:5000", "HOST='[::1]:5000' is not an address"),
+        ("RELEASE", "a b", "RELEASE='a b' is not a name of letters, digits, `.`, `-` and `_`"),
         ("PRIVATE_HOST", "[localhost]", "PRIVATE_HOST='[localhost]' is not an address"),
     ],
 )

@@ -18,6 +18,7 @@ def read(**said: Any) -> Answer | None:
 
 def test_an_answer_has_its_times_without_the_wait_for_a_slot() -> None:
     assert read(**TIMES) == Answer(Outcome.RIGHT, "m", 3, busy_slots=3, first=0.2, token=0.1)
+    assert read(release="fronts-1 pods-1").releases == ("fronts-1", "pods-1")
 
 
 def test_a_short_answer_does_not_tell_how_long_a_token_takes() -> None:

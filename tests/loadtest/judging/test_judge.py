@@ -112,6 +112,28 @@ def test_times_do_not_count_before_the_pods_have_settled_and_nothing_passes_with
     assert judge.record().first == {2: [0.5] * 40}
 
 
+def test_answers_of_another_release_do_not_count_and_it_is_said() -> None:
+    own, old = ("fronts-2", "pods-2"), ("fronts-2", "pods-1")
+    judge = Judge(SHAPE, releases=own)
+    for releases in (old, (), ("pods-2",)):
+        judge.observe(replace(WRONG, releases=releases), settled=True)
+    judge.observe(replace(FAILED, releases=old), settled=True)
+    assert (judge.elsewhere, len(judge.answers)) == (4, 0)
+    assert said(judge) == ["4 answers were another release's, and don't count."]
+    judge.observe(replace(RIGHT, releases=own), settled=True)
+    for releases in (own, own[:1], ()):  # a failure that doesn't say whose it is
+        judge.observe(replace(FAILED, releases=releases), settled=True)
+    assert (judge.elsewhere, judge.failures.hits, judge.failures.seen) == (4, 3, 4)
+
+
+def test_each_model_has_a_release_of_its_own_behind_the_same_fronts() -> None:
+    judges = new_judges({"a": "", "b": ""}, {}, {"": "fronts", "a": "pods-a", "b": "pods-b"})
+    assert {model: judge.releases for model, judge in judges.items()} == {
+        "a": ("fronts", "pods-a"),
+        "b": ("fronts", "pods-b"),
+    }
+
+
 def test_answers_without_times_are_judged_without_them() -> None:
     assert judged(*[Answer(Outcome.RIGHT, "m", 1)] * 85).verdict is Verdict.GOOD
 
@@ -123,7 +145,7 @@ def test_refusals_for_others_load_say_nothing_of_a_release_and_too_few_answers_n
 
 
 def test_models_share_the_false_alarms_and_a_bad_one_makes_the_release_bad() -> None:
-    judges = new_judges({"m": SHAPE, "n": "n on 1 CPU"}, {"m": LIVE, "n": replace(LIVE, questions="others")})
+    judges = new_judges({"m": SHAPE, "n": "n on 1 CPU"}, {"m": LIVE, "n": replace(LIVE, questions="others")}, {})
     assert [each.live for each in judges.values()] == [LIVE, None]
     assert {each.failures.question.false_alarm for each in judges.values()} == {0.05 / 4 / 2}
     for _ in range(85):

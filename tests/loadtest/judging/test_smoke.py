@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from command_line import InputError
 from config import DEV
 from loadtest.address import read_address
 from loadtest.judging import smoke
@@ -277,6 +278,32 @@ def test_a_busy_release_is_not_bad_for_a_question_that_the_model_cannot_answer(k
     wrong: Answer = (200, {}, GOOD[2] | {"response": "banana"})
     with canned(wrong, BUSY) as url:
         assert judged(url, at_most=2).ending is Ending.BUSY
+
+
+RELEASES = {"": "fronts-2", MODEL: "pods-2"}
+NEW, OLD = ({"Sluice-Release": f"fronts-2 {pods}"} for pods in ("pods-2", "pods-1"))
+
+
+def test_what_the_release_before_answers_is_not_held_against_the_new_one(k6: str) -> None:
+    wrong = GOOD[2] | {"response": "banana"}
+    with canned(*[(200, OLD, wrong)] * 20, (200, NEW, GOOD[2])) as url:
+        judgement = judged(url, releases=RELEASES)
+    assert judgement.ending is Ending.PASSED, judgement.text
+    assert "20 answers were another release's, and don't count. 0 of " in judgement.text
+
+
+def test_a_release_for_which_another_one_answers_is_not_judged(k6: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "ANSWER_SECONDS", 1)
+    with canned((200, OLD, GOOD[2])) as url:
+        judgement = judged(url, releases=RELEASES, at_most=1)
+    assert judgement.ending is Ending.ELSEWHERE, judgement.text
+    assert judgement.text.startswith("Not judged: another release answered, by 0 answers in 2 s.")
+
+
+def test_the_releases_of_all_models_and_of_the_fronts_must_be_known() -> None:
+    for releases, missing in (({"": "a"}, MODEL), ({MODEL: "a"}, "the fronts")):
+        with pytest.raises(InputError, match=f"--releases doesn't say which release {missing} should be of"):
+            Smoke(target=read_address("http://x"), shapes={MODEL: ""}, releases=releases)
 
 
 def test_a_release_that_fails_now_and_then_passes_and_what_is_not_ruled_out_is_said(k6: str) -> None:
