@@ -138,7 +138,7 @@ class Runner:
         for name in COPIED:
             source, target = ROOT / name, self.branch.repo / name
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "reports"))
             else:
                 shutil.copy(source, target)
         self._edit_copies()
