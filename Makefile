@@ -41,7 +41,7 @@ coverage: sync ## Run the same tests, and list the lines that they don't reach
 	$(RUN) pytest -m unit -n auto --dist loadfile --cov --cov-report term-missing:skip-covered
 
 test: sync node_modules ## Run the tests; CI=true fails those whose tools are missing instead of skipping them
-	$(RUN) pytest --ignore tests/e2e -n auto --dist loadfile
+	$(RUN) pytest --ignore tests/e2e -n auto --dist loadfile --no-loadscope-reorder
 
 e2e: sync ## Run the tests on a real cluster: kind, or what CLUSTER_UP=.../up starts
 	$(or $(CLUSTER_UP),local_cluster/kind/up)
