@@ -6,7 +6,9 @@ The engine's grammar enforces as much of a schema as it can (see schemas.py); th
 import json
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 TRIES = 3
-PLACES = threading.BoundedSemaphore(CHECKING_THREADS)  # of requests whose schemas are checked, or wait for that
 NO_JSON = "is no JSON"
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
 
@@ -43,17 +44,41 @@ class Schema:
         return complaint
 
 
-def check_schemas(schemas: Iterable[Schema]) -> None:
-    """Refuse schemas that aren't valid; raises InvalidRequest, or Saturated if too many wait for this."""
+class Places:
+    """The places of requests whose schemas are checked, or wait for that; a key may take half of them."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._lock, self._taken = count, threading.Lock(), Counter[str | None]()
+
+    @contextmanager
+    def take(self, key: str | None) -> Iterator[None]:
+        """Have a place until the block ends; raises Saturated. key: its name, None where there are no keys."""
+        with self._lock:
+            most = self._count if key is None else max(1, self._count // 2)
+            if self._taken.total() >= self._count or self._taken[key] >= most:
+                raise Saturated("too many schemas come in at once", hint="see Retry-After", retry_after=1)
+            self._taken[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[key] -= 1
+                self._taken += Counter()  # drops zero counts
+
+
+PLACES = Places(CHECKING_THREADS)
+
+
+def check_schemas(schemas: Iterable[Schema], key: str | None) -> None:
+    """Refuse schemas that aren't valid; raises InvalidRequest, or Saturated if too many wait for this.
+
+    key: whose they are, by its name.
+    """
     inexact = [schema for schema in schemas if not schema.grammar.exact]
     if not inexact:
         return
-    if not PLACES.acquire(blocking=False):
-        raise Saturated("too many schemas come in at once", hint="see Retry-After", retry_after=1)
-    try:
+    with PLACES.take(key):
         found = complaints([(schema.whole, []) for schema in inexact], inexact[0].field)
-    finally:
-        PLACES.release()
     for schema, complaint in zip(inexact, found, strict=True):
         if complaint:
             raise InvalidRequest(f"{schema.field}: {complaint}")

@@ -187,7 +187,7 @@ class Question:
         fitting: whether the answer is regenerated until it fits.
         """
         images = [field for turn in self.turns for field in turn.images]
-        chat, options, fit = self.for_ollama(gateway)
+        chat, options, fit = self.for_ollama(gateway, caller.record.key)
         try:
             return generate(gateway, caller, chat, options, fit if fitting else None)
         except InvalidRequest as error:
@@ -205,8 +205,8 @@ class Question:
             names["images"] = images[0]
         return names
 
-    def for_ollama(self, gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
-        """Return the chat and options for Ollama, and what makes its answer fit.
+    def for_ollama(self, gateway: Gateway, key: str | None = None) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
+        """Return the chat and options for Ollama, and what makes its answer fit. key: the caller's, by its name.
 
         Raises a ServiceError if the settings or the model don't allow it.
         """
@@ -220,7 +220,7 @@ class Question:
         chat: dict[str, Any] = {"think": self.thinks(gateway)}
         tools = self.tools if self.choice != "none" else []
         if self.choice == "required":
-            forced = self._forced()
+            forced = self._forced(key)
             return {"messages": forced.told(self._messages(gateway)), **chat, "format": forced.form}, options, forced
         calls: FreeCalls | None = None
         if tools:
@@ -236,17 +236,17 @@ class Question:
             chat["format"] = schema.grammar.schema
             schemas.append(schema)
             fit = calls if schema.grammar.exact else FittingText(schema, calls)
-        check_schemas(schemas)
+        check_schemas(schemas, key)
         return {"messages": self._messages(gateway), **chat}, options, fit
 
-    def _forced(self) -> ForcedCall:
+    def _forced(self, key: str | None) -> ForcedCall:
         """Return what forces the call of a tool; raises InvalidRequest."""
         tools = [tool for tool in self.tools if self.named in (None, tool.name)]
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
             raise InvalidRequest(f"{self.choice_field}: {missing}")
         callables = tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools))
-        check_schemas(tool.arguments for tool in callables)
+        check_schemas((tool.arguments for tool in callables), key)
         return ForcedCall(callables)
 
     def _check_names(self) -> None:

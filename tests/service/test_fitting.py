@@ -1,15 +1,16 @@
 import json
 import subprocess
-from threading import BoundedSemaphore, Thread
+from contextlib import ExitStack
+from threading import Thread
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from service import fitting
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, Saturated
 from service.fit_checks import TOO_HARD, TURNS
-from service.fitting import Schema, check_schemas
+from service.fitting import Places, Schema, check_schemas
 from service.schemas import safe_schema
 from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
@@ -73,14 +74,27 @@ def test_a_model_that_never_fits_is_an_honest_error(client: FlaskClient, stand_i
 def test_only_so_many_requests_wait_for_their_schemas_to_be_checked(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = BoundedSemaphore(1)
+    places = Places(1)
     monkeypatch.setattr(fitting, "PLACES", places)
-    with places:
+    with places.take(None):
         reply = ask(client, response_format=form(LOOKAHEAD))
         assert (reply.status_code, error_of(reply)["code"], reply.headers["Retry-After"]) == (503, "saturated", "1")
         assert ask(client, response_format=form(PARAMETERS)).status_code == 200  # the grammar enforces all of it
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
+
+
+def test_a_key_takes_half_of_the_places_for_schemas_at_most() -> None:
+    places = Places(4)
+    with ExitStack() as stack:
+        for key in ("greedy", "greedy", "other"):
+            stack.enter_context(places.take(key))
+        with pytest.raises(Saturated):
+            stack.enter_context(places.take("greedy"))
+        with places.take("third"), pytest.raises(Saturated):
+            stack.enter_context(places.take("fourth"))
+    with places.take("greedy"):  # the places are free again
+        pass
 
 
 def test_an_answer_is_checked_before_all_schemas_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +105,7 @@ def test_an_answer_is_checked_before_all_schemas_that_wait(monkeypatch: pytest.M
         return run(*args, **options)
 
     monkeypatch.setattr("service.fit_checks.subprocess.run", note)
-    threads = [Thread(target=check_schemas, args=([schema],)) for _ in range(4)]
+    threads = [Thread(target=check_schemas, args=([schema], None)) for _ in range(4)]
     threads.append(Thread(target=schema.misses, args=({"e": "x"},)))
     with TURNS.take(answer=False):
         for thread in threads:
