@@ -187,7 +187,7 @@ class Question:
         fitting: whether the answer is regenerated until it fits.
         """
         images = [field for turn in self.turns for field in turn.images]
-        chat, options, fit = self.for_ollama(gateway, caller.record.key)
+        chat, options, fit = self.for_ollama(gateway, caller)
         try:
             return generate(gateway, caller, chat, options, fit if fitting else None)
         except InvalidRequest as error:
@@ -205,8 +205,10 @@ class Question:
             names["images"] = images[0]
         return names
 
-    def for_ollama(self, gateway: Gateway, key: str | None = None) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
-        """Return the chat and options for Ollama, and what makes its answer fit. key: the caller's, by its name.
+    def for_ollama(
+        self, gateway: Gateway, caller: Caller | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any], Fit | None]:
+        """Return the chat and options for Ollama, and what makes its answer fit.
 
         Raises a ServiceError if the settings or the model don't allow it.
         """
@@ -220,8 +222,10 @@ class Question:
         chat: dict[str, Any] = {"think": self.thinks(gateway)}
         tools = self.tools if self.choice != "none" else []
         if self.choice == "required":
-            forced = self._forced(key)
-            return {"messages": forced.told(self._messages(gateway)), **chat, "format": forced.form}, options, forced
+            forced = self._forced()
+            messages = forced.told(self._messages(gateway))
+            _check_schemas([tool.arguments for tool in forced.tools], caller)
+            return {"messages": messages, **chat, "format": forced.form}, options, forced
         calls: FreeCalls | None = None
         if tools:
             chat["tools"] = self._tools(gateway)
@@ -236,17 +240,17 @@ class Question:
             chat["format"] = schema.grammar.schema
             schemas.append(schema)
             fit = calls if schema.grammar.exact else FittingText(schema, calls)
-        check_schemas(schemas, key)
-        return {"messages": self._messages(gateway), **chat}, options, fit
+        messages = self._messages(gateway)
+        _check_schemas(schemas, caller)
+        return {"messages": messages, **chat}, options, fit
 
-    def _forced(self, key: str | None) -> ForcedCall:
+    def _forced(self) -> ForcedCall:
         """Return what forces the call of a tool; raises InvalidRequest."""
         tools = [tool for tool in self.tools if self.named in (None, tool.name)]
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
             raise InvalidRequest(f"{self.choice_field}: {missing}")
         callables = tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools))
-        check_schemas((tool.arguments for tool in callables), key)
         return ForcedCall(callables)
 
     def _check_names(self) -> None:
@@ -293,3 +297,10 @@ class Question:
         for owner, image in zip(owners, images, strict=True):
             messages[owner].setdefault("images", []).append(image)
         return messages
+
+
+def _check_schemas(schemas: list[Schema], caller: Caller | None) -> None:
+    """Refuse a request for its schemas. It has nothing else left to do here, so it lets other large requests go on."""
+    if caller:
+        caller.client.settled()
+    check_schemas(schemas, caller.record.key if caller else None)

@@ -5,12 +5,17 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from service import fitting
+from service.client import ClientConnection
+from service.dialects.openai_chat_body import ChatBody
 from service.errors import InvalidRequest, Saturated
 from service.fit_checks import TOO_HARD, TURNS
 from service.fitting import Places, Schema, check_schemas
+from service.gateway import Caller
+from service.request_log import RequestLog
 from service.schemas import safe_schema
 from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
@@ -82,6 +87,32 @@ def test_only_so_many_requests_wait_for_their_schemas_to_be_checked(
         assert ask(client, response_format=form(PARAMETERS)).status_code == 200  # the grammar enforces all of it
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
     assert ask(client, response_format=form(LOOKAHEAD)).status_code == 422
+
+
+class Waiting(ClientConnection):
+    """A connection that says whether its request has nothing left to do but to wait."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.is_settled = False
+
+    def settled(self) -> None:
+        self.is_settled = True
+
+
+@pytest.mark.parametrize(
+    "more", [{"response_format": form(LOOKAHEAD)}, {"tools": tools(ODD), "tool_choice": "required"}]
+)
+def test_a_request_lets_other_large_ones_go_on_while_its_schemas_wait(app: Flask, more: dict[str, Any]) -> None:
+    question = ChatBody.model_validate({"model": MODEL, "messages": HI, **more}).question()
+    client = Waiting()
+    caller = Caller(client, RequestLog("", "POST", "/"))
+    asking = Thread(target=question.for_ollama, args=(app.extensions["sluice"].default, caller))
+    with TURNS.take(answer=False):
+        asking.start()
+        eventually(lambda: client.is_settled)
+        assert asking.is_alive()
+    asking.join(60)
 
 
 def test_a_key_takes_half_of_the_places_for_schemas_at_most() -> None:
