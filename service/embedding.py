@@ -24,16 +24,14 @@ def embed_texts(gateway: Gateway, caller: Caller, inputs: dict[str, Any]) -> dic
     gateway.need_embeddings()
     with Generation(gateway, caller) as answer:
         result = _embed(answer, inputs)
-        caller.record.prompt_tokens = result.get("prompt_eval_count", 0)
-        gateway.metrics.prompt_tokens.inc(caller.record.prompt_tokens)
         answer.completed = True
     return result
 
 
 def _embed(answer: Generation, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Open an answer and return Ollama's reply for all texts in `inputs`."""
-    ollama, texts = answer.gateway.ollama, inputs["input"]
-    vectors, tokens, reply = list["array[float]"](), 0, dict[str, Any]()
+    """Open an answer and return Ollama's reply for all texts in `inputs`; count the tokens of each batch."""
+    ollama, record, texts = answer.gateway.ollama, answer.caller.record, inputs["input"]
+    vectors, reply = list["array[float]"](), dict[str, Any]()
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
         payload = ollama.payload(**{**inputs, "input": batch}, truncate=False)
@@ -43,12 +41,14 @@ def _embed(answer: Generation, inputs: dict[str, Any]) -> dict[str, Any]:
             answer.open(ollama.embed_path, payload)
         reply = answer.ask(Reply.json)
         vectors += _vectors(reply, len(batch))
-        tokens += reply.get("prompt_eval_count", 0)
+        tokens = reply.get("prompt_eval_count", 0)
+        record.prompt_tokens = (record.prompt_tokens or 0) + tokens
+        answer.gateway.metrics.prompt_tokens.inc(tokens)
         length = len(vectors[0])
         if len(texts) * length > MAX_NUMBERS:
             message = f"input: {len(texts)} texts of {length} numbers each; at most {MAX_NUMBERS // length} are allowed"
             raise InvalidRequest(message, hint="send fewer at a time")
-    return {**reply, "embeddings": vectors, "prompt_eval_count": tokens}
+    return {**reply, "embeddings": vectors, "prompt_eval_count": record.prompt_tokens}
 
 
 def _vectors(reply: dict[str, Any], count: int) -> "list[array[float]]":

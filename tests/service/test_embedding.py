@@ -38,6 +38,16 @@ def test_more_numbers_than_fit_are_refused_before_they_are_computed(
     assert len(stand_in.requests) == 1
 
 
+def test_what_was_computed_before_an_answer_broke_off_is_charged(
+    client: FlaskClient, stand_in: StandIn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "MAX_NUMBERS", 200)
+    caplog.set_level("INFO", "sluice.request")
+    assert post(client, ["x"] * 101).status_code == 400
+    assert caplog.records[-1].fields["prompt_tokens"] == 3  # type: ignore[attr-defined]
+    assert client.application.extensions["sluice"].default.metrics.prompt_tokens._value.get() == 3
+
+
 def test_blanks_are_a_text_as_for_openai(client: FlaskClient, stand_in: StandIn) -> None:
     assert [post(client, given).status_code for given in (["a", " "], "\n")] == [200, 200]
     assert [body["input"] for path, body in stand_in.requests if path == "/api/embed"] == [["a", " "], ["\n"]]
