@@ -1,7 +1,5 @@
 """A model's pods: Ollama with the model as a sidecar, and the gateway in its role `back` in front of it."""
 
-import json
-
 from cdk8s_plus_36 import k8s
 from constructs import Construct
 
@@ -35,18 +33,18 @@ class Gateway(Construct):
         named = k8s.ObjectMeta(name=self._component)
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "settings", metadata=named, data=settings)
-        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(settings))
+        deployment = k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment())
+        pods.name_release(deployment, settings)
         k8s.KubeService(self, "pods", metadata=k8s.ObjectMeta(name=names.pods), spec=self._addresses())
         k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(self._component))
 
-    def _deployment(self, settings: dict[str, str]) -> k8s.DeploymentSpec:
-        metadata = pods.metadata(self._component, self._image, self._weights, json.dumps(settings))
+    def _deployment(self) -> k8s.DeploymentSpec:
         return k8s.DeploymentSpec(
             selector=pods.selector(self._component),
             strategy=pods.rolling(),
             progress_deadline_seconds=self._stage.start_timeout,
             revision_history_limit=3,
-            template=k8s.PodTemplateSpec(metadata=metadata, spec=self._pod()),
+            template=k8s.PodTemplateSpec(metadata=pods.metadata(self._component), spec=self._pod()),
         )
 
     def _addresses(self) -> k8s.ServiceSpec:

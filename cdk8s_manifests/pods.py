@@ -1,7 +1,10 @@
 """What both kinds of pods have in common: labels, security, resources, probes, and how they are spread and replaced."""
 
+import json
+from collections.abc import Mapping
 from hashlib import sha256
 
+from cdk8s import JsonPatch
 from cdk8s_plus_36 import k8s
 
 from cdk8s_manifests.names import NAME
@@ -18,14 +21,19 @@ def selector(component: str) -> k8s.LabelSelector:
     return k8s.LabelSelector(match_labels=labels(component))
 
 
-def metadata(component: str, *made_of: str) -> k8s.ObjectMeta:
-    """Return the metadata of a pod template.
+def metadata(component: str) -> k8s.ObjectMeta:
+    """Return the metadata of a pod template; name_release() adds to it."""
+    return k8s.ObjectMeta(labels=labels(component), annotations={RELEASE_ANNOTATION: ""})
 
-    made_of: the pods' images and settings. A hash of them names the component's release, and replaces the pods when
-    anything changes.
+
+def name_release(deployment: k8s.KubeDeployment, *files: Mapping[str, str]) -> None:
+    """Name the release of a Deployment's pods: by a hash of all that they are, and of the ConfigMaps that they read.
+
+    So they are also replaced when a ConfigMap changes.
     """
-    release = sha256("\n".join(made_of).encode()).hexdigest()[:16]
-    return k8s.ObjectMeta(labels=labels(component), annotations={RELEASE_ANNOTATION: release})
+    made_of = json.dumps([deployment.to_json()["spec"]["template"], *files], sort_keys=True)
+    path = f"/spec/template/metadata/annotations/{RELEASE_ANNOTATION.replace('/', '~1')}"
+    deployment.add_json_patch(JsonPatch.replace(path, sha256(made_of.encode()).hexdigest()[:16]))
 
 
 def release_variable() -> k8s.EnvVar:

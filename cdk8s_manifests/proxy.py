@@ -1,7 +1,5 @@
 """A proxy's pod: the front, which callers reach, and HAProxy, which holds the one queue in front of the gateways."""
 
-import json
-
 from cdk8s_plus_36 import k8s
 from constructs import Construct
 
@@ -40,12 +38,12 @@ class Proxy(Construct):
         k8s.KubeServiceAccount(self, "account", metadata=named, automount_service_account_token=False)
         k8s.KubeConfigMap(self, "config", metadata=named, data=files)
         k8s.KubeConfigMap(self, "settings", metadata=k8s.ObjectMeta(name=FRONT), data=settings)
-        made_of = [image, haproxy, *files.values(), json.dumps(settings)]
-        k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment(made_of))
+        deployment = k8s.KubeDeployment(self, "deployment", metadata=named, spec=self._deployment())
+        pods.name_release(deployment, files, settings)
         k8s.KubeService(self, "proxies", metadata=k8s.ObjectMeta(name=PROXIES), spec=self._addresses())
         k8s.KubePodDisruptionBudget(self, "budget", metadata=named, spec=pods.one_at_a_time(PROXY))
 
-    def _deployment(self, made_of: list[str]) -> k8s.DeploymentSpec:
+    def _deployment(self) -> k8s.DeploymentSpec:
         register = 0 if self._stage.load_balancer is LoadBalancer.NONE else BALANCER_REGISTER
         return k8s.DeploymentSpec(
             replicas=self._stage.proxy_replicas,
@@ -54,7 +52,7 @@ class Proxy(Construct):
             min_ready_seconds=5,  # until every proxy has found the new one, which may become the queue's holder
             progress_deadline_seconds=self._stage.start_timeout + START_SECONDS + register,
             revision_history_limit=3,
-            template=k8s.PodTemplateSpec(metadata=pods.metadata(PROXY, *made_of), spec=self._pod()),
+            template=k8s.PodTemplateSpec(metadata=pods.metadata(PROXY), spec=self._pod()),
         )
 
     def _addresses(self) -> k8s.ServiceSpec:

@@ -32,7 +32,7 @@ ATTEMPTS = 30  # a writer loses the race at most once to each of the others
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 # How git and GitHub say that another writer was first.
 LOST = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "incorrect old value")
-# What git's %G? says of signatures that don't count; a good one is G, or U as nobody has rated the key's owner.
+# What git's %G? says of signatures that don't count.
 DOUBTS = {"N": "no signature", "E": "a signature by another key", "B": "a bad signature", "R": "one by a revoked key"}
 
 
@@ -80,8 +80,7 @@ class Branch:
         tip = self.fetch_ref(f"refs/heads/{self.name}")
         if tip is None:
             return None
-        verdict = git(self.repo, "log", "-1", "--format=%G?", tip, GNUPGHOME=str(self.keys.home))
-        problem = None if verdict in ("G", "U") else DOUBTS.get(verdict, "a signature by an expired key")
+        problem = self._doubt(tip)
         if problem is None and self._tree(tip) is None:
             problem = f"no folder {self.stage}"
         if problem:
@@ -90,6 +89,14 @@ class Branch:
                 "that CI has signed for it"
             )
         return tip
+
+    def _doubt(self, commit: str) -> str | None:
+        """Return what a commit has instead of CI's signature, None if it has that."""
+        home = str(self.keys.home)
+        if not attempt(self.repo, "verify-commit", commit, GNUPGHOME=home).returncode:
+            return None
+        verdict = git(self.repo, "log", "-1", "--format=%G?", commit, GNUPGHOME=home)
+        return DOUBTS.get(verdict, "a signature that doesn't count")
 
     def fetch_ref(self, ref: str) -> str | None:
         """Fetch a ref of the remote with its history and return its object, or None if the ref doesn't exist."""

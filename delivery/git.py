@@ -10,8 +10,9 @@ _IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for key, value in (("NAME", COMMITTER_NAME), ("EMAIL", COMMITTER_EMAIL))
 }
-# Whatever the machine's own configuration says.
-_SIGNATURES = ("-c", "gpg.format=openpgp", "-c", "gpg.program=gpg")
+# Whatever the machine's own configuration says. A signature says itself which program checks it, and only GnuPG has our
+# keyring: gpgsm finds a certificate good that anybody has made.
+_SIGNATURES = ("gpg.format=openpgp", "gpg.program=gpg", "gpg.x509.program=false", "gpg.ssh.program=false")
 
 
 class GitError(Exception):
@@ -24,7 +25,7 @@ def attempt(repo: Path, *arguments: str, stdin: str | None = None, **environ: st
     environ: further variables, such as GNUPGHOME where signatures are made or checked.
     """
     fixed = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
-    command = ["git", "-C", str(repo), *_SIGNATURES, *arguments]
+    command = ["git", "-C", str(repo), *(word for each in _SIGNATURES for word in ("-c", each)), *arguments]
     environ = {**os.environ, **_IDENTITY, **fixed, **environ}
     return subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ)
 

@@ -224,8 +224,8 @@ def test_a_gateway_knows_its_release_which_is_of_its_images_and_settings() -> No
         assert gateway["env"] == [{"name": "RELEASE", "valueFrom": {"fieldRef": field}}]
 
 
-def release(component: str, image: str = IMAGE, weights: str = WEIGHTS) -> str:
-    rendered = render(LOCAL, image=image, weights={LOCAL.model.name: weights}, context=CONTEXT)
+def release(component: str, stage: Stage = LOCAL, image: str = IMAGE, weights: str = WEIGHTS) -> str:
+    rendered = render(stage, image=image, weights={stage.model.name: weights}, context=CONTEXT)
     template = yaml.safe_load(rendered[f"deployment-{component}.yaml"])["spec"]["template"]
     return str(template["metadata"]["annotations"][RELEASE_ANNOTATION])
 
@@ -237,6 +237,12 @@ def test_another_image_or_other_weights_make_another_release() -> None:
         assert release(component, image=other) != release(component)
     assert release("sluice", weights=other) != release("sluice")
     assert release("proxy", weights=other) == release("proxy")
+
+
+def test_whatever_changes_in_a_pod_makes_another_release() -> None:
+    for changed in (replace(LOCAL, kv_type="q8_0"), replace(LOCAL, requested_cpus=0.5)):
+        assert release("sluice", changed) != release("sluice")
+    assert release("proxy", replace(LOCAL, api_keys="other-keys")) != release("proxy")
 
 
 def test_what_is_switched_off_is_not_there() -> None:

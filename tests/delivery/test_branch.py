@@ -1,3 +1,4 @@
+import os
 import random
 import subprocess
 import sys
@@ -103,6 +104,33 @@ def test_a_commit_that_ci_has_not_signed_is_refused_whatever_it_says(
     git(origin.path, "update-ref", "refs/heads/stages/dev", good)
     origin.publish(branch, "b", origin.main[1])  # after the advice was followed
     assert origin.image() == "b"
+
+
+# As gpgsm says it of a certificate that anybody may have made.
+GPGSM = """#!/bin/sh
+cat >/dev/null
+case "$*" in
+*--verify*) printf '[GNUPG:] GOODSIG 0 /CN=Somebody\\n[GNUPG:] TRUST_UNDEFINED\\n' ;;
+*) printf '%s\\n' '-----BEGIN SIGNED MESSAGE-----' x '-----END SIGNED MESSAGE-----'
+  printf '\\n[GNUPG:] SIG_CREATED \\n' >&2 ;;
+esac
+"""
+
+
+def test_a_commit_that_is_signed_by_a_certificate_is_refused(
+    origin: Origin, branch: Branch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = origin.publish(branch, "a", origin.main[0])
+    (gpgsm := tmp_path / "gpgsm").write_text(GPGSM)
+    gpgsm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    text = message("dev", "Just like CI's", source=origin.main[1], main=origin.main[1])
+    signing = ["-c", "gpg.format=x509", "commit-tree", "--gpg-sign=x", "-p", good, f"{good}^{{tree}}"]
+    forged = git(origin.path, *signing, stdin=text, by=CI)
+    assert git(origin.path, "log", "-1", "--format=%G?", forged) == "U"  # which git says of CI's own key as well
+    git(origin.path, "update-ref", "refs/heads/stages/dev", forged)
+    with pytest.raises(Refused, match=f"stages/dev was not written by CI: {forged[:12]} has no signature"):
+        branch.fetch()
 
 
 def test_a_commit_whose_text_was_changed_after_ci_signed_it_is_refused(origin: Origin, branch: Branch) -> None:
