@@ -10,6 +10,7 @@ from delivery.git import attempt
 
 # Of a model's files, by cdk8s_manifests/gateway.py: its Deployment has the digest, its ConfigMap the model's name.
 DEPLOYMENT, CONFIG, MODEL = "deployment-", "configmap-", "  MODEL: "
+FRONTS = "deployment-proxy.yaml"
 
 
 class NoDigests(Exception):
@@ -63,8 +64,9 @@ def read_releases(repo: Path, tree: str) -> dict[str, str]:
 
     Their answers say the same. Returns nothing for what was rendered before they did.
     """
-    models, found = _models(repo, tree), _grep(repo, tree, f"^ +{RELEASE_ANNOTATION}: .*$")
-    return {models.get(path.replace(DEPLOYMENT, CONFIG), ""): _value(line) for path, line in found}
+    names = {path.replace(CONFIG, DEPLOYMENT): model for path, model in _models(repo, tree).items()}
+    found = _grep(repo, tree, f"^ +{RELEASE_ANNOTATION}: .*$")
+    return {"" if path.endswith(FRONTS) else names[path]: _value(line) for path, line in found}
 
 
 def _references(repo: Path, tree: str, repository: str) -> dict[str, set[str]]:

@@ -8,7 +8,7 @@ from typing import Self
 from command_line import form
 
 MOST_CHARACTERS = 60_000  # of a record: GitHub passes no more than 65,535 from one workflow to another
-read_judgement = form(r"[^\x00-\x1f\x7f]{0,4000}", "one line of at most 4,000 characters")
+read_judgement = form(r"[^\x00-\x1f\x7f]{0,20000}", "one line of at most 20,000 characters")  # of thirty models
 
 
 @dataclass(frozen=True)

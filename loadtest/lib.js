@@ -62,12 +62,12 @@ export function awaitTarget() {
   while (target && Date.now() < until && !answers()) sleep(2)
 }
 
-/** Ends the run unless TARGET answers, and serves these models. */
-export function requireTarget(models = [model]) {
+/** Ends the run unless TARGET answers, and serves these models. listed: its answer of getModels(), if it was asked. */
+export function requireTarget(models = [model], listed = undefined) {
   if (!target || !models.every(Boolean)) fail('set TARGET to the address and MODEL to the model that must answer there')
   if (credentials && __ENV.API_KEY) fail(`${target} has credentials and API_KEY is set: a request can carry one of them`)
   if (api !== APIS.sluice) return
-  const reply = getModels()
+  const reply = listed || getModels()
   if (reply.status !== 200) fail(`${target}/v1/models: ${said(reply)}`)
   const served = (reply.json('data') || []).map(({ id }) => id)
   const missing = models.filter((name) => !served.map(withTag).includes(withTag(name)))

@@ -1,7 +1,8 @@
 // Asks a release questions with known answers, over and over, and logs a line of JSON for each: what came of it, and the
 // gateway's own times. `python -m loadtest.judging` reads them, says what they prove, and ends this as soon as it can.
 // From the environment, beside what lib.js reads: MODELS, their names with blanks between; MAY_SLEEP, those of them that
-// may have no pods, and WAKE, the seconds in which one must have started; and SECONDS, after which it ends by itself.
+// may have no pods, and WAKE, the seconds in which one must have started; FRONTS, the release of the fronts to wait for,
+// where it is known; and SECONDS, after which it ends by itself.
 // A question that is refused because others have the service's slots is asked again: that says nothing of the release. A
 // model that can only embed gets the questions and their answers as texts.
 import { sleep } from 'k6'
@@ -23,6 +24,7 @@ const QUESTIONS = JSON.parse(open('./judging/questions.json'))
 const MODELS = (__ENV.MODELS || '').split(' ')
 const MAY_SLEEP = (__ENV.MAY_SLEEP || '').split(' ').filter(Boolean)
 const WAKE = Number(__ENV.WAKE || 0)
+const FRONTS = __ENV.FRONTS || ''
 const SECONDS = Number(__ENV.SECONDS)
 const MAX_TOKENS = 32
 
@@ -37,16 +39,26 @@ export const options = {
 /** Waits while others' load is in the way, and finds out what to ask: `first`, a number that no other run begins with. */
 export function setup() {
   awaitTarget()
-  while (target && isBusy(getModels())) {
-    log({ outcome: 'busy' })
+  let models = target && getModels()
+  while (target && isInTheWay(models)) {
     sleep(1)
+    models = getModels()
   }
-  requireTarget(MODELS)
+  requireTarget(MODELS, models)
   wake()
   const can = capabilities()
   log({ asking: true })
   const embeds = MODELS.filter((_, i) => can[i]?.includes('embedding') && !can[i].includes('completion'))
   return { first: Math.floor(Math.random() * 1e6), embeds }
+}
+
+/** Says, and logs, whether something else answers for the release: others have the slots, or it is another's front. */
+function isInTheWay(reply) {
+  const release = releaseOf(reply)
+  if (isBusy(reply)) log({ outcome: 'busy' })
+  else if (FRONTS && release && release !== FRONTS) log({ outcome: 'failed', release })
+  else return false
+  return true
 }
 
 /** Has a pod started of each model that may have none: the question waits for it, where the autoscaler sees it. */
@@ -74,8 +86,13 @@ function capabilities() {
 export default function ({ first, embeds }) {
   const number = exec.scenario.iterationInTest
   const model = __ENV.MODEL
-  const answer = embeds.includes(model) ? embed(model, number) : chat(model, number, first + number)
-  log({ model, question: number % QUESTIONS.length, ...answer })
+  let answer
+  try {
+    answer = embeds.includes(model) ? embed(model, number) : chat(model, number, first + number)
+  } catch {
+    answer = { outcome: 'failed', why: 'unreadable' }
+  }
+  log({ ...answer, model, question: number % QUESTIONS.length })
 }
 
 /** Asks a question: is the answer right? unique: a number that no other prompt has. */
@@ -89,12 +106,12 @@ function chat(model, number, unique) {
   const pieces = parse(reply, stream)
   const last = pieces[pieces.length - 1] || {}
   const text = pieces.map((piece) => piece.response).join('')
-  const release = reply.headers['Sluice-Release']
+  const release = releaseOf(reply)
   const whole = ['stop', 'length'].includes(last.finish_reason) && (last.done || !stream)
   const why = failure(reply, whole, last.model, model) || (text.trim() && last.usage?.completion_tokens > 0 ? '' : 'empty')
   if (why) return { outcome: 'failed', why, release }
   const right = new RegExp(question.right, 'i').test(text)
-  return { outcome: right ? 'right' : 'wrong', release, tokens: last.usage.completion_tokens, ...last.timings }
+  return { ...last.timings, outcome: right ? 'right' : 'wrong', release, tokens: last.usage.completion_tokens }
 }
 
 /** Has a question embedded, its answer and another's: is the question nearer to its own? */
@@ -104,7 +121,7 @@ function embed(model, number) {
   const [answer = {}] = parse(reply, false)
   const [asked, right, wrong] = answer.embeddings || []
   const whole = [right, wrong].every((vector) => vector?.length > 0 && vector.length === asked?.length)
-  const release = reply.headers['Sluice-Release']
+  const release = releaseOf(reply)
   const why = failure(reply, whole, answer.model, model)
   if (why) return { outcome: 'failed', why, release }
   return { outcome: cosine(asked, right) > cosine(asked, wrong) ? 'right' : 'wrong', release }
@@ -140,6 +157,12 @@ function cosine(a, b) {
   return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))
 }
 
+/** Returns which release has answered: the front's, and that of the pod behind it; '' where the reply doesn't say. */
+function releaseOf({ headers }) {
+  return headers['Sluice-Release'] || ''
+}
+
+/** Logs a line, which is short whatever an answer has in its fields. */
 function log(line) {
-  console.log(JSON.stringify(line))
+  console.log(JSON.stringify(line, (_, value) => (typeof value === 'string' ? value.slice(0, 100) : value)))
 }

@@ -21,6 +21,7 @@ class ServiceError(Exception):
 
     status = 500
     code = "internal_error"
+    release = ""  # of the pod whose answer it was, where a front passes it on
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)

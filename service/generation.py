@@ -103,7 +103,12 @@ class Generation:
 
     def ask(self, read: Callable[[Reply], T]) -> T:
         """Return what `read` makes of the engine's reply; note its release, and the wait behind this process."""
-        result, record = self.call.ask(read), self.caller.record
+        record = self.caller.record
+        try:
+            result = self.call.ask(read)
+        except ServiceError as error:
+            record.pod_release = error.release
+            raise
         behind = sum(map(self.call.number, QUEUED_HEADERS))  # for a front: in HAProxy's queue and in the pod's
         record.queued_ms = round(self._queued_ms + behind, 3)
         record.pod_release = self.call.header(RELEASE_HEADER)

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.engine_errors import EngineDied, answered_error, error_in_stream, upstream_error
 from service.pool import Pool, WatchedSocket
+from service.request_log import RELEASE_HEADER
 
 MAX_CHUNK_LINE = 1024  # bytes
 MAX_TRAILERS = 64  # lines
@@ -47,7 +48,9 @@ class Reply:
             self.answered = True
             if self._response.status != 200:
                 retry_after = self._response.headers.get("Retry-After")
-                raise answered_error(self._response.status, self._response.read(), retry_after)
+                error = answered_error(self._response.status, self._response.read(), retry_after)
+                error.release = self.header(RELEASE_HEADER)
+                raise error
         except (HTTPException, OSError) as error:
             raise self._upstream_error(error) from error
 

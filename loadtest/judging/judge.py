@@ -75,10 +75,8 @@ class Judge:
             self.token.observe(answer.busy_slots, answer.token)
 
     def _gave(self, answer: Answer) -> bool:
-        """Say whether an answer is the release's. So is a failure of which nobody knows whose it is."""
-        if self.releases and answer.outcome is Outcome.FAILED:
-            return set(answer.releases) <= set(self.releases)
-        return self.releases in ((), answer.releases)
+        """Say whether an answer is the release's. So is one that doesn't say whose it is: that may be its fault."""
+        return not self.releases or set(answer.releases) <= set(self.releases)
 
     @property
     def verdict(self) -> Verdict:

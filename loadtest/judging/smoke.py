@@ -13,7 +13,7 @@ from typing import Any, Self
 from command_line import InputError
 from config import Stage
 from loadtest.address import Address
-from loadtest.judging.answers import Answer, Outcome, read_answer
+from loadtest.judging.answers import Answer, read_answer
 from loadtest.judging.judge import Judge, new_judges, together
 from loadtest.judging.record import Records, write_records
 from loadtest.judging.said import sentences
@@ -88,6 +88,7 @@ class Smoke:
             "TARGET": self.target.with_credentials,
             "MODELS": " ".join(self.shapes),
             "MAY_SLEEP": " ".join(self.may_sleep),
+            "FRONTS": self.releases.get("", ""),
             "WAKE": f"{self.wake if self.may_sleep else 0:g}",
             "TIMEOUT": f"{min(self.timeout, ANSWER_SECONDS):g}",
             "PATIENCE": f"{self.patience:g}",
@@ -155,8 +156,8 @@ def _lacking(judges: Iterable[Judge]) -> list[Judge]:
 
 
 def _concerned(answer: Answer, judges: Mapping[str, Judge]) -> list[Judge]:
-    """Return whose answer it is: all models', where the service is too busy to say which ones it has."""
-    if not answer.model and answer.outcome is Outcome.BUSY:
+    """Return whose answer it is: all models', where it came before any was asked."""
+    if not answer.model:
         return list(judges.values())
     return [judges[answer.model]] if answer.model in judges else []
 

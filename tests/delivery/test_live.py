@@ -123,8 +123,8 @@ def test_what_the_pods_should_be_of_is_passed_on(origin: Origin, branch: Branch,
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--judgement", "two\nlines"], "one line of at most 4,000 characters"),
-        (["--judgement", "x" * 4001], "one line of at most 4,000 characters"),
+        (["--judgement", "two\nlines"], "one line of at most 20,000 characters"),
+        (["--judgement", "x" * 20_001], "one line of at most 20,000 characters"),
         (["--record", "{"], "a JSON object in one line of at most 60,000 characters"),
         (["--record", "[]"], "a JSON object in one line"),
         (["--record", '{"a":\n1}'], "a JSON object in one line"),

@@ -130,6 +130,8 @@ def test_an_answer_says_of_which_releases_its_front_and_its_pod_are(way: Way) ->
     for path, body in (("/generate", HELLO), ("/generate", HELLO | {"stream": True}), ("/api/chat", CHAT), embeddings):
         assert ask(way, path, body).headers["Sluice-Release"] == "fronts-1 pods-1", path
     assert way.post("/generate", HELLO).headers["Sluice-Release"] == "fronts-1"
+    way.stand_in.error = (500, "broken")
+    assert ask(way).headers["Sluice-Release"] == "fronts-1 pods-1"
 
 
 def test_ollama_gets_what_it_gets_without_a_cluster(way: Way) -> None:

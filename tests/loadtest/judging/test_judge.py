@@ -115,15 +115,15 @@ def test_times_do_not_count_before_the_pods_have_settled_and_nothing_passes_with
 def test_answers_of_another_release_do_not_count_and_it_is_said() -> None:
     own, old = ("fronts-2", "pods-2"), ("fronts-2", "pods-1")
     judge = Judge(SHAPE, releases=own)
-    for releases in (old, (), ("pods-2",)):
-        judge.observe(replace(WRONG, releases=releases), settled=True)
-    judge.observe(replace(FAILED, releases=old), settled=True)
-    assert (judge.elsewhere, len(judge.answers)) == (4, 0)
-    assert said(judge) == ["4 answers were another release's, and don't count."]
-    judge.observe(replace(RIGHT, releases=own), settled=True)
-    for releases in (own, own[:1], ()):  # a failure that doesn't say whose it is
+    for each in (WRONG, FAILED):
+        for releases in (old, ("fronts-1",), ("fronts-1", "pods-2")):
+            judge.observe(replace(each, releases=releases), settled=True)
+    assert (judge.elsewhere, len(judge.answers)) == (6, 0)
+    assert said(judge) == ["6 answers were another release's, and don't count."]
+    for releases in (own, own[:1], ()):  # the last ones don't say whose they are
+        judge.observe(replace(RIGHT, releases=releases), settled=True)
         judge.observe(replace(FAILED, releases=releases), settled=True)
-    assert (judge.elsewhere, judge.failures.hits, judge.failures.seen) == (4, 3, 4)
+    assert (judge.elsewhere, judge.failures.hits, judge.failures.seen) == (6, 3, 6)
 
 
 def test_each_model_has_a_release_of_its_own_behind_the_same_fronts() -> None:

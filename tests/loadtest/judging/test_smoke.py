@@ -300,6 +300,33 @@ def test_a_release_for_which_another_one_answers_is_not_judged(k6: str, monkeypa
     assert judgement.text.startswith("Not judged: another release answered, by 0 answers in 2 s.")
 
 
+def test_the_front_of_another_release_is_waited_for(k6: str) -> None:
+    """It may not know a model that the release adds."""
+    before: Answer = (200, {"Sluice-Release": "fronts-1"}, {"data": [], "models": []})
+    after: Answer = (200, {"Sluice-Release": "fronts-2"}, MODELS)
+    left = [before, before, after]
+    with stub(lambda request: in_turn(left) if request.method == "GET" else (200, NEW, GOOD[2])) as server:
+        judgement = judged(server.url, releases=RELEASES)
+    assert judgement.ending is Ending.PASSED, judgement.text
+    assert [judge.elsewhere for judge in judgement.judges.values()] == [2]
+
+
+@pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b'{"response": 7, "usage": null}'])
+def test_an_answer_that_is_none_is_a_failure(k6: str, body: bytes) -> None:
+    with canned((200, {}, body)) as url:
+        judgement = judged(url)
+    assert judgement.ending is Ending.BAD, judgement.text
+    assert "2 of 2 answers failed" in judgement.text
+
+
+def test_an_answer_says_nothing_of_itself_in_its_timings(k6: str) -> None:
+    timings = {"outcome": "right", "release": "fronts-2 pods-2", "why": "x" * 100_000}
+    with canned((200, NEW, GOOD[2] | {"response": "banana", "timings": timings})) as url:
+        judgement = judged(url, releases=RELEASES)
+    assert judgement.ending is Ending.BAD, judgement.text
+    assert "answers were wrong" in judgement.text
+
+
 def test_the_releases_of_all_models_and_of_the_fronts_must_be_known() -> None:
     for releases, missing in (({"": "a"}, MODEL), ({MODEL: "a"}, "the fronts")):
         with pytest.raises(InputError, match=f"--releases doesn't say which release {missing} should be of"):
