@@ -83,7 +83,8 @@ def test_the_project_is_one_repository_and_one_namespace(stage: Stage) -> None:
 def test_the_application_follows_the_stages_branch(stage: Stage) -> None:
     spec = one("Application", f"sluice-{stage.name}", stage)["spec"]
     branch = f"refs/heads/stages/{stage.name}"  # a tag of the same name, which anybody may push, isn't it
-    source = {"repoURL": "https://github.com/owner/sluice", "targetRevision": branch, "path": stage.name}
+    where = {"repoURL": "https://github.com/owner/sluice", "targetRevision": branch, "path": stage.name}
+    source = {**where, "directory": {"include": "*.yaml"}}  # so that no file of another name turns on Kustomize or Helm
     assert spec["source"] == source
     assert spec["project"] == "sluice"
     assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}

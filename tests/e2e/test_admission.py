@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from argocd.objects import GitRemote, admission, sluice
+from cdk8s_manifests.load_balancer import annotations
 from cdk8s_manifests.main import render
-from config import LOCAL
+from config import DEV, LOCAL
 from local_cluster.kubectl import ClusterError, Object, apply, eventually, get, kubectl
 from tests.support.rendered import IMAGE, WEIGHTS
 
@@ -112,12 +113,14 @@ REFUSED = {
     "another taint": (deployment(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]), NO_TOLERATION),
     "every taint": (deployment(tolerations=[{"operator": "Exists"}]), NO_TOLERATION),
     "a node by name": (deployment(nodeName="node-1"), "the scheduler chooses a pod's node"),
+    "a node by name, in a pod": (pod() | {"spec": pod()["spec"] | {"nodeName": "node-1"}}, "the scheduler chooses"),
     "a load balancer of its own": (service(type="LoadBalancer"), NO_SERVICE),
     "a node port": (service(type="NodePort"), NO_SERVICE),
     "a name outside": (service(type="ExternalName", externalName="evil.example"), NO_SERVICE),
     "another's address": (service(externalIPs=["203.0.113.1"]), NO_SERVICE),
     "another class": (ingress("alb"), NO_INGRESS),
     "other networks": (ingress(**{"alb.ingress.kubernetes.io/inbound-cidrs": "0.0.0.0/0"}), NO_INGRESS),
+    "other security groups": (ingress(**{"alb.ingress.kubernetes.io/security-groups": "sg-1"}), NO_INGRESS),
     "another's name": (ingress(**{"external-dns.alpha.kubernetes.io/hostname": "evil.example"}), NO_INGRESS),
 }
 REFUSED_BY_KEDA = {
@@ -142,7 +145,7 @@ ALLOWED = {
     "a pod's own token": volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
     "the model's nodes": deployment(tolerations=[{"key": "sluice/model", "operator": "Exists"}]),
     "a headless Service": service(clusterIP="None"),
-    "our class": ingress(),
+    "our class": ingress(**annotations(replace(DEV, allowed_cidrs=()), tls=True)),
 }
 
 
