@@ -6,7 +6,7 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from service.dialects.errors import OURS, Form, form_of
-from service.errors import OWN_FAULT, ClientGone, ServiceError, of_http
+from service.errors import OWN_FAULT, ClientClosedRequest, ClientGone, ServiceError, of_http
 from service.parsing import shown
 from service.pointers import NOT_KEPT, Pointer, meant, not_kept, pointers
 
@@ -15,15 +15,6 @@ MESSAGES = {
     405: "{path} doesn't answer {method}",
     500: OWN_FAULT,
 }
-
-
-class ClientClosedRequest(ServiceError):
-    """The client closed its connection, or its sending half: nginx's status, for the log and metrics.
-
-    Only a client that closed no more than its sending half can read it.
-    """
-
-    status, code = 499, "client_gone"
 
 
 def answer_errors_in_json(app: Flask, *, pointing: bool = False) -> None:
@@ -71,5 +62,4 @@ def answer_error(error: ServiceError, form: Form | None = None) -> Response:
 
 def answer_who_left(_gone: ClientGone) -> Response:
     """Return the response for a client that has closed its connection, in case it still reads."""
-    message = "the client stopped sending, which counts as having left: keep the connection open both ways"
-    return answer_error(ClientClosedRequest(message))
+    return answer_error(ClientClosedRequest())

@@ -37,6 +37,19 @@ class ServiceError(Exception):
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
 
 
+class ClientClosedRequest(ServiceError):
+    """The client closed its connection, or its sending half: nginx's status, for the log and metrics.
+
+    Only a client that closed no more than its sending half can read it.
+    """
+
+    status, code = 499, "client_gone"
+
+    def __init__(self, message: str = "") -> None:
+        left = "the client stopped sending, which counts as having left: keep the connection open both ways"
+        super().__init__(message or left)
+
+
 class InvalidRequest(ServiceError):
     """The request can't be understood, or asks for something that this server doesn't support."""
 

@@ -1,8 +1,10 @@
 """How gunicorn serves the gateway: `gunicorn -c service/gunicorn.conf.py service.wsgi:app`."""
 
+import ctypes
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ if hard < wanted:
         f"sluice: MAX_CONNECTIONS={settings.max_connections} needs {wanted} open files, and {hard} are allowed: "
         "lower it, or raise the limit (ulimit -Hn)"
     )
+
+# glibc would keep what threads have freed, in up to eight arenas a CPU, and blocks of megabytes once
+# it has seen some: requests of 8 MiB that are refused would stay in memory. man 3 mallopt
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+with suppress(AttributeError):  # another C library has no mallopt()
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 131_072)
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 bind = with_port(settings.host, settings.port)
 workers = 1  # admission counts slots in one process's memory

@@ -83,8 +83,10 @@ Item = TypeVar("Item")
 Items = Annotated[list[Item], Field(fail_fast=True)]
 Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, json_schema_extra={"pattern": r"\S"})]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), BeforeValidator(_short)]
-# A field that affects no answer: any value is accepted, and none is passed on.
-Ignored = Annotated[Any, Field(default=None, json_schema_extra={"description": IGNORED})]
+# A field that affects no answer: any value is accepted, and none is passed on, or kept while the request waits.
+Ignored = Annotated[
+    Any, BeforeValidator(lambda _: None), Field(default=None, json_schema_extra={"description": IGNORED})
+]
 Image = Annotated[str, Field(json_schema_extra={"format": "base64-image"})]
 # JSON has one type of number, so 5.0 is a whole number too.
 WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)

@@ -13,7 +13,7 @@ class Repeats:
 
     def see(self, piece: dict[str, Any]) -> None:
         """Count a piece."""
-        text = piece["message"]["content"].strip()
+        text = (piece["message"]["content"] or piece["message"].get("thinking") or "").strip()
         self._in_row = self._in_row + 1 if text == self._last else 0
         self._last, self._pieces = text, self._pieces + 1
 

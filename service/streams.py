@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Response
 
-from service.errors import OWN_FAULT, ClientGone, ServiceError
+from service.errors import OWN_FAULT, ClientClosedRequest, ClientGone, ServiceError
 from service.generation import Generation
 
 log = logging.getLogger("sluice")
@@ -50,6 +50,7 @@ class StreamFormat:
             yield from map(self.write, broken(error))
         except ClientGone as gone:
             answer.close(gone)
+            yield from map(self.write, broken(ClientClosedRequest()))
         except Exception as error:
             log.exception("a stream failed")
             answer.close(error)

@@ -11,7 +11,7 @@ from service.question import MAX_TOOL_CALLS, Called, Role, Tool, Turn
 ROLES = "|".join("".join(f"[{letter}{letter.upper()}]" for letter in role) for role in get_args(Role))
 AnyCaseRole = Annotated[
     Role,
-    BeforeValidator(lambda role: role.lower() if isinstance(role, str) else role),
+    BeforeValidator(lambda role: role.lower() if isinstance(role, str) and len(role) < 16 else role),
     WithJsonSchema({"type": "string", "pattern": f"^({ROLES})$"}),
 ]
 

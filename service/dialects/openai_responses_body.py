@@ -1,8 +1,8 @@
 """The body of `POST /v1/responses`: OpenAI's fields, as far as they work without stored answers."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from service.dialects.openai_chat_body import EFFORTS, Effort
 from service.dialects.openai_responses_items import Item, conversation
@@ -71,6 +71,13 @@ class TextFormat(Body):
     def told(self) -> dict[str, Any]:
         """Return the fields that the answer repeats."""
         return drop_none(**self.model_dump(by_alias=True))
+
+    @model_validator(mode="after")
+    def _without_idle_schema(self) -> Self:
+        """Drop a schema that asks for nothing: no budget counts it."""
+        if self.type != "json_schema":
+            self.schema_ = None
+        return self
 
 
 class TextOptions(Body):

@@ -10,14 +10,14 @@ import pytest
 from flask import Flask
 
 from service.dialects.errors import form_of
-from service.error_handlers import ClientClosedRequest, answer_errors_in_json
+from service.error_handlers import answer_errors_in_json
 from service.errors import ServiceError
 from service.private_port import NotReady
 from testbed.gateway import Served
 from testbed.stand_in import StandIn
 from testbed.waiting import eventually
 
-KINDS: list[type[ServiceError]] = [*ServiceError.__subclasses__(), ClientClosedRequest, NotReady]
+KINDS: list[type[ServiceError]] = [*ServiceError.__subclasses__(), NotReady]
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(KINDS), ids=lambda kind: kind.code)
@@ -55,3 +55,16 @@ def test_a_client_that_closes_its_sending_half_is_told_why_in_json(
     assert (reply.status, reply.headers["Content-Type"]) == (499, "application/json")
     assert json.loads(reply.read())["error"]["code"] == "client_gone"
     eventually(lambda: stand_in.cancelled == 1)
+
+
+def test_one_that_does_so_in_mid_stream_gets_no_answer_that_looks_complete(
+    make_server: Callable[..., Served], stand_in: StandIn
+) -> None:
+    served = make_server()
+    stand_in.hold_at = 2
+    sock = served.connect("/generate", {"prompt": "x", "stream": True})
+    eventually(lambda: stand_in.running == 1)
+    reply = http.client.HTTPResponse(sock)
+    reply.begin()
+    sock.shutdown(socket.SHUT_WR)
+    assert json.loads(reply.read().splitlines()[-1])["error"]["code"] == "client_gone"

@@ -12,6 +12,7 @@ import pytest
 from testbed.fetching import fetch
 from testbed.gateway import Served
 from testbed.stand_in import StandIn
+from testbed.waiting import eventually
 
 Make = Callable[..., Served]
 
@@ -23,6 +24,10 @@ Make = Callable[..., Served]
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
         (b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (
+            b"POST /generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            400,
+        ),
     ],
 )
 def test_what_is_not_http_is_a_json_error_too(shared: Served, sent: bytes, status: int) -> None:
@@ -34,6 +39,23 @@ def test_what_is_not_http_is_a_json_error_too(shared: Served, sent: bytes, statu
         assert response.status == status
         assert set(body["error"]) == {"code", "message", "hint"}
         assert response.headers["X-Request-Id"]
+
+
+def test_what_large_requests_took_is_given_back_whichever_threads_answered_them(
+    make_server: Make, stand_in: StandIn
+) -> None:
+    """glibc has an arena for each of many threads, and would keep it."""
+    stand_in.hold_at = 0
+    served = make_server()
+    worker = psutil.Process(served.process.pid).children()[0]
+    for _ in range(40):
+        served.connect("/generate", {"prompt": "x"})
+    eventually(lambda: worker.num_threads() >= 40)
+    stand_in.release()
+    before = worker.memory_info().rss
+    large = json.dumps({"prompt": "x" * 7_900_000 + "\U0001f600"}, ensure_ascii=False).encode()
+    assert [fetch(f"{served.url}/generate", large).status for _ in range(10)] == [413] * 10
+    assert worker.memory_info().rss - before < 64 * 2**20
 
 
 def test_a_chunked_body_over_the_limit_is_refused(make_server: Make) -> None:

@@ -61,7 +61,8 @@ def test_every_document_is_read_as_it_was_written(document: object) -> None:
     for ascii_only in (True, False):
         text = json.dumps(document, ensure_ascii=ascii_only)
         assert read_json(text.encode()) == document
-    assert write_size(document) >= len(json.dumps(document, ensure_ascii=False, separators=(",", ":"))) // 2
+    written = len(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    assert written // 6 <= write_size(document)  # JSON writes a control character as six
 
 
 @given(st.binary() | st.text(alphabet='[]{}",:\\ue1 ').map(str.encode))

@@ -8,7 +8,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.dialects.generate import GenerateBody
+from service.dialects.ollama_chat import OllamaChatBody, OllamaGenerateBody
+from service.dialects.ollama_embed import EmbedBody
 from service.dialects.openai_chat_body import ChatBody
+from service.dialects.openai_embeddings import EmbeddingsBody
+from service.dialects.openai_responses_body import ResponsesBody
+from service.parsing import Body
 from testbed.stand_in import MODEL, StandIn
 from tests.support.errors import error_of
 
@@ -223,6 +228,20 @@ def test_a_tool_that_the_engine_cannot_read_names_the_keyword(
     assert reply.status_code == 400
     assert error_of(reply)["message"].startswith(f"tools[0].function.parameters.{field}: ")
     assert not stand_in.chats()
+
+
+def test_what_changes_no_answer_is_forgotten_before_the_request_waits() -> None:
+    said = [{"role": "user", "content": "Hi"}]
+    schema = {"format": {"type": "text", "schema": {"a": PNG}}}
+    bodies: list[Body] = [
+        OllamaChatBody.model_validate({"model": MODEL, "messages": said, "metadata": PNG}),
+        OllamaGenerateBody.model_validate({"model": MODEL, "prompt": "Hi", "top_logprobs": PNG}),
+        EmbedBody.model_validate({"model": MODEL, "input": "Hi", "truncate": PNG}),
+        EmbeddingsBody.model_validate({"model": MODEL, "input": "Hi", "user": PNG}),
+        ResponsesBody.model_validate({"model": MODEL, "input": "Hi", "text": schema}),
+    ]
+    for body in bodies:
+        assert PNG not in repr(body), type(body)
 
 
 def test_what_was_sent_of_images_is_forgotten_before_the_request_waits(app: Flask) -> None:

@@ -235,6 +235,12 @@ def test_a_model_that_cannot_think_refuses_to(client: FlaskClient, stand_in: Sta
     assert not stand_in.chats()
 
 
+def test_thoughts_that_differ_are_no_repeats(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.always_thinks, stand_in.thoughts, stand_in.end_at = True, [f"{number} " for number in range(40)], 0
+    reply = client.post("/generate", json={"prompt": "x"}, buffered=True)
+    assert (reply.status_code, reply.json["error"]["code"]) == (502, "engine_failed")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_repeats_one_token_without_end_is_cut_off_and_not_asked_for_again(
     client: FlaskClient, stand_in: StandIn, stream: bool
