@@ -102,7 +102,7 @@ plan-validate: sync ## Compare measured queues with predicted ones
 	@$(RUN) python -m planning validate $(OPTIONS)
 
 models: sync ## Compare MODELS, by their names in Ollama (docs/models.md)
-	@$(RUN) python -m loadtest.models $(MODELS) $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
+	@$(RUN) python -m loadtest.models $$MODELS $(if $(STAGE),--stage $(STAGE)) $(if $(OWNER),,--region eu-central-1) $(OPTIONS)
 
 tune: sync ## Find the slots and CPUs that serve MODEL best here, for SLO_FIRST_TOKEN (s) and SLO_TOKENS (tokens/s each)
 	$(call need,MODEL SLO_FIRST_TOKEN SLO_TOKENS)

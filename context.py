@@ -63,13 +63,16 @@ class Context:
             find_stage(each.partition("=")[0])
 
     @classmethod
-    def read(cls, get: Callable[[str], Any]) -> Self:
-        """Return the context whose values `get` gives by name, None or empty for one that isn't set."""
+    def read(cls, get: Callable[[str], Any], *, where: str = "in cdk.json or with -c {}=…") -> Self:
+        """Return the context whose values `get` gives by name, None or empty for one that isn't set.
+
+        where: a person sets them. Raises ConfigError.
+        """
         values: dict[str, Any] = {}
         for f in fields(cls):
             text = str(get(f.name) or "").strip()
             if not text and f.default is MISSING:
-                raise ConfigError(f"{f.name} is missing: set it in cdk.json or with -c {f.name}=…, {FORMS[f.name][1]}")
+                raise ConfigError(f"{f.name} is missing: set it {where.format(f.name)}, {FORMS[f.name][1]}")
             several = f.name in ("admin_arns", "api_allowed_cidrs", "alert_emails", "addresses")
             values[f.name] = tuple(re.findall(r"[^,\s]+", text)) if several else text
         return cls(**values)
@@ -77,7 +80,7 @@ class Context:
     @classmethod
     def from_cdk_json(cls, path: Path = CDK_JSON) -> Self:
         """Return the context as cdk.json has it, for what isn't run by the CDK."""
-        return cls.read(json.loads(path.read_text())["context"].get)
+        return cls.read(json.loads(path.read_text())["context"].get, where="in cdk.json")
 
     def host(self, stage: Stage) -> str:
         """Return the name by which a stage is reached, "" without a domain."""

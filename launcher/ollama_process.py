@@ -24,9 +24,11 @@ STOP_TIMEOUT = 5.0  # seconds; at SIGTERM Ollama cuts its streams and stops its 
 
 
 def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment Ollama gets: `environ`, and our settings where it says nothing."""
+    """Return the environment Ollama gets: `environ`, our settings where it says nothing, and where Ollama listens.
+
+    An OLLAMA_HOST of 0.0.0.0, which many people have for its clients, would open Ollama to everybody, past the gateway.
+    """
     ours = {
-        "OLLAMA_HOST": urlsplit(settings.ollama_host).netloc,
         "OLLAMA_NUM_PARALLEL": str(settings.slots),
         "OLLAMA_CONTEXT_LENGTH": str(settings.context_length),
         "OLLAMA_KEEP_ALIVE": "-1",
@@ -42,7 +44,8 @@ def ollama_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
         "GOMEMLIMIT": f"{HEAP_MIB}MiB",
         "GIN_MODE": "release",  # without it a start logs every route
     }
-    return ours | {name: value for name, value in environ.items() if value}
+    given = {name: value for name, value in environ.items() if value}
+    return ours | given | {"OLLAMA_HOST": urlsplit(settings.ollama_host).netloc}
 
 
 @contextmanager

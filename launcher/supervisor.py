@@ -90,7 +90,7 @@ class Supervisor:
             self._note_version()
             return
         address = urlsplit(url)
-        need_port(address.hostname or "", address.port or 0, "OLLAMA_HOST, where no Ollama answers")
+        need_port(address.hostname or "", address.port or 0, "OLLAMA_HOST, or have an Ollama answer there")
         program = find_ollama(self._environ)
         log = self._log()
         say(f"starting {program}" + (f", log in {log}" if log else ""))

@@ -1,8 +1,9 @@
 """The scenarios of scenarios.json, which run.js reads too."""
 
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -33,7 +34,10 @@ class Scenario:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
-        """Return the scenario that an entry of the file describes."""
+        """Return the scenario that an entry of the file describes. Raises ValueError, which names the field."""
+        wanted = {each.name for each in fields(cls)}
+        if odd := entry.keys() ^ wanted:
+            raise ValueError(f"{', '.join(sorted(odd))}: an entry has exactly {', '.join(sorted(wanted))}")
         return cls(**{**entry, "stages": tuple(LoadStage(**stage) for stage in entry["stages"])})
 
     @property
@@ -73,4 +77,18 @@ class Scenario:
         return ", ".join(parts)
 
 
-SCENARIOS = {name: Scenario.read(entry) for name, entry in json.loads(FILE.read_text()).items()}
+def read_all(text: str) -> dict[str, Scenario]:
+    """Return the scenarios of the file. Raises ValueError, which names the entry."""
+    found = dict[str, Scenario]()
+    for name, entry in json.loads(text).items():
+        try:
+            found[name] = Scenario.read(entry)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found
+
+
+try:
+    SCENARIOS = read_all(FILE.read_text())
+except ValueError as problem:  # of an entry as somebody has written it
+    sys.exit(f"sluice: loadtest/scenarios.json: {problem}")

@@ -229,6 +229,13 @@ def test_ollama_gets_the_settings() -> None:
     }
 
 
+def test_ollama_is_opened_to_nobody_else_by_an_address_that_is_meant_for_its_clients() -> None:
+    for given in ("0.0.0.0", "0.0.0.0:11434", "[::]:11434"):
+        settings = Settings.from_environ({"OLLAMA_HOST": given})
+        host = ollama_environ(settings, {"OLLAMA_HOST": given})["OLLAMA_HOST"]
+        assert host in ("127.0.0.1:11434", "[::1]:11434")
+
+
 def test_ollama_keeps_as_many_models_in_memory_as_are_served() -> None:
     assert ollama_environ(Settings(model="a b c"), {})["OLLAMA_MAX_LOADED_MODELS"] == "3"
 
