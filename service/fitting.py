@@ -4,7 +4,6 @@ The engine's grammar enforces as much of a schema as it can (see schemas.py); th
 """
 
 import json
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from service.answer_json import NO_JSON, is_flat, read_answer
 from service.errors import InvalidRequest, Saturated, Unfit
 from service.fit_checks import complaints
-from service.schemas import Grammar
+from service.schemas import ANY, Grammar
 from service.settings import CHECKING_THREADS
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 TRIES = 3
-NO_JSON = "is no JSON"
+CALL_COST = 14  # rules of a grammar
+OBJECT = {"type": "object"}
 CALL = "Call one of these tools. Answer with its name and its arguments, as JSON:"
 
 
@@ -40,6 +41,8 @@ class Schema:
 
     def misses_all(self, value: Any) -> str:
         """Return the same for a value that no grammar has constrained."""
+        if not is_flat(value):
+            return NO_JSON
         [complaint] = complaints([(self.whole, [value])], self.field)
         return complaint
 
@@ -103,7 +106,7 @@ class FittingText:
         if any(message.get("tool_calls") for message in messages):
             return messages, ""
         try:
-            return messages, self.schema.misses(_parsed(joined(messages)))
+            return messages, self.schema.misses(read_answer(joined(messages)))
         except ValueError:
             return messages, NO_JSON
 
@@ -119,20 +122,34 @@ class CallableTool:
     def call(self) -> dict[str, Any]:
         """Return the grammar's schema of a call, without its definitions."""
         inner = {key: value for key, value in self.arguments.grammar.schema.items() if key != "$defs"}
-        properties = {"name": {"enum": [self.name]}, "arguments": inner}
-        required = ["name", "arguments"]
-        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        return _call({"enum": [self.name]}, OBJECT if inner == ANY else inner)
+
+
+def _call(name: Message, arguments: Message) -> dict[str, Any]:
+    properties, required = {"name": name, "arguments": arguments}, ["name", "arguments"]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def call_cost(name: str) -> int:
+    """Return how much the call of a tool adds to a grammar, without its arguments (see grammar_budget.py)."""
+    return CALL_COST + len(name) // 8
 
 
 @dataclass(frozen=True)
 class ForcedCall:
-    """Makes the answer a single call of one of the tools, by a grammar, even if the model's template has no tools."""
+    """Makes the answer a single call of one of the tools, by a grammar, even if the model's template has no tools.
+
+    listed: whether the grammar names the tools; otherwise it enforces no schema of theirs, and none may be exact.
+    """
 
     tools: tuple[CallableTool, ...]
+    listed: bool = True
 
     @property
     def form(self) -> dict[str, Any]:
         """Return Ollama's `format`."""
+        if not self.listed:
+            return _call({"type": "string"}, OBJECT)
         calls = [tool.call() for tool in self.tools]
         definitions: dict[str, Any] = {}
         for tool in self.tools:
@@ -161,7 +178,7 @@ class ForcedCall:
     def _judged(self, messages: list[Message]) -> tuple[list[Message], str]:
         """Return an answer's call as a message, and what is wrong with it."""
         try:
-            call = _parsed(joined(messages))
+            call = read_answer(joined(messages))
         except ValueError:
             return [], NO_JSON
         name, arguments = (call.get("name"), call.get("arguments")) if isinstance(call, dict) else (None, None)
@@ -209,7 +226,7 @@ class FreeCalls:
     def _once_more(self, answer: "Generation", tool: CallableTool, call: Any, missed: str) -> Iterator[Message]:
         forced = ForcedCall((tool,))
         options = {**answer.call.payload["options"], "stop": []}  # see Question.for_ollama()
-        said = json.dumps(call, ensure_ascii=False)
+        said = json.dumps(call, ensure_ascii=False) if is_flat(call) else ""
         answer.again(corrected(said, missed), format=forced.form, tools=None, options=options)
         yield from forced(answer, ())
 
@@ -248,19 +265,3 @@ def corrected(text: str, missed: str) -> list[Message]:
     """Return the messages that tell the model what was wrong with its answer."""
     complaint = f"That answer {missed}. Answer again, with JSON that fits."
     return [{"role": "assistant", "content": text}, {"role": "user", "content": complaint}]
-
-
-def _parsed(text: str) -> Any:
-    """Return the JSON in an answer; raises ValueError if it isn't JSON that every client can read."""
-    try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except RecursionError:
-        raise ValueError(NO_JSON) from None
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(text)
-
-
-def _finite(text: str) -> float:
-    return number if math.isfinite(number := float(text)) else _refuse(text)

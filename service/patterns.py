@@ -5,7 +5,9 @@ repetition. So a pattern is parsed here, and rewritten with character classes, g
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from service.known_patterns import KNOWN
@@ -61,22 +63,20 @@ class _Part:
     single: bool = False
     skipped: tuple[int, int, int] = (0, 0, 0)  # consecutive optional parts: at its start, at its end, at most
 
-    def __add__(self, other: "_Part") -> "_Part":
-        (lead, tail, most), (next_lead, next_tail, next_most) = self.skipped, other.skipped
-        skipped = (
-            lead if self.shortest else lead + next_lead,
-            next_tail if other.shortest else tail + next_tail,
-            max(most, next_most, tail + next_lead),
-        )
-        if skipped[2] > MAX_SKIPPED:
+
+def _in_a_row(parts: Iterable[_Part]) -> _Part:
+    """Return the parts as one, in linear time: their texts are joined once."""
+    texts: list[str] = []
+    states, shortest, longest, lead, tail, most = 0, 0, 0.0, 0, 0, 0
+    for part in parts:
+        next_lead, next_tail, next_most = part.skipped
+        most = max(most, next_most, tail + next_lead)
+        if most > MAX_SKIPPED:
             raise BadPattern(f"has more than {MAX_SKIPPED} parts in a row that may be left out")
-        return _Part(
-            self.text + other.text,
-            self.states + other.states,
-            self.shortest + other.shortest,
-            self.longest + other.longest,
-            skipped=skipped,
-        )
+        lead, tail = lead if shortest else lead + next_lead, next_tail if part.shortest else tail + next_tail
+        states, shortest, longest = states + part.states, shortest + part.shortest, longest + part.longest
+        texts.append(part.text)
+    return _Part("".join(texts), states, shortest, longest, skipped=(lead, tail, most))
 
 
 def _times(part: _Part, low: int, high: float) -> _Part:
@@ -112,7 +112,7 @@ class _Reader:
             branch = self._sequence()
             ends = self._take("$")
             around = _times(_class(PLAIN), 0, float("inf"))
-            branches.append((_Part("") if begins else around) + branch + (_Part("") if ends else around))
+            branches.append(_in_a_row([*([] if begins else [around]), branch, *([] if ends else [around])]))
             more = self._take("|")
         if self._at < len(self._text):
             raise BadPattern(f"has {self._text[self._at]!r} where it can't be read")
@@ -139,10 +139,10 @@ class _Reader:
         return _either(branches)
 
     def _sequence(self) -> _Part:
-        part = _Part("")
+        parts: list[_Part] = []
         while (char := self._peek()) and char not in "|)$":
-            part += self._quantified(self._atom())
-        return part
+            parts.append(self._quantified(self._atom()))
+        return _in_a_row(parts)
 
     def _atom(self) -> _Part:
         char = self._next()
@@ -243,6 +243,11 @@ def _complement(ranges: list[Range]) -> list[Range]:
 
 def _class(ranges: list[Range]) -> _Part:
     """Return the class of those characters that a JSON string can contain unescaped."""
+    return _unescaped(tuple(ranges))
+
+
+@lru_cache(maxsize=32)
+def _unescaped(ranges: tuple[Range, ...]) -> _Part:
     kept = sorted((max(a, low), min(b, high)) for a, b in ranges for low, high in PLAIN if a <= high and b >= low)
     if not kept:
         raise BadPattern("needs a character that a JSON string must escape")

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic.config import JsonDict
 
 from service.errors import InvalidRequest
-from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, check_schemas
+from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, call_cost, check_schemas
 from service.gateway import Caller, Gateway
 from service.generation import Fit, Generation, generate
+from service.grammar_budget import Budget
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
 from service.parsing import check_images, check_size, drop_none, shown
@@ -134,15 +135,15 @@ class Tool:
         function = drop_none(description=self.description, parameters=self.parameters)
         return {"type": "function", "function": {"name": self.name, **function}}
 
-    def callable(self, prefix: str = "") -> CallableTool:
+    def callable(self, budget: Budget, prefix: str = "") -> CallableTool:
         """Return the tool for a grammar; prefix: of its definitions' names."""
-        schema = held(f"{self.field}.{self.schema_field}", self.parameters or NO_PARAMETERS, prefix)
+        schema = held(f"{self.field}.{self.schema_field}", self.parameters or NO_PARAMETERS, budget, prefix)
         return CallableTool(self.name, self.description, schema)
 
 
-def held(field: str, schema: Any, prefix: str = "") -> Schema:
+def held(field: str, schema: Any, budget: Budget, prefix: str = "") -> Schema:
     """Return a schema with the part that the engine's grammar enforces; raises InvalidRequest."""
-    return Schema(field, schema, safe_schema(field, schema, prefix))
+    return Schema(field, schema, safe_schema(field, schema, budget, prefix))
 
 
 @dataclass(frozen=True)
@@ -226,20 +227,18 @@ class Question:
             messages = forced.told(self._messages(gateway))
             _check_schemas([tool.arguments for tool in forced.tools], caller)
             return {"messages": messages, **chat, "format": forced.form}, options, forced
-        calls: FreeCalls | None = None
         if tools:
             chat["tools"] = self._tools(gateway)
-            strict = tuple(tool.callable() for tool in tools if tool.strict)
-            calls = FreeCalls(strict, self.several) if strict or not self.several else None
-        fit: Fit | None = calls
-        schemas = [tool.arguments for tool in calls.strict] if calls else []
+        budget, schemas = Budget(), list[Schema]()
         if self.form and self.form.schema is None:
             chat["format"] = "json"
         elif self.form:
-            schema = held(self.form.field, self.form.schema)
-            chat["format"] = schema.grammar.schema
-            schemas.append(schema)
-            fit = calls if schema.grammar.exact else FittingText(schema, calls)
+            schemas.append(held(self.form.field, self.form.schema, budget))
+            chat["format"] = schemas[0].grammar.schema
+        strict = tuple(tool.callable(budget) for tool in tools if tool.strict)
+        calls = FreeCalls(strict, self.several) if strict or (tools and not self.several) else None
+        fit: Fit | None = calls if not schemas or schemas[0].grammar.exact else FittingText(schemas[0], calls)
+        schemas += [tool.arguments for tool in strict]
         messages = self._messages(gateway)
         _check_schemas(schemas, caller)
         return {"messages": messages, **chat}, options, fit
@@ -250,8 +249,11 @@ class Question:
         if not tools:
             missing = f"{shown(self.named)!r} is none of the tools" if self.named else "there are no tools"
             raise InvalidRequest(f"{self.choice_field}: {missing}")
-        callables = tuple(tool.callable(f"t{index}_") for index, tool in enumerate(tools))
-        return ForcedCall(callables)
+        budget = Budget()
+        listed = budget.spend(sum(call_cost(tool.name) for tool in tools))
+        budget = budget if listed else Budget(0)
+        callables = tuple(tool.callable(budget, f"t{index}_") for index, tool in enumerate(tools))
+        return ForcedCall(callables, listed)
 
     def _check_names(self) -> None:
         seen: set[str] = set()

@@ -12,22 +12,22 @@ from typing import Any
 from urllib.parse import unquote
 
 from service.errors import InvalidRequest
+from service.grammar_budget import Budget
 from service.known_patterns import FORMATS, KNOWN
 from service.parsing import shown
-from service.patterns import BadPattern, safe_pattern
 from service.schema_ends import can_end
 
 Schema = dict[str, Any]
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 ANY: Schema = {"anyOf": [{"type": name} for name in TYPES if name != "integer"]}
-MAX_COST = 4000  # see _spend
-ENUM_COST = 8  # 500 values at most: with 1,500, llama-server takes 1.5 s more CPU time per token
+ENUM_COST = 8  # of a value: with 1,500 of them, llama-server takes 1.5 s more CPU time per token
+MAX_VALUES = 500
 MAX_COUNT = 1999  # of items or characters: the most repetitions in llama.cpp's grammars
 MAX_LEVELS = 16
 MAX_OPTIONAL = 64  # optional properties of an object: the grammar grows with their square
 MAX_NAME = 128
-MAX_REFERENCES = 128
+MAX_REFERENCES = 128  # in different spellings
 INDEX = re.compile("0|[1-9][0-9]{0,5}")
 MAX_INTEGER = 2**53 - 1  # the largest that all JSON parsers agree on
 # The formats that jsonschema-rs checks and no grammar enforces.
@@ -36,11 +36,11 @@ CHECKED_FORMATS = (
     *("json-pointer", "relative-json-pointer"),
 )
 GRAMMAR_FORMATS = ("date", "time", "date-time", "uuid")
-UNHELD = (
+UNHELD = {
     *("not", "if", "then", "else", "contains", "minContains", "maxContains", "patternProperties", "dependencies"),
     *("dependentRequired", "dependentSchemas", "minProperties", "maxProperties", "$dynamicRef", "$recursiveRef"),
     *("multipleOf", "uniqueItems", "unevaluatedItems"),
-)
+}
 # The keywords that imply a type if `type` is missing; they can't be combined with anyOf, enum and the like.
 OF_TYPE = {
     "object": ("properties", "required", "additionalProperties", "propertyNames", "unevaluatedProperties"),
@@ -49,7 +49,7 @@ OF_TYPE = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 CHOICES = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
-TYPED = tuple(word for words in OF_TYPE.values() for word in words if word != "format")
+TYPED = {word for words in OF_TYPE.values() for word in words if word != "format"}
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,32 @@ class Grammar:
     exact: bool
 
 
-def safe_schema(field: str, schema: Any, prefix: str = "") -> Grammar:
-    """Return the part of a schema that the engine can enforce; prefix: of its definitions' names.
+def safe_schema(field: str, schema: Any, budget: Budget, prefix: str = "") -> Grammar:
+    """Return the part of a schema that the engine can enforce, within the budget of its request.
 
+    prefix: of its definitions' names.
     Raises InvalidRequest, which names the keyword at fault, for an invalid schema, or one that nothing fits.
     """
-    rewriter = _Rewriter(field, schema, prefix)
+    rewriter = _Rewriter(field, schema, budget, prefix)
     return Grammar(rewriter.result(), rewriter.exact)
 
 
 class _Rewriter:
     """Rewrites one schema with its definitions; `exact` becomes false if something is left out."""
 
-    def __init__(self, field: str, schema: Any, prefix: str) -> None:
-        self._field, self._root, self._prefix, self._cost = field, schema, prefix, 0
+    def __init__(self, field: str, schema: Any, budget: Budget, prefix: str) -> None:
+        self._field, self._root, self._budget, self._prefix = field, schema, budget, prefix
         self.exact = True
         self._names: dict[str, str] = {}  # by reference
+        self._targets: dict[int, tuple[str, Any, str]] = {}  # name, schema and path, by the schema's identity
         self._definitions: dict[str, Schema] = {}
 
     def result(self) -> Schema:
         schema = self._schema(self._root, self._field)
-        while len(self._definitions) < len(self._names):  # definitions may refer to others
-            for reference, name in list(self._names.items())[len(self._definitions) :]:
-                self._definitions[name] = self._schema(*self._target(reference))
-        if not can_end(schema, self._definitions):
+        while len(self._definitions) < len(self._targets):  # definitions may refer to others
+            for name, target, where in list(self._targets.values())[len(self._definitions) :]:
+                self._definitions[name] = self._schema(target, where)
+        if self._targets and not can_end(schema, self._definitions):
             raise self._refuse(f"{self._field}.$ref", "refers to itself, so that no answer ends")
         while "$ref" in schema:  # a schema that only refers to a definition, while others refer to its root
             schema = self._definitions[schema["$ref"].rpartition("/")[2]]
@@ -98,12 +100,9 @@ class _Rewriter:
         return schema
 
     def _affords(self, cost: int) -> bool:
-        """Count the growth of the grammar: its rules, with every repetition unrolled."""
-        if self._cost + cost > MAX_COST:
-            self.exact = False
-            return False
-        self._cost += cost
-        return True
+        affords = self._budget.spend(cost)
+        self.exact = self.exact and affords
+        return affords
 
     def _schema(self, schema: Any, where: str, level: int = 0) -> Schema:
         if schema is True:
@@ -113,8 +112,8 @@ class _Rewriter:
         if level > MAX_LEVELS or not self._affords(1):
             return self._loosened(ANY)
         chosen = [word for word in CHOICES if word in schema]
-        typed = [word for word in TYPED if word in schema]
-        if any(word in schema for word in UNHELD) or len(chosen) + bool(typed) > 1:
+        typed = not TYPED.isdisjoint(schema)
+        if not UNHELD.isdisjoint(schema) or len(chosen) + typed > 1:
             self.exact = False  # of several constraints on a value, one is enforced in full
         listed = next((word for word in ("const", "enum") if word in schema), None)
         if (typed or not chosen) and not listed:
@@ -133,9 +132,11 @@ class _Rewriter:
             raise self._refuse(here, "must be a list of JSON schemas")
         if len(value) > 1 and word != "anyOf":
             self.exact = False  # an answer may fit more than one alternative, or not all of them
+        if word != "allOf" and not self._budget.has(len(value)):  # one of them would allow any answer
+            return self._loosened(ANY)
         inner = [self._with_type(each, schema) for each in (value[:1] if word == "allOf" else value)]
         schemas = [self._schema(each, f"{here}[{i}]", level + 1) for i, each in enumerate(inner)]
-        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        return schemas[0] if len(schemas) == 1 else ANY if ANY in schemas else {"anyOf": schemas}
 
     @staticmethod
     def _with_type(inner: Any, outer: Schema) -> Any:
@@ -146,6 +147,8 @@ class _Rewriter:
     def _values(self, values: Any, types: list[str], where: str) -> Schema:
         if not isinstance(values, list) or not values:
             raise self._refuse(where, "must be a list of values")
+        if len(values) > MAX_VALUES:
+            return self._loosened(ANY)
         fitting = [value for value in values if not types or any(_is(value, name) for name in types)]
         if not fitting:
             raise self._refuse(where, "has no value of its type")
@@ -156,6 +159,8 @@ class _Rewriter:
 
     def _types(self, schema: Schema, where: str) -> list[str]:
         names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        if len(names) > len(TYPES):
+            raise self._refuse(f"{where}.type", "must name each type at most once")
         if not names or any(name not in TYPES for name in names if isinstance(name, str)):
             raise self._refuse(f"{where}.type", f"must be one of {', '.join(TYPES)}")
         if not all(isinstance(name, str) for name in names):
@@ -167,6 +172,8 @@ class _Rewriter:
             names = self._types(schema, where)
         else:
             names = [name for name, words in OF_TYPE.items() if any(word in schema for word in words)][:1]
+        if len(names) > 1 and not self._affords(len(names) - 1):
+            return self._loosened(ANY)
         write = {"object": self._object, "array": self._array, "string": self._string, "integer": self._integer}
         schemas = [write[name](schema, where, level) if name in write else {"type": name} for name in names]
         if "number" in names:
@@ -221,7 +228,7 @@ class _Rewriter:
         prefix = schema["prefixItems"]
         if not isinstance(prefix, list) or not prefix:
             raise self._refuse(f"{where}.prefixItems", "must be a list of JSON schemas")
-        if low > len(prefix) or (high is not None and high < len(prefix)):
+        if low > len(prefix) or (high is not None and high < len(prefix)) or not self._affords(len(prefix)):
             return self._loosened({"type": "array", "items": ANY})
         items = [self._schema(each, f"{where}.prefixItems[{i}]", level + 1) for i, each in enumerate(prefix)]
         return {"type": "array", "prefixItems": items}
@@ -245,9 +252,8 @@ class _Rewriter:
 
     def _pattern(self, pattern: str, low: int, high: int | None) -> Schema | None:
         """Return a schema that enforces a pattern and the lengths next to it; None if a grammar can't."""
-        try:
-            safe = safe_pattern(pattern)
-        except BadPattern:
+        safe = self._budget.pattern(pattern)
+        if safe is None:
             return None
         if safe.shortest < low or (high is not None and safe.longest > high) or not self._affords(safe.states):
             return None
@@ -298,13 +304,14 @@ class _Rewriter:
         if not isinstance(reference, str) or not reference.startswith("#") or reference[1:2] not in ("", "/"):
             raise self._refuse(where, "must begin with #/; nothing is fetched")
         if reference not in self._names:
-            self._target(reference, where)
-            if len(self._names) >= MAX_REFERENCES:
+            if len(self._names) >= MAX_REFERENCES or not self._affords(len(reference) // 32):
                 return None
-            self._names[reference] = f"{self._prefix}d{len(self._names)}"
+            target, path = self._target(reference, where)
+            definition = f"{self._prefix}d{len(self._targets)}", target, path
+            self._names[reference] = self._targets.setdefault(id(target), definition)[0]
         return self._names[reference]
 
-    def _target(self, reference: str, where: str = "") -> tuple[Any, str]:
+    def _target(self, reference: str, where: str) -> tuple[Any, str]:
         """Return the schema that a reference means, and its path."""
         target = self._root
         steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in reference.split("/")[1:]]

@@ -15,11 +15,17 @@ from service.errors import InvalidRequest, Saturated
 from service.fit_checks import TOO_HARD, TURNS
 from service.fitting import Places, Schema, check_schemas
 from service.gateway import Caller
+from service.grammar_budget import Budget
 from service.request_log import RequestLog
 from service.schemas import safe_schema
 from testbed.stand_in import MODEL, StandIn
 from testbed.waiting import eventually
 from tests.support.errors import error_of
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 LOOKAHEAD = {"type": "object", "properties": {"e": {"type": "string", "pattern": "^(?=.*x).*$"}}, "required": ["e"]}
@@ -129,15 +135,15 @@ def test_a_key_takes_half_of_the_places_for_schemas_at_most() -> None:
 
 
 def test_an_answer_is_checked_before_all_schemas_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    schema, checked, run = Schema("schema", LOOKAHEAD, safe_schema("schema", LOOKAHEAD)), list[Any](), subprocess.run
+    checking, checked, run = schema(LOOKAHEAD), list[Any](), subprocess.run
 
     def note(*args: Any, **options: Any) -> Any:
         checked.append(json.loads(options["input"])[0][1])
         return run(*args, **options)
 
     monkeypatch.setattr("service.fit_checks.subprocess.run", note)
-    threads = [Thread(target=check_schemas, args=([schema], None)) for _ in range(4)]
-    threads.append(Thread(target=schema.misses, args=({"e": "x"},)))
+    threads = [Thread(target=check_schemas, args=([checking], None)) for _ in range(4)]
+    threads.append(Thread(target=checking.misses, args=({"e": "x"},)))
     with TURNS.take(answer=False):
         for thread in threads:
             thread.start()
@@ -235,7 +241,7 @@ def test_ids_of_calls_differ_from_turn_to_turn(client: FlaskClient, stand_in: St
 
 
 def schema(whole: Any) -> Schema:
-    return Schema("schema", whole, safe_schema("schema", whole))
+    return Schema("schema", whole, safe_schema("schema", whole, Budget()))
 
 
 MORE_THAN_TWO = {"type": "object", "minProperties": 3}
@@ -261,6 +267,7 @@ def test_a_call_beside_a_schema_is_an_answer(client: FlaskClient, stand_in: Stan
         '{"name": "add", "arguments": "a"}',
         '{"name": "add", "arguments": {"a": 1e999}}',
         '{"name": "add", "arguments": {"a": NaN}}',
+        f'{{"name": "add", "arguments": {{"a": {deep(970)}}}}}',
         "[" * 100_000,
         "add",
     ],
@@ -270,12 +277,28 @@ def test_what_is_no_call_is_asked_for_again(client: FlaskClient, stand_in: Stand
     assert called(ask(client, tools=tools(ADD), tool_choice="required")) == [("add", {"a": 1})]
 
 
-@pytest.mark.parametrize("said", ["no", "[" * 100_000, "7" * 5000, '{"a": 1, "b": 2, "c": Infinity}'])
+@pytest.mark.parametrize(
+    "said",
+    ["no", deep(201), deep(970), deep(975), deep(980), "[" * 100_000, "7" * 5000, '{"a": 1, "b": 2, "c": Infinity}'],
+)
 def test_what_is_no_json_fits_no_schema(client: FlaskClient, stand_in: StandIn, said: str) -> None:
     stand_in.script = [said] * 3
     reply = ask(client, response_format=form({"minProperties": 3}))
     assert (reply.status_code, error_of(reply)["code"]) == (422, "unfit_answer")
     assert "is no JSON" in error_of(reply)["message"]
+
+
+def test_json_of_two_hundred_levels_is_an_answer(client: FlaskClient, stand_in: StandIn) -> None:
+    stand_in.script = [deep(200)]
+    assert ask(client, response_format=form({"minProperties": 3})).status_code == 200
+
+
+@pytest.mark.parametrize("levels", [201, 900])
+def test_arguments_that_are_nested_too_deeply_fit_no_strict_tool(
+    client: FlaskClient, stand_in: StandIn, levels: int
+) -> None:
+    stand_in.script = [call("add", a=json.loads(deep(levels))), '{"name": "add", "arguments": {"a": 3}}']
+    assert called(ask(client, tools=tools(ADD, strict=True))) == [("add", {"a": 3})]
 
 
 def test_a_schema_that_is_too_hard_to_check_is_refused_after_one_answer(client: FlaskClient, stand_in: StandIn) -> None:
@@ -333,7 +356,7 @@ def test_what_takes_forever_to_check_is_stopped() -> None:
     value: Any = 5
     for _ in range(40):
         value = {"n": value}
-    schema = Schema("schema", branching, safe_schema("schema", branching))
+    schema = Schema("schema", branching, safe_schema("schema", branching, Budget()))
     assert schema.misses({"n": {"n": 5}}) == "doesn't fit `anyOf` at /n"
     with pytest.raises(InvalidRequest, match=f"schema: {TOO_HARD}"):
         schema.misses(value)

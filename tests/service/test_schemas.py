@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
+from service.grammar_budget import Budget
 from service.schemas import ANY, Grammar, safe_schema
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
@@ -61,7 +62,7 @@ def deep(levels: int) -> Any:
 )
 def test_what_is_no_schema_or_fits_nothing_is_refused_by_its_keyword(schema: Any, field: str, complaint: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        safe_schema("schema", schema)
+        safe_schema("schema", schema, Budget())
     assert refused.value.message.startswith(f"schema{field}: ")
     assert complaint in refused.value.message
 
@@ -90,7 +91,7 @@ def test_what_is_no_schema_or_fits_nothing_is_refused_by_its_keyword(schema: Any
     ],
 )  # fmt: skip
 def test_what_a_grammar_holds_is_sent_on_and_needs_no_check(schema: Any, rewritten: Any) -> None:
-    assert safe_schema("schema", schema) == Grammar(rewritten, exact=True)
+    assert safe_schema("schema", schema, Budget()) == Grammar(rewritten, exact=True)
 
 
 @pytest.mark.parametrize(
@@ -122,20 +123,20 @@ def test_what_a_grammar_holds_is_sent_on_and_needs_no_check(schema: Any, rewritt
     ],
 )
 def test_what_a_grammar_cannot_hold_is_left_out_and_must_be_checked(schema: Any, rewritten: Any) -> None:
-    assert safe_schema("schema", schema) == Grammar(rewritten, exact=False)
+    assert safe_schema("schema", schema, Budget()) == Grammar(rewritten, exact=False)
 
 
 @pytest.mark.parametrize("schema", [deep(17), {"items": {**STRING, "maxLength": 2000}, "maxItems": 1000}])
 def test_a_schema_too_large_for_a_grammar_is_held_in_part(schema: Any) -> None:
-    assert not safe_schema("schema", schema).exact
+    assert not safe_schema("schema", schema, Budget()).exact
 
 
 def test_references_are_kept_as_far_as_they_end() -> None:
     shut = {"type": "object", "required": [], "additionalProperties": False}
     again = {**shut, "properties": {"next": {"$ref": "#/$defs/d0"}}}
-    assert safe_schema("schema", NODE).schema == {**again, "$defs": {"d0": again}}
+    assert safe_schema("schema", NODE, Budget()).schema == {**again, "$defs": {"d0": again}}
     place = {"definitions": {"a/b": STRING}, "items": {"$ref": "#/definitions/a~1b"}}
-    assert safe_schema("schema", place, "t1_").schema == {
+    assert safe_schema("schema", place, Budget(), "t1_").schema == {
         "type": "array", "items": {"$ref": "#/$defs/t1_d0"}, "$defs": {"t1_d0": STRING}
     }  # fmt: skip
 
@@ -152,7 +153,7 @@ SCHEMAS = st.recursive(
 @given(SCHEMAS)
 def test_any_schema_is_rewritten_in_valid_json_schema_or_refused(schema: Any) -> None:
     try:
-        rewritten = safe_schema("schema", schema).schema
+        rewritten = safe_schema("schema", schema, Budget()).schema
     except InvalidRequest as refused:
         assert refused.message.startswith("schema")
         return
@@ -177,5 +178,5 @@ def test_any_schema_is_rewritten_in_valid_json_schema_or_refused(schema: Any) ->
 def test_references_cost_little_however_many_there_are(schema: Any) -> None:
     started = time.process_time()
     with contextlib.suppress(InvalidRequest):
-        assert not safe_schema("schema", schema).exact
+        assert not safe_schema("schema", schema, Budget()).exact
     assert time.process_time() - started < 1
