@@ -5,6 +5,7 @@ profile costs the decoder time and memory, a file with two sizes may pass a chec
 JPEG may ask for thousands of passes.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,16 @@ MAX_PARTS = 10_000  # chunks or blocks of a file; libpng's are 8 KiB, so a PNG o
 MAX_SCANS = 32  # of a progressive JPEG; encoders make about ten
 PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 PNG_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # bytes of a decoded pixel by colour type
-PNG_ALPHA, ALPHA_EFFORT = (4, 6), 1.7  # each pixel is blended with white
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+PNG_PALETTE, PNG_ALPHA = 3, (4, 6)
+# What adds to the effort of 1 for a plain PNG: pixels that are blended with white, the seven passes of an interlaced
+# file, and the second byte of each channel, because filters work by the byte.
+BLENDING, INTERLACE, SECOND_BYTE = 0.7, 0.5, 1.0
 JPEG_KEPT = {0xC4, 0xDB, 0xDD, 0xEE}  # tables, and Adobe's marker for the colour space
+NO_FILL = re.compile(rb"[^\xff]")  # any number of bytes 0xFF may stand before a marker
+# Bytes: far more than in any real JPEG. Pillow reads tables in Python, each of 65 bytes in 7 µs. In a scan, it looks at
+# the fill bytes that it has seen so far again for each block of the file that it reads.
+MAX_TABLES, MAX_FILL = 1 << 16, 1 << 10
 JPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # the kinds in use: baseline, extended, progressive
 WEBP_PIXEL, WEBP_LOSSLESS_PIXEL = 16, 24  # bytes: libwebp's two canvases, Pillow's copy, and the image
 WEBP_EFFORT = 5.5
@@ -34,8 +43,8 @@ class ImageFile:
     """A file without its metadata.
 
     memory: bytes that decoding it takes, if that isn't the size of the result. passes: over a JPEG's coefficients.
-    effort: of decoding a pixel, relative to an opaque PNG. apart: only the decoder can tell how much memory the file
-    takes, which may be far more, so it is decoded in a separate process.
+    effort: of decoding a pixel, relative to a plain PNG: opaque, with 8 bits a channel, not interlaced. apart: only the
+    decoder can tell how much memory the file takes, which may be far more, so it is decoded in a separate process.
     """
 
     kind: str
@@ -51,7 +60,7 @@ class ImageFile:
     def work(self, edge: int) -> int:
         """Return roughly how long it takes to decode the file to an image with a longer edge of `edge`.
 
-        The unit is a pixel of an opaque PNG: 19 ns of CPU on the machine where this was measured. A JPEG of at least
+        The unit is a pixel of a plain PNG: 19 ns of CPU on the machine where this was measured. A JPEG of at least
         twice that size is scaled down while it is decoded, except for reading its bytes; several passes cost more.
         """
         pixels = self.width * self.height
@@ -83,7 +92,7 @@ def _counted(what: str) -> Iterator[int]:
 
 def _png(data: bytes) -> ImageFile:
     """Keep the chunks that define the pixels."""
-    at, kept, exif, size = 8, [data[:8]], b"", (0, 0, 0, 0)
+    at, kept, exif, head, transparent = 8, [data[:8]], b"", (0,) * 7, False
     for number in _counted("chunks"):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
@@ -92,26 +101,33 @@ def _png(data: bytes) -> ImageFile:
         if (kind == b"IHDR") != (number == 0):
             raise BrokenImage("is a broken image: it has no header, or two")
         if number == 0:
-            size = struct.unpack_from(">IIBB", data, at + 8)
+            head = struct.unpack_from(">IIBBBBB", data, at + 8)
         if kind in PNG_KEPT:
             kept.append(data[at:end])
         elif kind == b"eXIf":
             exif = data[at + 8 : end - 4]
+        transparent = transparent or kind == b"tRNS"
         at = end
         if kind == b"IEND":
             break
-    width, height, _bits, colours = size
-    effort = ALPHA_EFFORT if colours in PNG_ALPHA else 1.0
-    memory = width * height * (2 if size[2:] == (16, 0) else PNG_PIXEL.get(colours, 4))
+    width, height, bits, colours, _, _, interlaced = head
+    effort = _png_effort(bits, colours, transparent=transparent, interlaced=interlaced > 0)
+    memory = width * height * (2 if (bits, colours) == (16, 0) else PNG_PIXEL.get(colours, 4))
     return ImageFile("PNG", width, height, memory, b"".join(kept), orientation_of(exif), effort=effort)
+
+
+def _png_effort(bits: int, colours: int, *, transparent: bool, interlaced: bool) -> float:
+    """Return ImageFile.effort. transparent: it has a tRNS chunk. A palette is blended instead of the pixels."""
+    blended = colours in PNG_ALPHA or (transparent and colours != PNG_PALETTE)
+    deep = PNG_CHANNELS.get(colours, 4) if bits > 8 else 0
+    return 1 + BLENDING * blended + INTERLACE * interlaced + SECOND_BYTE * deep
 
 
 def _jpeg(data: bytes) -> ImageFile:
     """Keep the tables, the one frame header and the scans."""
-    at, kept, exif, frame = 2, [data[:2]], b"", b""
+    at, kept, exif, frame, tables = 2, [data[:2]], b"", b"", 0
     for _ in _counted("segments"):
-        while data[at + 1] == 0xFF:
-            at += 1
+        at = _before_marker(data, at)
         marker, length = struct.unpack_from(">xBH", data, at)
         end = at + 2 + length
         if data[at] != 0xFF or end > len(data) or length < 2:
@@ -126,19 +142,30 @@ def _jpeg(data: bytes) -> ImageFile:
             frame = data[at:end]
             kept.append(frame)
         elif marker in JPEG_KEPT:
+            tables += length
             kept.append(data[at:end])
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
             exif = exif or data[at + 10 : end]
         at = end
     if not frame:
         raise BrokenImage("is a broken image: it has no frame header")
+    if tables > MAX_TABLES:
+        raise BrokenImage(f"is a broken image: its tables have {tables} bytes; at most {MAX_TABLES} are read")
     last = data.find(b"\xff\xd9", at)
     return _jpeg_file(frame, data[at : last + 2 if last > 0 else None], kept, orientation_of(exif))
+
+
+def _before_marker(data: bytes, at: int) -> int:
+    """Return where the last of the fill bytes from `at` on stands; there may be millions, so no loop in Python."""
+    found = NO_FILL.search(data, at + 1)
+    return found.start() - 1 if found else len(data)
 
 
 def _jpeg_file(frame: bytes, scans: bytes, kept: list[bytes], orientation: int) -> ImageFile:
     if (count := scans.count(b"\xff\xda")) > MAX_SCANS:
         raise BrokenImage(f"is a JPEG of {count} passes; at most {MAX_SCANS} are read")
+    if b"\xff" * MAX_FILL in scans:
+        raise BrokenImage(f"is a broken image: it has {MAX_FILL} fill bytes in a row")
     height, width, parts = struct.unpack_from(">HHB", frame, 5)
     factors = [frame[11 + 3 * part] for part in range(parts)]
     sampled = [(factor >> 4) * (factor & 15) for factor in factors]
@@ -152,8 +179,8 @@ def _gif(data: bytes) -> ImageFile:
     """Keep the first frame; the decoder never reads what follows."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    head, control = data[:at], b""
-    for _ in _counted("blocks"):
+    head, control, blocks = data[:at], b"", _counted("blocks")
+    for _ in blocks:
         if data[at] == 0x2C:
             left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
             size = max(width, left + wide), max(height, top + high)
@@ -162,7 +189,7 @@ def _gif(data: bytes) -> ImageFile:
             raise BrokenImage("is a broken image: it has no frame")
         begin, label = at, data[at + 1]
         at += 2
-        for _ in _counted("blocks"):
+        for _ in blocks:  # counted together, as each may have only one byte
             length = data[at]
             at += 1 + length
             if not length:

@@ -120,8 +120,8 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def header(width: int, height: int) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+def header(width: int, height: int, bits: int = 8, colours: int = 2, interlaced: int = 0) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, interlaced))
 
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
@@ -129,6 +129,8 @@ FRAME = b"\xff\xc0\x00\x0b\x08"
 TWO_FRAMES = b"\xff\xd8" + FRAME + struct.pack(">HH", 26000, 26000) + b"\x01\x01\x11\x00"
 TWO_FRAMES += FRAME + struct.pack(">HH", 10, 10) + b"\x01\x01\x11\x00" + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
 PHOTO = encoded(flag(), "JPEG")
+SCAN = PHOTO.index(b"\xff\xda")
+TABLE = b"\xff\xdb\x00\x43\x00" + b"\x01" * 64
 BROKEN = {
     "no image": (b"hello, world", "is not a PNG, JPEG, WebP or GIF image"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP or GIF image"),
@@ -139,7 +141,13 @@ BROKEN = {
     "many chunks": (PNG_START + header(9, 9) + chunk(b"tEXt", b"") * 10_001, "more than 10000 chunks"),
     "many passes": (PHOTO[:-2] + PHOTO[PHOTO.index(b"\xff\xda") : -2] * 40 + PHOTO[-2:], "is a JPEG of 41 passes"),
     "lossless JPEG": (PHOTO.replace(b"\xff\xc0", b"\xff\xc3"), "is a kind of JPEG that isn't read"),
+    "many tables": (PHOTO[:2] + TABLE * 1000 + PHOTO[2:], "is a broken image: its tables have"),
+    "fill bytes in a scan": (PHOTO[:-2] + b"\xff" * 2000 + PHOTO[-2:], "it has 1024 fill bytes in a row"),
     "a GIF of comments": (b"GIF89a\x09\0\x09\0\0\0\0" + b"\x21\xfe\x01a\0" * 10_001, "more than 10000 blocks"),
+    "a GIF of comments in bits": (
+        b"GIF89a\x09\0\x09\0\0\0\0" + (b"\x21\xfe" + b"\x01a" * 5000 + b"\0") * 3,
+        "more than 10000 blocks",
+    ),
 }
 
 
@@ -205,6 +213,37 @@ def test_what_takes_too_much_memory_for_its_size_is_refused() -> None:
     assert sent(encoded(Image.new("RGB", (4000, 3900)), "JPEG")).size == (1120, 1092)
 
 
+@pytest.mark.parametrize(
+    ("bits", "colours", "transparent", "interlaced", "effort"),
+    [
+        (8, 0, False, 0, 1.0),
+        (8, 2, False, 0, 1.0),
+        (8, 3, True, 0, 1.0),  # the palette is blended, not the pixels
+        (8, 6, False, 0, 1.7),
+        (8, 2, True, 0, 1.7),
+        (8, 2, False, 1, 1.5),
+        (8, 6, True, 1, 2.2),
+        (16, 0, False, 0, 2.0),
+        (16, 4, False, 0, 3.7),
+        (16, 2, False, 0, 4.0),
+        (16, 2, True, 1, 5.2),
+        (16, 6, False, 1, 6.2),
+    ],
+)
+def test_a_png_that_takes_longer_than_a_plain_one_counts_for_more(
+    bits: int, colours: int, transparent: bool, interlaced: int, effort: float
+) -> None:
+    file = PNG_START + header(1000, 1000, bits, colours, interlaced) + chunk(b"tRNS", b"\0" * 6) * transparent + PNG_END
+    assert read_image_file(file).work(SETTINGS.max_image_edge) == round(effort * 1_000_000)
+
+
+def test_fill_bytes_before_a_jpegs_markers_are_left_out() -> None:
+    filled = PHOTO[:2] + b"\xff" * 100_000 + PHOTO[2:SCAN] + b"\xff" * 100_000 + PHOTO[SCAN:]
+    assert read_image_file(filled).data == read_image_file(PHOTO).data
+    with pytest.raises(InvalidRequest, match="cut short"):
+        sent(PHOTO[:2] + b"\xff" * 1000)
+
+
 def test_data_urls_are_read_by_their_bytes(client: FlaskClient, stand_in: StandIn) -> None:
     data = png(40, 40)
     mime = "\r\n".join(data[i : i + 76] for i in range(0, len(data), 76))
@@ -242,11 +281,25 @@ def smooth(mode: str, width: int, height: int) -> Image.Image:
     return one if mode == "L" else Image.merge(mode, [one] * len(mode))
 
 
+def paeth(side: int, bits: int, colours: int, transparency: bytes = b"") -> bytes:
+    """Return a black square PNG all of whose rows have the filter that takes longest."""
+    row = b"\4" + bytes(side * bits // 8 * {2: 3, 6: 4}[colours])
+    return (
+        PNG_START
+        + header(side, side, bits, colours)
+        + transparency
+        + chunk(b"IDAT", zlib.compress(row * side))
+        + PNG_END
+    )
+
+
 HEAVY = {
     "the largest in colour": lambda: encoded(smooth("RGBA", 3600, 2600), compress_level=1),
     "noise": lambda: encoded(Image.effect_noise((2800, 2800), 99), compress_level=1),
     "the largest in grey": lambda: encoded(smooth("L", 4000, 4000), compress_level=1),
-    "16 bits": lambda: encoded(Image.new("I;16", (4000, 4000), 30000)),
+    "16 bits": lambda: encoded(Image.new("I;16", (2800, 2800), 30000)),
+    "16 bits of three colours, blended, with Paeth's filter": lambda: paeth(1840, 16, 2, chunk(b"tRNS", b"\0" * 6)),
+    "16 bits of four colours, with Paeth's filter": lambda: paeth(1670, 16, 6),
     "a transparent palette": lambda: encoded(Image.new("P", (4000, 4000)), transparency=0, bits=1),
     "a line": lambda: encoded(Image.new("P", (65_000, 240))),
     "a photo": lambda: encoded(smooth("RGB", 4600, 3470), "JPEG", quality=95, subsampling=0),
@@ -255,6 +308,7 @@ HEAVY = {
     "lossless WebP": lambda: encoded(smooth("RGB", 1250, 1250), "WEBP", lossless=True, quality=0),
     "transparent WebP": lambda: encoded(smooth("RGBA", 1250, 1250), "WEBP"),
     "GIF": lambda: encoded(smooth("L", 4000, 4000), "GIF"),
+    "JPEG with fill bytes": lambda: PHOTO[:2] + b"\xff" * 6_000_000 + PHOTO[2:],
 }
 
 
