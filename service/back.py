@@ -16,6 +16,7 @@ from flask import Blueprint, Response, g, request
 from service.admission import Priority
 from service.call import DEATHS_HEADER
 from service.client import ClientConnection
+from service.complaints import shown
 from service.embedding import embed_texts
 from service.engine_errors import RETRY_AFTER, SEND_AGAIN, EngineDied
 from service.error_handlers import answer_error
@@ -25,7 +26,6 @@ from service.gateway import KEY_NAME, Caller, Gateway
 from service.generation import QUEUED_HEADERS, Generation, generate
 from service.http_request import named_model, read_body
 from service.model_names import full_name
-from service.parsing import shown
 from service.streams import NDJSON, listing
 
 log = logging.getLogger("sluice")

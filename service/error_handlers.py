@@ -5,10 +5,10 @@ from functools import cache
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from service.complaints import shown
 from service.dialects.errors import OURS, Form, form_of
 from service.errors import OWN_FAULT, ClientClosedRequest, ClientGone, ServiceError, of_http
-from service.parsing import shown
-from service.pointers import NOT_KEPT, Pointer, meant, not_kept, pointers
+from service.pointers import NOT_KEPT, ON_PRIVATE_PORT, PRIVATE, Pointer, meant, not_kept, pointers
 
 MESSAGES = {
     404: "there is nothing at {path}",
@@ -43,6 +43,8 @@ def point(error: ServiceError, known: tuple[Pointer, ...]) -> Form | None:
     """Hint at the `known` route that was probably intended; return its form of errors if the path has none."""
     if known and not_kept(request.method, request.path):
         error.hint = NOT_KEPT
+    elif known and request.path in PRIVATE:
+        error.hint = ON_PRIVATE_PORT
     elif found := meant(request.method, request.path, known):
         error.hint = found.hint
         return form_of(found.path) if form_of(request.path) is OURS else None

@@ -1,7 +1,8 @@
 """From bytes to a validated request: every error names the field and what is allowed."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -15,17 +16,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticKnownError
+from pydantic_core import CoreSchema, PydanticKnownError
 
+from service.complaints import Unknown, complaints
 from service.errors import InvalidRequest, PromptTooLong
 from service.images import ALL_IMAGES, Work, for_model
 from service.json_input import read_json
 from service.ollama import SEES
 from service.settings import Settings
 
-SHOWN = 5  # complaints in one error
 LONGEST_NAME = 256  # characters
-NAME_SHOWN = 64  # characters of a caller's name that an error quotes
 FORM = "content-disposition:"
 NOT_BLANK = re.compile(r"\S")
 NULL = {"type": "null"}
@@ -44,9 +44,13 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, fields: Any) -> Any:
+    def _sent(cls, fields: Any) -> Any:
+        """Leave nulls out, and have the errors for unknown fields tell the known ones."""
         if isinstance(fields, dict):
-            return {name: value for name, value in fields.items() if value is not None}
+            other = _unknown(cls)
+            return {
+                name: value if name in other.names else other for name, value in fields.items() if value is not None
+            }
         return fields
 
     @classmethod
@@ -55,6 +59,11 @@ class Body(BaseModel):
         fields, required = (handler.resolve_ref_schema(schema).get(name, {}) for name in ("properties", "required"))
         fields |= {name: or_null(field) for name, field in fields.items() if name not in required}
         return schema
+
+
+@cache
+def _unknown(body: type[Body]) -> Unknown:
+    return Unknown(tuple(field.alias or name for name, field in body.model_fields.items()), body.refused)
 
 
 def or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
@@ -107,10 +116,7 @@ def parse(kind: type[Parsed], data: bytes) -> Parsed:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        complaints = dict.fromkeys(_complaint(kind, document, e) for e in errors)
-        hint = _fields(kind) if any(e["type"] == "extra_forbidden" for e in errors) else None
-        raise InvalidRequest("; ".join(list(complaints)[:SHOWN]), hint=hint) from None
+        raise InvalidRequest(complaints(document, error.errors(include_url=False))) from None
 
 
 def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
@@ -129,51 +135,6 @@ def _document(kind: type[Body], data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("body: must be a JSON object", hint=kind.example)
     return document
-
-
-def _fields(kind: type[Body]) -> str:
-    return "fields: " + ", ".join(kind.model_fields)
-
-
-def _complaint(body: type[Body], document: Any, error: ErrorDetails) -> str:
-    loc, kind, message = error["loc"], error["type"], error["msg"]
-    if kind == "extra_forbidden":
-        message = body.refused.get(str(loc[0]), "is not supported") if len(loc) == 1 else "is not supported"
-    return f"{field_name(document, loc)}: {message.removeprefix('Value error, ')}"
-
-
-def field_name(document: Any, loc: tuple[int | str, ...]) -> str:
-    """Return a path such as `messages[0].content` for pydantic's location, without the names of union branches.
-
-    A branch may have the same name as a field, such as `text`; it is read as a field if the rest of the path fits.
-    """
-    names = list(_field_names(document, loc))
-    return next((name for sent, name in names if sent), names[0][1]).removeprefix(".") or "body"
-
-
-def _field_names(document: Any, loc: tuple[int | str, ...]) -> Iterator[tuple[bool, str]]:
-    """Yield the possible meanings of a location, and whether such a field was sent."""
-    if not loc:
-        yield True, ""
-        return
-    step, rest = loc[0], loc[1:]
-    if isinstance(step, int):
-        item = document[step] if isinstance(document, list) and step < len(document) else None
-        yield from ((sent, f"[{step}]{name}") for sent, name in _field_names(item, rest))
-        return
-    if isinstance(document, dict) and step in document:
-        yield from ((sent, f".{shown(step)}{name}") for sent, name in _field_names(document[step], rest))
-    elif isinstance(document, dict) and not rest:
-        yield False, f".{shown(step)}"
-    if rest:
-        yield from _field_names(document, rest)
-    else:
-        yield False, ""
-
-
-def shown(name: str) -> str:
-    """Return a caller's name, shortened for an error."""
-    return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
 
 
 def drop_none(**fields: Any) -> dict[str, Any]:

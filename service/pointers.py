@@ -14,6 +14,8 @@ DIALECTS = ("v1", "api")  # path prefixes: OpenAI's and Anthropic's, and Ollama'
 PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 # OpenAI's paths of stored answers.
 KEPT = re.compile(r"/v1/(?:responses|chat/completions|conversations)/[^/]+(?:/(?:input_items|items|messages|cancel))?")
+PRIVATE = ("/healthz", "/readyz", "/metrics")
+ON_PRIVATE_PORT = "probes and metrics are on the private port (PRIVATE_PORT)"
 NOT_KEPT = "nothing is stored here: an answer is given once, to who asked for it"
 
 

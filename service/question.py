@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic.config import JsonDict
 
+from service.complaints import shown
 from service.errors import InvalidRequest
 from service.fitting import CallableTool, FittingText, ForcedCall, FreeCalls, Schema, call_cost, check_schemas
 from service.gateway import Caller, Gateway
@@ -14,7 +15,7 @@ from service.generation import Fit, Generation, generate
 from service.grammar_budget import Budget
 from service.json_input import read_json, write_size
 from service.ollama import THINKS, TOOLS
-from service.parsing import check_images, check_size, drop_none, shown
+from service.parsing import check_images, check_size, drop_none
 from service.schemas import safe_schema
 from service.tool_schemas import check_parameters
 
@@ -79,11 +80,16 @@ class Turn:
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield the characters that are sent on, by field."""
-        yield self.text_field or f"{self.field}.content", sum(map(len, self.texts))
+        yield self.content_field, sum(map(len, self.texts))
         yield f"{self.field}.{self.id_field}", len(self.call_id or "")
         yield f"{self.field}.name", len(self.tool or "")
         for call in self.calls:
             yield from call.sizes()
+
+    @property
+    def content_field(self) -> str:
+        """Return the field of its texts."""
+        return self.text_field or f"{self.field}.content"
 
     @property
     def says_something(self) -> bool:
@@ -289,7 +295,8 @@ class Question:
 
     def _messages(self, gateway: Gateway) -> list[dict[str, Any]]:
         if not any(turn.says_something for turn in self.turns):
-            raise InvalidRequest(f"{self.said}: must not all be empty")
+            where = self.turns[-1].content_field if self.turns else self.said
+            raise InvalidRequest(f"{where}: must not be empty or blank")
         messages = [turn.for_ollama() for turn in self.turns]
         owners = [index for index, turn in enumerate(self.turns) for _ in turn.images]
         sent = {name: data for turn in self.turns for name, data in turn.images.items()}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from service.complaints import shown
 from service.errors import InvalidRequest
 from service.grammar_budget import Budget
 from service.known_patterns import FORMATS, KNOWN
-from service.parsing import shown
 from service.schema_ends import can_end
 
 Schema = dict[str, Any]

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
-from service.dialects.unions import WordOrObject
+from service.complaints import shown
+from service.dialects.unions import WordOrObject, or_else
 from service.errors import ModelNotServed
 from service.gateway import Gateway
 from service.keys import Key
@@ -22,7 +23,6 @@ from service.parsing import (
     StopWord,
     Temperature,
     drop_none,
-    shown,
 )
 from service.question import Form, Question, Turn
 
@@ -42,10 +42,11 @@ def _keep_alive(value: Any) -> Any:
 
 KEEP_ALIVE = [{"type": "number"}, {"type": "string", "pattern": DURATION, "maxLength": MAX_DURATION}]
 KeepAlive = Annotated[Any, AfterValidator(_keep_alive), WithJsonSchema({"anyOf": KEEP_ALIVE})]
-Format = WordOrObject[Literal["", "json"], dict[str, Any]]
+Format = WordOrObject[Annotated[Literal["", "json"], or_else("a JSON schema")], dict[str, Any]]
+Level = Annotated[Literal["low", "medium", "high", "max"], or_else("true or false")]
 Think = Annotated[
-    Annotated[bool, Tag("switch")] | Annotated[Literal["low", "medium", "high", "max"], Tag("level")],
-    Discriminator(lambda value: "level" if isinstance(value, str) else "switch"),
+    Annotated[bool, Tag("switch")] | Annotated[Level, Tag("level")],
+    Discriminator(lambda value: "switch" if isinstance(value, bool) else "level"),
 ]
 
 

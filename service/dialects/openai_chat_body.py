@@ -7,13 +7,14 @@ from pydantic import Field
 from service.dialects.openai_messages import Message
 from service.dialects.openai_sampling import SamplingBody
 from service.dialects.openai_tools import NamedTool, ResponseFormat, Tool
-from service.dialects.unions import WordOrObject
+from service.dialects.unions import WordOrObject, or_else
 from service.parsing import WHOLE, Ignored, Items, MaxTokens, Share, drop_none
 from service.question import MAX_MESSAGES, MAX_TOOLS, SPOKEN, Question
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high"}  # where Ollama's name differs
-ToolChoice = WordOrObject[Literal["auto", "none", "required"], NamedTool]
+ChoiceWord = Annotated[Literal["auto", "none", "required"], or_else("an object that names a function")]
+ToolChoice = WordOrObject[ChoiceWord, NamedTool]
 
 
 class ChatBody(SamplingBody):

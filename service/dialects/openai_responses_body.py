@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from service.dialects.openai_chat_body import EFFORTS, Effort
+from service.dialects.openai_chat_body import EFFORTS, ChoiceWord, Effort
 from service.dialects.openai_responses_items import Item, conversation
 from service.dialects.unions import TextOrList, WordOrObject
 from service.errors import InvalidRequest
@@ -39,7 +39,7 @@ class FunctionChoice(Body):
     name: Name
 
 
-ToolChoice = WordOrObject[Literal["auto", "none", "required"], FunctionChoice]
+ToolChoice = WordOrObject[ChoiceWord, FunctionChoice]
 
 
 class TextFormat(Body):
@@ -93,7 +93,7 @@ Summary = Literal["auto", "concise", "detailed"]
 class Reasoning(Body):
     """Whether the model thinks first, and whether the answer contains its thoughts, as their own summary."""
 
-    effort: Effort | Literal["max"] | None = None
+    effort: Literal[Effort, "max"] | None = None
     summary: Summary | None = None
     generate_summary: Summary | None = None
     context: Ignored

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from service.dialects.unions import TextOrList
 from service.parsing import (
     Body,
     Ignored,
@@ -37,7 +38,7 @@ class SamplingBody(Body):
     top_p: Share | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    stop: StopWord | Stop | None = None
+    stop: TextOrList[StopWord, Stop] | None = None
     seed: Seed | None = None
     n: Literal[1] = 1
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=0, description="{}")] = None

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag
+from pydantic import (
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Text = TypeVar("Text")
@@ -12,12 +20,29 @@ Word = TypeVar("Word")
 Object = TypeVar("Object")
 TextOrList = Annotated[
     Annotated[Text, Tag("text")] | Annotated[List, Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
+    Discriminator(
+        lambda value: "list" if isinstance(value, list) else "text" if isinstance(value, str) else None,
+        custom_error_type="kind",
+        custom_error_message="must be a text or a list",
+    ),
 ]
 WordOrObject = Annotated[
     Annotated[Word, Tag("word")] | Annotated[Object, Tag("object")],
     Discriminator(lambda value: "object" if isinstance(value, dict) else "word"),
 ]
+
+
+def or_else(other: str) -> WrapValidator:
+    """Return a validator of the words in a WordOrObject, whose error says what else is allowed."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            words = error.errors(include_url=False)[0]["ctx"]["expected"]
+            raise ValueError(f"must be {words}, or {other}") from None
+
+    return WrapValidator(check)
 
 
 @dataclass(frozen=True)

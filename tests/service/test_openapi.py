@@ -159,7 +159,8 @@ def message_of(reply: Any) -> Any:
 
 # What a schema doesn't say: that a text is an image, JSON or a JSON schema, and how fields go together.
 UNSAID = re.compile(
-    r"image|JSON|[Ss]chema|must not all be empty|is none of the tools|there are no tools|same name twice|not found"
+    r"image|valid JSON|as text|(?<!or a JSON )[Ss]chema|empty or blank|"
+    r"is none of the tools|there are no tools|same name twice|not found"
 )
 
 

@@ -106,3 +106,9 @@ def test_a_port_that_is_not_public_tells_none_of_its_routes() -> None:
     app.add_url_rule("/metrics", "metrics", lambda: "")
     reply: Any = app.test_client().get("/metric")
     assert (reply.status_code, reply.json["error"]["hint"]) == (404, None)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_who_probes_the_public_port_is_told_of_the_private_one(client: FlaskClient, path: str) -> None:
+    reply: Any = client.get(path)
+    assert (reply.status_code, "PRIVATE_PORT" in reply.json["error"]["hint"]) == (404, True)

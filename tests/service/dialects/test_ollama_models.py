@@ -66,9 +66,10 @@ def test_before_anything_is_known_a_caller_is_told_when_to_come_back(make_app: C
 
 
 def test_the_error_for_an_unknown_field_names_the_known_ones(client: FlaskClient) -> None:
-    reply = client.post("/api/show", json={"modell": MODEL})
     names = "model, name, verbose, system, template, options"
-    assert (reply.status_code, error_of(reply)) == (400, f"modell: is not supported (fields: {names})")
+    for field, told in (("foo", f"fields: {names}"), ("modell", "did you mean model?")):
+        reply = client.post("/api/show", json={field: MODEL})
+        assert (reply.status_code, error_of(reply)) == (400, f"{field}: is not supported ({told})")
 
 
 CHANGES = [("POST", f"/api/{name}") for name in ("pull", "push", "create", "copy", "blobs/sha256:ab")]
