@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 SHOWN = 5  # complaints in one error
+LOOKED_AT = 64  # errors, of which some may read the same; to name ten thousand takes half a second
 NAME_SHOWN = 64  # characters of a caller's name that an error quotes
 ALIKE = 0.75  # similarity of a field's name and its misspelling
 Location = tuple[int | str, ...]
@@ -43,7 +44,7 @@ def complaints(document: Any, errors: Sequence[ErrorDetails]) -> str:
     mistyped = {error["loc"][:-1] for error in errors if _is_about_type(error)}
     found = dict[str, None]()
     listed = set[tuple[str, ...]]()
-    for error in errors:
+    for error in errors[:LOOKED_AT]:
         loc = error["loc"]
         if _is_about_type(error) or not any(loc[:depth] in mistyped for depth in range(len(loc))):
             found[f"{field_name(document, loc)}: {_sentence(error, listed)}"] = None

@@ -113,11 +113,11 @@ def test_times_do_not_count_before_the_pods_have_settled_and_nothing_passes_with
 
 
 def test_answers_of_another_release_do_not_count_and_it_is_said() -> None:
-    own, old = ("fronts-2", "pods-2"), ("fronts-2", "pods-1")
+    own = ("fronts-2", "pods-2")
     judge = Judge(SHAPE, releases=own)
     for each in (WRONG, FAILED):
-        for releases in (old, ("fronts-1",), ("fronts-1", "pods-2")):
-            judge.observe(replace(each, releases=releases), settled=True)
+        for other in (("fronts-2", "pods-1"), ("fronts-1",), ("fronts-1", "pods-2")):
+            judge.observe(replace(each, releases=other), settled=True)
     assert (judge.elsewhere, len(judge.answers)) == (6, 0)
     assert said(judge) == ["6 answers were another release's, and don't count."]
     for releases in (own, own[:1], ()):  # the last ones don't say whose they are
