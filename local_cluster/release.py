@@ -140,11 +140,12 @@ def refresh(application: str) -> None:
     """Have Argo CD read an Application's branch now.
 
     A look that is under way doesn't see what was pushed since it began, and ends with removing the request, also one
-    that came meanwhile: so there are two requests, the second once the first is gone.
+    that came meanwhile: so there are two requests, the second once the first is gone. That takes minutes where Argo CD's
+    watch of its Applications has stopped, until it makes a new one.
     """
     request = ("annotate", "--overwrite", "--namespace", "argocd", "application", application, f"{REFRESH}=normal")
     kubectl(*request)
-    eventually(lambda: REFRESH not in get("application", application, "argocd")["metadata"]["annotations"], 120)
+    eventually(lambda: REFRESH not in get("application", application, "argocd")["metadata"]["annotations"], 600)
     kubectl(*request)
 
 

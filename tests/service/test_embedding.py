@@ -70,7 +70,7 @@ def test_an_odd_answer_is_the_engines_fault(
         (["a", ""], "input[1]: must not be empty"),
         (["a", 5], "input[1]: "),
         ([True], "input[0]: "),
-        (["x"] * 2049, "input: List should have at most 2048 items"),
+        (["x"] * 2049, "input: must have at most 2048 items, not 2049"),
         ([], "input: "),
         ("", "input: must not be empty"),
         (5, "input"),
