@@ -140,8 +140,8 @@ def refresh(application: str) -> None:
     """Have Argo CD read an Application's branch now.
 
     A look that is under way doesn't see what was pushed since it began, and ends with removing the request, also one
-    that came meanwhile: so there are two requests, the second once the first is gone. That takes minutes where Argo CD's
-    watch of its Applications has stopped, until it makes a new one.
+    that came meanwhile: so there are two requests, the second once the first is gone. That takes minutes where Argo
+    CD's watch of its Applications has stopped, until it makes a new one.
     """
     request = ("annotate", "--overwrite", "--namespace", "argocd", "application", application, f"{REFRESH}=normal")
     kubectl(*request)
