@@ -29,11 +29,11 @@ if hard < wanted:
         "lower it, or raise the limit (ulimit -Hn)"
     )
 
-# glibc would keep what threads have freed, in up to eight arenas a CPU, and blocks of megabytes once
-# it has seen some: requests of 8 MiB that are refused would stay in memory. man 3 mallopt
+# glibc would keep what threads have freed, in up to eight arenas a CPU, and blocks of megabytes once it has seen some:
+# requests of 8 MiB that are refused would stay in memory. A lower threshold costs such a request 20 ms. man 3 mallopt
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 with suppress(AttributeError):  # another C library has no mallopt()
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 131_072)
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 4 << 20)
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 bind = with_port(settings.host, settings.port)
