@@ -34,7 +34,7 @@ serve: uv ## Serve a model at http://localhost:5000, installing what is missing
 	@$(UV) sync --locked --inexact --no-default-groups --group release
 	@exec .venv/bin/python -m launcher
 
-unit: sync ## Run the tests that need only Python and git, in about a minute
+unit: sync ## Run the tests that need only Python and git, in a minute or two
 	$(RUN) pytest -m unit -n auto --dist loadfile
 
 coverage: sync ## Run the same tests, and list the lines that they don't reach
