@@ -104,7 +104,7 @@ def moment(text: str) -> datetime:
         read = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time in ISO 8601, such as 2026-11-01T12:00Z") from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def bill(options: argparse.Namespace) -> int:
@@ -113,6 +113,8 @@ def bill(options: argparse.Namespace) -> int:
     budgets = read_budgets(options.budgets) if options.budgets else {}
     if options.keys and not (options.budgets and options.end):
         raise InputError("--keys needs --budgets, and --to: when the budgets renew")
+    if options.begin and options.end and options.begin >= options.end:
+        raise InputError(f"--from {options.begin:%Y-%m-%dT%H:%MZ} must be before --to {options.end:%Y-%m-%dT%H:%MZ}")
     pod_hours = usd_per_pod_hours(stage, prices)
     usage = Usage()
     for line in between(read(options.files), options.begin, options.end):

@@ -133,6 +133,10 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: p
             ["/dev/null", "--from", "2026-11-01"],
             "no capacity line of a pod in /dev/null in that time: docs/operations.md says where the lines are",
         ),
+        (
+            ["--from", "2026-12-01", "--to", "2026-11-01T01:00+01:00"],
+            "--from 2026-12-01T00:00Z must be before --to 2026-11-01T00:00Z",
+        ),
         (["--from", "yesterday"], "--from: 'yesterday' is no time in ISO 8601, such as 2026-11-01T12:00Z"),
         (["/dev/null", "--stage", "local"], "stage 'local' isn't for AWS, so it costs nothing there"),
     ],
