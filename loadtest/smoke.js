@@ -39,17 +39,21 @@ export const options = {
 /** Waits while others' load is in the way, and finds out what to ask: `first`, a number that no other run begins with. */
 export function setup() {
   awaitTarget()
-  let models = target && getModels()
-  while (target && isInTheWay(models)) {
-    sleep(1)
-    models = getModels()
-  }
-  requireTarget(MODELS, models)
+  requireTarget(MODELS, target && awaitRelease())
   wake()
   const can = capabilities()
   log({ asking: true })
   const embeds = MODELS.filter((_, i) => can[i]?.includes('embedding') && !can[i].includes('completion'))
   return { first: Math.floor(Math.random() * 1e6), embeds }
+}
+
+/** Waits while something else answers for the release, and returns its answer of getModels(). */
+function awaitRelease() {
+  for (;;) {
+    const models = getModels()
+    if (!isInTheWay(models)) return models
+    sleep(1)
+  }
 }
 
 /** Says, and logs, whether something else answers for the release: others have the slots, or it is another's front. */
