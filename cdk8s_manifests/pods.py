@@ -23,7 +23,7 @@ def selector(component: str) -> k8s.LabelSelector:
 
 def metadata(component: str) -> k8s.ObjectMeta:
     """Return the metadata of a pod template; name_release() adds to it."""
-    return k8s.ObjectMeta(labels=labels(component), annotations={RELEASE_ANNOTATION: ""})
+    return k8s.ObjectMeta(labels=labels(component))
 
 
 def name_release(deployment: k8s.KubeDeployment, *files: Mapping[str, str]) -> None:
@@ -32,8 +32,8 @@ def name_release(deployment: k8s.KubeDeployment, *files: Mapping[str, str]) -> N
     So they are also replaced when a ConfigMap changes.
     """
     made_of = json.dumps([deployment.to_json()["spec"]["template"], *files], sort_keys=True)
-    path = f"/spec/template/metadata/annotations/{RELEASE_ANNOTATION.replace('/', '~1')}"
-    deployment.add_json_patch(JsonPatch.replace(path, sha256(made_of.encode()).hexdigest()[:16]))
+    annotations = {RELEASE_ANNOTATION: sha256(made_of.encode()).hexdigest()[:16]}
+    deployment.add_json_patch(JsonPatch.add("/spec/template/metadata/annotations", annotations))
 
 
 def release_variable() -> k8s.EnvVar:
